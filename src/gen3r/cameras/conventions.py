@@ -1,0 +1,67 @@
+"""Conversions between camera conventions. Everything inside Gen3R is camera-to-world with OpenCV axes."""
+
+import math
+
+import torch
+from torch import Tensor
+
+MIN_FOV = math.radians(1.0)
+MAX_FOV = math.radians(179.0)
+
+
+def matrix_from_quaternion(xyzw: Tensor) -> Tensor:
+    """Rotations [..., 3, 3] of quaternions [..., 4] in x, y, z, w order, of any length but zero (zero: identity)."""
+    norm2 = xyzw.square().sum(-1, keepdim=True)
+    identity = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=xyzw.dtype, device=xyzw.device)
+    q = torch.where(norm2 > 1e-12, xyzw, identity)
+    s = 2 / torch.where(norm2 > 1e-12, norm2, torch.ones_like(norm2))[..., 0]
+    x, y, z, w = q.unbind(-1)
+    rows = [
+        1 - s * (y * y + z * z), s * (x * y - z * w), s * (x * z + y * w),
+        s * (x * y + z * w), 1 - s * (x * x + z * z), s * (y * z - x * w),
+        s * (x * z - y * w), s * (y * z + x * w), 1 - s * (x * x + y * y),
+    ]  # fmt: skip
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def quaternion_from_matrix(R: Tensor) -> Tensor:
+    """Unit quaternions [..., 4] in x, y, z, w order, w >= 0, of rotations [..., 3, 3]."""
+    m = {(i, j): R[..., i, j] for i in range(3) for j in range(3)}
+    # Each candidate is four times one component times the quaternion; the one of the largest component is stable.
+    x = [1 + m[0, 0] - m[1, 1] - m[2, 2], m[0, 1] + m[1, 0], m[0, 2] + m[2, 0], m[2, 1] - m[1, 2]]
+    y = [m[0, 1] + m[1, 0], 1 - m[0, 0] + m[1, 1] - m[2, 2], m[1, 2] + m[2, 1], m[0, 2] - m[2, 0]]
+    z = [m[0, 2] + m[2, 0], m[1, 2] + m[2, 1], 1 - m[0, 0] - m[1, 1] + m[2, 2], m[1, 0] - m[0, 1]]
+    w = [m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], 1 + m[0, 0] + m[1, 1] + m[2, 2]]
+    candidates = torch.stack([torch.stack(c, -1) for c in (x, y, z, w)], -2)
+    best = candidates.diagonal(dim1=-2, dim2=-1).argmax(-1)
+    q = torch.take_along_dim(candidates, best[..., None, None].expand(*best.shape, 1, 4), -2)[..., 0, :]
+    q = q / q.norm(dim=-1, keepdim=True)
+    return torch.where(q[..., 3:] < 0, -q, q)
+
+
+def encode_pose(T_world_camera: Tensor, K_px: Tensor, height: int, width: int) -> Tensor:
+    """VGGT's 9 numbers [..., 9]: translation and quaternion (x, y, z, w) of world-to-camera, then vertical and
+    horizontal field of view [rad]. The principal point is dropped (VGGT, sec. 3.1)."""
+    T_camera_world = torch.linalg.inv(T_world_camera)
+    fov_y = 2 * torch.atan(height / 2 / K_px[..., 1, 1])
+    fov_x = 2 * torch.atan(width / 2 / K_px[..., 0, 0])
+    rotation = quaternion_from_matrix(T_camera_world[..., :3, :3])
+    return torch.cat([T_camera_world[..., :3, 3], rotation, torch.stack([fov_y, fov_x], -1)], -1)
+
+
+def decode_pose(pose_enc: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Camera-to-world poses [..., 4, 4] and intrinsics [..., 3, 3] of VGGT's 9 numbers [..., 9].
+
+    The principal point is the picture's centre. Fields of view are kept within 1 to 179 degrees, so that a head
+    that says 0 gives a long lens instead of an infinite one.
+    """
+    R = matrix_from_quaternion(pose_enc[..., 3:7])
+    T = torch.eye(4, dtype=pose_enc.dtype, device=pose_enc.device).repeat(*pose_enc.shape[:-1], 1, 1)
+    T[..., :3, :3] = R.mT
+    T[..., :3, 3] = -(R.mT @ pose_enc[..., :3, None])[..., 0]
+    fov = pose_enc[..., 7:].clamp(MIN_FOV, MAX_FOV)
+    K = torch.zeros(*pose_enc.shape[:-1], 3, 3, dtype=pose_enc.dtype, device=pose_enc.device)
+    K[..., 0, 0] = width / 2 / torch.tan(fov[..., 1] / 2)
+    K[..., 1, 1] = height / 2 / torch.tan(fov[..., 0] / 2)
+    K[..., 0, 2], K[..., 1, 2], K[..., 2, 2] = width / 2, height / 2, 1
+    return T, K

@@ -1,0 +1,1 @@
+"""Published checkpoints and our own pipeline folders."""

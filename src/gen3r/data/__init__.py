@@ -1,0 +1,1 @@
+"""Clips with cameras and depth: the record, and the procedural world that makes them."""

@@ -1,0 +1,62 @@
+"""Smooth hand-held camera paths through a world."""
+
+import numpy as np
+
+from gen3r.data.synthetic.textures import Array, Rng
+
+KINDS = ("dolly", "truck", "pedestal", "orbit", "walk")
+
+
+def camera_path(rng: Rng, walk: Array, look: Array, frames: int) -> Array:
+    """Camera-to-world poses [F, 4, 4], OpenCV axes, of one drawn motion with a hand's sway.
+
+    walk, look: boxes [2, 3] that the first position and the first target are drawn from.
+    """
+    start, target = rng.uniform(*walk), rng.uniform(*look)
+    ahead = target - start
+    distance = np.linalg.norm(ahead)
+    ahead /= distance
+    right = np.cross(ahead, [0, 0, 1.0])
+    right /= np.linalg.norm(right)
+    kind = rng.choice(KINDS, p=[0.25, 0.2, 0.1, 0.25, 0.2])
+    extent = distance * rng.uniform(0.15, 0.4) * rng.choice([-1, 1])
+    t = _ease(np.linspace(0, 1, frames), rng)[:, None]
+    turned = np.zeros((frames, 3))
+    if kind == "dolly":
+        moved = ahead * abs(extent) * t
+    elif kind == "truck":
+        moved = right * extent * t
+        turned = moved
+    elif kind == "pedestal":
+        moved = np.array([0, 0, 0.5]) * extent * t
+    elif kind == "orbit":
+        angle = extent / distance * t * 1.5
+        moved = (1 - np.cos(angle)) * ahead * distance + np.sin(angle) * right * distance
+    else:
+        moved = (ahead * abs(extent) + right * extent * rng.uniform(0.2, 0.8)) * t
+        turned = right * extent * rng.uniform(-0.6, 0.6) * t
+    eye = start + moved + _sway(rng, frames, 0.006 * distance)
+    target = target + turned + _sway(rng, frames, 0.01 * distance)
+    return np.stack([look_at(e, g) for e, g in zip(eye, target, strict=True)])
+
+
+def look_at(eye: Array, target: Array) -> Array:
+    """Camera-to-world [4, 4] at `eye` with z towards `target` and y down (world z is up)."""
+    z = (target - eye) / np.linalg.norm(target - eye)
+    x = np.cross(z, [0, 0, 1.0])
+    x /= np.linalg.norm(x)
+    pose = np.eye(4)
+    pose[:3, :3] = np.stack([x, np.cross(z, x), z], axis=1)
+    pose[:3, 3] = eye
+    return pose
+
+
+def _ease(t: Array, rng: Rng) -> Array:
+    return t + rng.uniform(0, 1) * (t * t * (3 - 2 * t) - t)
+
+
+def _sway(rng: Rng, frames: int, size: float) -> Array:
+    """A slow three-axis wobble that starts at zero."""
+    t = np.arange(frames)[:, None] / 16
+    phase, rate = rng.uniform(0, 2 * np.pi, (1, 3)), rng.uniform(3, 7, (1, 3))
+    return size * (np.sin(rate * t + phase) - np.sin(phase))

@@ -1,0 +1,40 @@
+"""Image, depth and camera metrics. Each takes float32 tensors and returns a number a clip."""
+
+import torch
+from torch import Tensor
+
+
+def psnr(image: Tensor, target: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of images in [0, 1], of any equal shape."""
+    return float(-10 * torch.log10((image - target).square().mean().clamp_min(1e-10)))
+
+
+def median_scale(depth: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """The factor that brings `depth` to `target` in the median: the usual alignment of depth of unknown scale."""
+    return target[valid].median() / depth[valid].median().clamp_min(1e-6)
+
+
+def absolute_relative(depth: Tensor, target: Tensor, valid: Tensor) -> float:
+    """AbsRel of a clip, [F, H, W], after one median scale for the whole clip."""
+    scale = median_scale(depth, target, valid)
+    return float(((scale * depth - target).abs() / target)[valid].mean())
+
+
+def pair_errors(T_world_camera: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotation and translation-direction errors in degrees of every pair of cameras, [F(F-1)/2] each.
+
+    T_world_camera, target: [F, 4, 4]. The direction's sign counts: a camera that moves backwards is 180 degrees off.
+    """
+    i, j = torch.triu_indices(len(target), len(target), 1)
+    ours, truth = (torch.linalg.inv(T[i]) @ T[j] for T in (T_world_camera.double(), target.double()))
+    turn = ours[:, :3, :3].mT @ truth[:, :3, :3]
+    cosine = (turn.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
+    along = torch.nn.functional.cosine_similarity(ours[:, :3, 3], truth[:, :3, 3], dim=-1)
+    return tuple(torch.rad2deg(torch.arccos(c.clamp(-1, 1))) for c in (cosine, along))  # type: ignore[return-value]
+
+
+def camera_auc(T_world_camera: Tensor, target: Tensor, limit: int = 30) -> float:
+    """AUC@limit: the share of pairs whose larger error is under t degrees, averaged over t = 1..limit (VGGT, sec. 4.1)."""
+    error = torch.maximum(*pair_errors(T_world_camera, target))
+    thresholds = torch.arange(1, limit + 1, dtype=error.dtype)
+    return float((error[:, None] < thresholds).double().mean())

@@ -1,0 +1,1 @@
+"""Points from depth, their masks, and alignment."""

@@ -1,0 +1,1 @@
+"""The models: VGGT, the geometry adapter, the video autoencoder, the transformer and its encoders."""

@@ -1,0 +1,193 @@
+"""The geometry adapter: a causal 3-D convolutional VAE over VGGT's tokens (Gen3R, sec. 3.2)."""
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.autoencoders.autoencoder_kl_wan import (
+    WanAttentionBlock,
+    WanCausalConv3d,
+    WanResample,
+    WanResidualBlock,
+    WanRMS_norm,
+)
+from torch import Tensor, nn
+
+from gen3r.models.latents import DiagonalGaussian
+
+MULTIPLIERS = (4, 2, 1, 1)
+TIME_DOWN = (False, True, True)
+RESIDUAL_BLOCKS = 2
+CACHED_FRAMES = 2
+
+
+class Stream:
+    """The frames that causal convolutions remember from one chunk of time to the next."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.cache = [None] * sum(isinstance(m, WanCausalConv3d) for m in module.modules())
+        self.index = [0]
+
+    def convolve(self, conv: WanCausalConv3d, x: Tensor) -> Tensor:
+        """`conv` of a chunk after the remembered frames, of which it then keeps the last two."""
+        i = self.index[0]
+        before = self.cache[i]
+        last = x[:, :, -CACHED_FRAMES:]
+        if last.shape[2] < CACHED_FRAMES and before is not None:
+            last = torch.cat([before[:, :, -1:], last], dim=2)
+        out = conv(x, before)
+        self.cache[i] = last
+        self.index[0] += 1
+        return out
+
+
+class TimeResample(WanResample):
+    """Wan's resampling without the change of spatial size: time halves or doubles, a 3x3 convolution follows."""
+
+    def __init__(self, dim: int, mode: str) -> None:
+        super().__init__(dim, mode)
+        self.resample = nn.Sequential(nn.Conv2d(dim, dim // 2 if mode.startswith("up") else dim, 3, padding=1))
+
+
+class Middle(nn.Module):
+    """Residual block, attention within each frame, residual block."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList([WanResidualBlock(dim, dim), WanResidualBlock(dim, dim)])
+        self.attention = WanAttentionBlock(dim)
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        x = self.resnets[0](x, stream.cache, stream.index)
+        return self.resnets[1](self.attention(x), stream.cache, stream.index)
+
+
+class Coder(nn.Module):
+    """What encoder and decoder share: a causal convolution in, blocks, and norm, SiLU, convolution out."""
+
+    def _finish(self, inputs: int, first: int, last: int, outputs: int) -> None:
+        self.conv_in = WanCausalConv3d(inputs, first, 3, padding=1)
+        self.norm_out = WanRMS_norm(last, images=False)
+        self.conv_out = WanCausalConv3d(last, outputs, 3, padding=1)
+
+    def _out(self, x: Tensor, stream: Stream) -> Tensor:
+        return stream.convolve(self.conv_out, F.silu(self.norm_out(x)))
+
+
+class Encoder(Coder):
+    """Tokens on the latent grid -> moments."""
+
+    def __init__(self, inputs: int, dim: int, outputs: int) -> None:
+        super().__init__()
+        dims = [dim * m for m in (MULTIPLIERS[0], *MULTIPLIERS)]
+        blocks: list[nn.Module] = []
+        for i, (wide, narrow) in enumerate(zip(dims, dims[1:], strict=False)):
+            blocks += [WanResidualBlock(wide if j == 0 else narrow, narrow) for j in range(RESIDUAL_BLOCKS)]
+            if i < len(TIME_DOWN):
+                blocks.append(TimeResample(narrow, "downsample3d" if TIME_DOWN[i] else "downsample2d"))
+        self.blocks = nn.ModuleList(blocks)
+        self.middle = Middle(dims[-1])
+        self._finish(inputs, dims[0], dims[-1], outputs)
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        stream.index = [0]
+        x = stream.convolve(self.conv_in, x)
+        for block in self.blocks:
+            x = block(x, stream.cache, stream.index)
+        return self._out(self.middle(x, stream), stream)
+
+
+class Decoder(Coder):
+    """Latents -> token channels on the latent grid."""
+
+    def __init__(self, inputs: int, dim: int, outputs: int) -> None:
+        super().__init__()
+        dims = [dim * m for m in (MULTIPLIERS[-1], *MULTIPLIERS[::-1])]
+        blocks: list[nn.Module] = []
+        for i, (before, after) in enumerate(zip(dims, dims[1:], strict=False)):
+            start = before if i == 0 else before // 2
+            blocks += [WanResidualBlock(start if j == 0 else after, after) for j in range(RESIDUAL_BLOCKS + 1)]
+            if i < len(TIME_DOWN):
+                blocks.append(TimeResample(after, "upsample3d" if TIME_DOWN[::-1][i] else "upsample2d"))
+        self.middle = Middle(dims[0])
+        self.blocks = nn.ModuleList(blocks)
+        self._finish(inputs, dims[0], dims[-1], outputs)
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        stream.index = [0]
+        x = self.middle(stream.convolve(self.conv_in, x), stream)
+        for block in self.blocks:
+            x = block(x, stream.cache, stream.index)
+        return self._out(x, stream)
+
+
+class GeometryAdapter(ModelMixin, ConfigMixin):
+    """Packed tokens [B, C, F, h, w] <-> geometry latents [B, 16, 1 + (F - 1) / 4, 7h / 4, 7w / 4].
+
+    The default sizes are the published ones (318 M). Time is streamed in chunks of 1, 4, 4, ... frames, so memory
+    does not grow with the clip beyond its input and output.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        token_channels: int = 10240,
+        hidden_dim: int = 128,
+        latent_channels: int = 16,
+        resample_scale: int = 10,
+        latents_mean: tuple[float, ...] = (0.0,) * 16,
+        latents_std: tuple[float, ...] = (1.0,) * 16,
+    ) -> None:
+        super().__init__()
+        between = token_channels // resample_scale
+        self.conv_tokens_in = nn.Conv2d(token_channels, between, 3, padding=1)
+        self.encoder = Encoder(between, hidden_dim, 2 * latent_channels)
+        self.quant_conv = nn.Conv3d(2 * latent_channels, 2 * latent_channels, 1)
+        self.post_quant_conv = nn.Conv3d(latent_channels, latent_channels, 1)
+        self.decoder = Decoder(latent_channels, hidden_dim, between)
+        self.conv_tokens_out = nn.Conv2d(between, token_channels, 3, stride=2)
+
+    def encode(self, tokens: Tensor) -> DiagonalGaussian:
+        """The posterior of packed tokens; its mean is normalised by the channel statistics."""
+        frames, h, w = tokens.shape[2:]
+        if (frames - 1) % 4 or (7 * h) % 4 or (7 * w) % 4:
+            raise ValueError(f"token clips need 4k + 1 frames and a grid of multiples of 4, not {frames} x {h} x {w}")
+        stream = Stream(self.encoder)
+        starts = [0, *range(1, frames, 4)]
+        parts = [self.encoder(self._tokens_in(tokens[:, :, a : a + (4 if a else 1)]), stream) for a in starts]
+        mean, logvar = self.quant_conv(torch.cat(parts, dim=2)).chunk(2, dim=1)
+        m, s = self._statistics(mean)
+        return DiagonalGaussian((mean - m) / s, logvar)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Packed tokens of normalised latents."""
+        m, s = self._statistics(latents)
+        hidden = self.post_quant_conv(latents * s + m)
+        stream = Stream(self.decoder)
+        return torch.cat([self._tokens_out(self.decoder(x, stream)) for x in hidden.split(1, dim=2)], dim=2)
+
+    def _tokens_in(self, tokens: Tensor) -> Tensor:
+        """Nearest-exact resize of the token grid by 7 / 4, then the convolution that narrows the channels."""
+        h, w = tokens.shape[-2:]
+        flat = F.interpolate(_as_images(tokens), size=(7 * h // 4, 7 * w // 4), mode="nearest-exact")
+        return _as_clip(self.conv_tokens_in(flat), len(tokens))
+
+    def _tokens_out(self, hidden: Tensor) -> Tensor:
+        """Resize from 7 / 4 to twice the token grid, then the strided convolution back to the token grid."""
+        h, w = (8 * n // 7 for n in hidden.shape[-2:])
+        flat = F.interpolate(_as_images(hidden), size=(h, w), mode="nearest-exact")
+        return _as_clip(self.conv_tokens_out(F.pad(flat, (0, 1, 0, 1))), len(hidden))
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        shape = (1, -1, 1, 1, 1)
+        mean = torch.tensor(self.config.latents_mean, device=like.device, dtype=like.dtype).view(shape)
+        std = torch.tensor(self.config.latents_std, device=like.device, dtype=like.dtype).view(shape)
+        return mean, std
+
+
+def _as_images(clip: Tensor) -> Tensor:
+    return clip.transpose(1, 2).flatten(0, 1)
+
+
+def _as_clip(images: Tensor, batch: int) -> Tensor:
+    return images.unflatten(0, (batch, -1)).transpose(1, 2)

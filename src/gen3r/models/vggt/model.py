@@ -1,0 +1,117 @@
+"""VGGT as one model: images -> tokens -> cameras, depth and points."""
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from gen3r.models.vggt.aggregator import Aggregator
+from gen3r.models.vggt.camera_head import CameraHead
+from gen3r.models.vggt.dense_head import DenseHead
+
+
+@dataclass(frozen=True)
+class DensePrediction:
+    """Depth [B, F, H, W] and points [B, F, H, W, 3] in VGGT's gauge, with confidences [B, F, H, W] > 1; float32."""
+
+    depth: Tensor
+    depth_confidence: Tensor
+    points: Tensor
+    points_confidence: Tensor
+
+
+@dataclass(frozen=True)
+class GeometryPrediction(DensePrediction):
+    """All that the heads say. pose_enc: [R, B, F, 9], every refinement round; the last one counts."""
+
+    pose_enc: Tensor
+
+
+class VGGT(ModelMixin, ConfigMixin):
+    """Visual Geometry Grounded Transformer (Wang et al., CVPR 2025). The default sizes are the published ones."""
+
+    @register_to_config
+    def __init__(
+        self,
+        embed_dim: int = 1024,
+        depth: int = 24,
+        num_heads: int = 16,
+        patch_size: int = 14,
+        image_size: int = 518,
+        patch_embed_depth: int = 24,
+        patch_embed_heads: int = 16,
+        intermediate_levels: tuple[int, ...] = (4, 11, 17, 23),
+        camera_trunk_depth: int = 4,
+        camera_heads: int = 16,
+        dpt_features: int = 256,
+        dpt_out_channels: tuple[int, ...] = (256, 512, 1024, 1024),
+        pixel_centre: float = 0.0,
+    ) -> None:
+        """pixel_centre: where in a pixel the depth's ray passes; the published model was trained with the corner, 0."""
+        super().__init__()
+        levels, channels = tuple(intermediate_levels), tuple(dpt_out_channels)
+        self.aggregator = Aggregator(
+            embed_dim, depth, num_heads, patch_size, image_size, patch_embed_depth, patch_embed_heads, levels
+        )
+        self.camera_head = CameraHead(2 * embed_dim, camera_trunk_depth, camera_heads)
+        self.point_head = DenseHead(2 * embed_dim, patch_size, channels, dpt_features, outputs=4)
+        self.depth_head = DenseHead(2 * embed_dim, patch_size, channels, dpt_features, outputs=2)
+
+    def init_weights(self) -> None:
+        """Weights to train from: small normals, gains of 0.1, a field of view of one radian, depths of one."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+            if name.endswith((".ls1", ".ls2")):
+                nn.init.constant_(module.gamma, 0.1 if "patch_embed" not in name else 1.0)  # pyright: ignore[reportArgumentType]
+        embed = self.aggregator.patch_embed
+        for table in (embed.pos_embed, embed.cls_token, embed.register_tokens):
+            nn.init.trunc_normal_(table, std=0.02)
+        for table in (self.aggregator.camera_token, self.aggregator.register_token):
+            nn.init.trunc_normal_(table, std=0.02)
+        start = torch.tensor([0.0, 0, 0, 0, 0, 0, 0.25, 0.25, 0.25])
+        with torch.no_grad():
+            self.camera_head.pose_branch.fc2.bias.copy_(start)
+            for head in (self.point_head, self.depth_head):
+                head.scratch.output_conv2[-1].weight.mul_(0.1)
+                head.scratch.output_conv2[-1].bias.zero_()
+
+    def tokens(self, images: Tensor) -> list[Tensor]:
+        """Images [B, F, 3, H, W] in [0, 1], H and W multiples of the patch size -> levels [B, F, 5 + h * w, 2C]."""
+        return self.aggregator(images)
+
+    def camera(self, levels: list[Tensor]) -> Tensor:
+        """Pose encodings [R, B, F, 9] of every refinement round."""
+        return self.camera_head(levels[-1][:, :, 0])
+
+    def dense(self, levels: list[Tensor], height: int, width: int, frames_chunk: int = 8) -> DensePrediction:
+        """Depth and points of every frame, `frames_chunk` frames at a time to bound memory."""
+        B, frames = levels[0].shape[:2]
+        flat = [x.flatten(0, 1) for x in levels]
+        chunks = [[x[i : i + frames_chunk] for x in flat] for i in range(0, B * frames, frames_chunk)]
+        depth, points = (
+            torch.cat([head(c, height, width) for c in chunks]).float().unflatten(0, (B, frames))
+            for head in (self.depth_head, self.point_head)
+        )
+        return DensePrediction(
+            depth=depth[:, :, 0].exp(),
+            depth_confidence=1 + depth[:, :, 1].exp(),
+            points=inverse_log(points[:, :, :3]).movedim(2, -1),
+            points_confidence=1 + points[:, :, 3].exp(),
+        )
+
+    def heads(self, levels: list[Tensor], height: int, width: int, frames_chunk: int = 8) -> GeometryPrediction:
+        """Cameras, depth and points of tokens."""
+        return GeometryPrediction(pose_enc=self.camera(levels), **vars(self.dense(levels, height, width, frames_chunk)))
+
+    def forward(self, images: Tensor) -> GeometryPrediction:
+        """Cameras, depth and points of images [B, F, 3, H, W] in [0, 1]."""
+        return self.heads(self.tokens(images), *images.shape[-2:])
+
+
+def inverse_log(x: Tensor) -> Tensor:
+    """sign(x) * (exp|x| - 1): the point head's activation."""
+    return x.sign() * torch.expm1(x.abs())

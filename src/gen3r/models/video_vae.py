@@ -1,0 +1,42 @@
+"""Wan 2.1's causal video autoencoder with the latent normalisation that Gen3R's models share."""
+
+import torch
+from diffusers import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
+from torch import Tensor
+
+from gen3r.models.latents import DiagonalGaussian
+
+
+class VideoVAE(AutoencoderKLWan):
+    """diffusers' `AutoencoderKLWan`, read and written in normalised latents.
+
+    Frames come as [B, 3, F, H, W] in [-1, 1] with F = 4k + 1; latents are [B, 16, 1 + (F - 1) / 4, H / 8, W / 8].
+    """
+
+    def encode_video(self, video: Tensor) -> DiagonalGaussian:
+        """The posterior of `video`. Its mean is normalised by the latent statistics; its log-variance is as encoded."""
+        moments = self.encode(video).latent_dist
+        mean, std = self._statistics(moments.mean)
+        return DiagonalGaussian((moments.mean - mean) / std, moments.logvar)
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Frames [B, 3, F, H, W] of normalised latents; values may overshoot [-1, 1] a little."""
+        mean, std = self._statistics(latents)
+        hidden = self.post_quant_conv(latents * std + mean)
+        # diffusers' own decode() clamps its output; without the clamp overshooting frames still have a gradient.
+        self.clear_cache()
+        chunks = []
+        for i in range(hidden.shape[2]):
+            chunks.append(
+                self.decoder(hidden[:, :, i : i + 1], feat_cache=self._feat_map, feat_idx=[0], first_chunk=i == 0)
+            )
+        self.clear_cache()
+        video = torch.cat(chunks, dim=2)
+        return video if self.config.patch_size is None else unpatchify(video, self.config.patch_size)
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        shape = (1, -1, 1, 1, 1)
+        mean = torch.tensor(self.config.latents_mean, device=like.device, dtype=like.dtype).view(shape)
+        std = torch.tensor(self.config.latents_std, device=like.device, dtype=like.dtype).view(shape)
+        return mean, std

@@ -1,0 +1,1 @@
+"""The stages that train a model set, each one resumable command."""

@@ -1,0 +1,96 @@
+"""Stage `diffusion`: the joint denoiser of appearance and geometry latents (Gen3R, sec. 3.3)."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import CLIPVisionModel, PreTrainedTokenizerBase, UMT5EncoderModel
+
+from gen3r.models.conditioning import camera_condition, control_latents
+from gen3r.models.encoders import encode_image, encode_text
+from gen3r.models.transformer import Gen3RTransformer
+from gen3r.models.video_vae import VideoVAE
+from gen3r.training.latents import LatentShards
+from gen3r.training.loop import Batch, Stage
+from gen3r.training.losses import flow_matching_loss
+
+
+class DiffusionStage(Stage):
+    """Flow matching on Z = [A; G], with nano's text and image encoders trained along.
+
+    Text is dropped for 20 % of the samples, cameras for 50 % in the paper; nano drops fewer, and gives all views to
+    fewer samples, because its task is the scene from one view along a path.
+    """
+
+    name = "diffusion"
+
+    def __init__(
+        self,
+        transformer: Gen3RTransformer,
+        text_encoder: UMT5EncoderModel,
+        image_encoder: CLIPVisionModel,
+        tokenizer: PreTrainedTokenizerBase,
+        vae: VideoVAE,
+        latents: LatentShards,
+        text_length: int,
+        frames: int = 17,
+        size: tuple[int, int] = (112, 112),
+        shift: float = 2.0,
+        drop_text: float = 0.2,
+        drop_cameras: float = 0.25,
+        all_views: float = 0.1,
+        no_views: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.transformer, self.text_encoder, self.image_encoder = transformer, text_encoder, image_encoder
+        self.tokenizer, self.latents, self.size = tokenizer, latents, size
+        self.text_length, self.shift = text_length, shift
+        self.drop_text, self.drop_cameras = drop_text, drop_cameras
+        self.all_views, self.no_views = all_views, no_views
+        for module in (transformer, text_encoder, image_encoder):
+            module.requires_grad_(True)
+        with torch.no_grad():
+            nothing = control_latents(vae, torch.zeros(1, frames, 3, *size), torch.zeros(1, frames, dtype=torch.bool))
+        self.register_buffer("nothing", nothing, persistent=False)
+
+    def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
+        index = torch.from_numpy(rng.integers(len(self.latents), size=size))
+        batch: Batch = {k: v[index].float() for k, v in self.latents.tensors.items()}
+        batch["captions"] = ["" if rng.random() < self.drop_text else self.latents.captions[int(i)] for i in index]
+        batch["views"] = torch.from_numpy(rng.choice(3, size, p=[1 - self.all_views - self.no_views, self.all_views, self.no_views]))
+        batch["with_cameras"] = torch.from_numpy(rng.random(size) >= self.drop_cameras).float()
+        batch["time"] = torch.from_numpy(rng.random(size)).float()
+        return batch
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        appearance, geometry = (_sample(batch[k]) for k in ("appearance", "geometry"))
+        sample = torch.cat([appearance, geometry], dim=-1)
+        noise = torch.randn_like(sample)
+        sigma = self.shift * batch["time"] / (1 + (self.shift - 1) * batch["time"])
+        s = sigma[:, None, None, None, None]
+        cameras = camera_condition(batch["T_world_camera"], batch["K_px"], *self.size)
+        cameras = cameras * batch["with_cameras"][:, None, None, None, None]
+        text = encode_text(self.tokenizer, self.text_encoder, batch["captions"], self.text_length, sample.device)
+        control, image = self._control(batch)
+        velocity = self.transformer((1 - s) * sample + s * noise, 1000 * sigma, text, image, control, cameras).float()
+        loss = flow_matching_loss(velocity, sample, noise)
+        with torch.no_grad():
+            half = sample.shape[-1] // 2
+            error = (velocity - (noise - sample)).square()
+        return loss, {"appearance": error[..., :half].mean(), "geometry": error[..., half:].mean()}
+
+    def _control(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Control latents and image context for the drawn views: as cached, all frames, or none."""
+        control, views = batch["control"], batch["views"][:, None, None, None, None]
+        mean = batch["appearance"].chunk(2, dim=1)[0]
+        half = mean.shape[-1]
+        full = torch.zeros_like(control)
+        full[:, : mean.shape[1], ..., :half] = mean
+        full[:, mean.shape[1] :, ..., :half] = 1
+        control = torch.where(views == 1, full, torch.where(views == 2, self.nothing, control))
+        image = encode_image(self.image_encoder, batch["first_frame"] / 255)
+        return control, image * (batch["views"] != 2)[:, None, None]
+
+
+def _sample(moments: Tensor) -> Tensor:
+    mean, logvar = moments.chunk(2, dim=1)
+    return mean + torch.exp(0.5 * logvar) * torch.randn_like(mean)

@@ -1,0 +1,57 @@
+"""Stage `geometry`: nano's own VGGT, from scratch, in VGGT's gauge."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gen3r.cameras.conventions import encode_pose
+from gen3r.data.shards import ClipShards
+from gen3r.geometry.gauge import to_vggt_gauge
+from gen3r.models.vggt import VGGT
+from gen3r.training.batches import augment_colours, clip_batch
+from gen3r.training.loop import Batch, Stage
+from gen3r.training.losses import camera_loss, confident, edge_error, relative_depth_error, relative_point_error, sky_error
+
+
+class GeometryStage(Stage):
+    """Camera, depth and point-map losses on clips of a varying number of frames (VGGT, sec. 3.3).
+
+    The cameras of all frames count, the dense maps of every third frame only: they are the costlier half.
+    """
+
+    name = "geometry"
+
+    def __init__(self, vggt: VGGT, clips: ClipShards, frames: tuple[int, ...] = (4, 8, 17)) -> None:
+        super().__init__()
+        self.vggt, self.clips, self.frames = vggt, clips, frames
+        vggt.requires_grad_(True)
+
+    def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
+        """`size` frames in all, whatever the number of frames a clip, so that every step costs about the same."""
+        frames = int(rng.choice(self.frames))
+        batch = clip_batch(self.clips, rng, max(1, size // frames), frames, any_order=bool(rng.random() < 0.5))
+        batch["shown"] = torch.from_numpy(np.sort(rng.choice(frames, max(1, frames // 3), replace=False)))
+        return batch
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        images = augment_colours(batch["frames"], batch["jitter"])
+        depth, poses, points = to_vggt_gauge(batch["depth"], batch["T_world_camera"], batch["K_px"])
+        height, width = images.shape[-2:]
+        levels = self.vggt.tokens(images)
+        camera = camera_loss(self.vggt.camera(levels), encode_pose(poses, batch["K_px"], height, width))
+
+        shown = batch["shown"]
+        depth, points = depth[:, shown], points[:, shown]
+        valid = depth > 0
+        dense = self.vggt.dense([x[:, shown] for x in levels], height, width)
+        error = relative_depth_error(dense.depth, depth)
+        depth_loss = confident(error, dense.depth_confidence, valid) + edge_error(dense.depth, depth, valid)
+        distance = (points - poses[:, shown, None, None, :3, 3]).norm(dim=-1)
+        point_error = relative_point_error(dense.points, points, distance)
+        point_loss = confident(point_error, dense.points_confidence, valid)
+        sky = sky_error(dense.depth, ~valid) + 0.05 * (dense.depth_confidence * ~valid).mean()
+        loss = 5 * camera + depth_loss + 0.5 * point_loss + 0.2 * sky
+        with torch.no_grad():
+            absrel = ((dense.depth - depth).abs() / depth.clamp_min(1e-3) * valid).sum() / valid.sum()
+            point_report = (point_error * valid).sum() / valid.sum()
+        return loss, {"camera": camera.detach(), "absrel": absrel, "points": point_report}

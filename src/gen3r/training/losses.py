@@ -1,0 +1,77 @@
+"""Training losses, each its own function. Predictions and targets are float32."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ROUND_DECAY = 0.6
+
+
+def camera_loss(pose_enc: Tensor, target: Tensor) -> Tensor:
+    """L1 between pose encodings of every refinement round and the true one (SPEC 7, VGGT).
+
+    pose_enc: [R, B, F, 9], rounds in order; round r weighs 0.6^(R-1-r), averaged. target: [B, F, 9]. The field of
+    view counts half.
+    """
+    rounds = len(pose_enc)
+    weight = ROUND_DECAY ** torch.arange(rounds - 1, -1, -1, device=target.device, dtype=target.dtype)
+    error = (pose_enc - target).abs()
+    parts = error[..., :3].mean((1, 2, 3)) + error[..., 3:7].mean((1, 2, 3)) + 0.5 * error[..., 7:].mean((1, 2, 3))
+    return (weight * parts).mean()
+
+
+def confident(error: Tensor, confidence: Tensor, valid: Tensor, alpha: float = 0.2) -> Tensor:
+    """Heteroscedastic weighting c * e - alpha * log c over the valid pixels (VGGT, eq. 2)."""
+    cost = confidence * error - alpha * confidence.log()
+    return (cost * valid).sum() / valid.sum().clamp_min(1)
+
+
+def relative_depth_error(depth: Tensor, target: Tensor) -> Tensor:
+    """|log depth - log target| a pixel, [B, F, H, W]; what AbsRel measures, to first order."""
+    return (depth.clamp_min(1e-4).log() - target.clamp_min(1e-4).log()).abs()
+
+
+def relative_point_error(points: Tensor, target: Tensor, distance: Tensor) -> Tensor:
+    """log(1 + |points - target| / distance) a pixel, [B, F, H, W], with the true distance from the camera."""
+    return torch.log1p((points - target).norm(dim=-1) / distance.clamp_min(1e-2))
+
+
+def edge_error(depth: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """L1 between the gradients of log depth and of log target, over pairs of valid neighbours."""
+    difference = depth.clamp_min(1e-4).log() - target.clamp_min(1e-4).log()
+    total = difference.new_zeros(())
+    for dim in (-1, -2):
+        n = difference.shape[dim] - 1
+        both = valid.narrow(dim, 0, n) & valid.narrow(dim, 1, n)
+        total = total + ((difference.diff(dim=dim).abs().clamp_max(1.0) * both).sum() / both.sum().clamp_min(1))
+    return total
+
+
+def sky_error(depth: Tensor, sky: Tensor, at_least: float = 4.0) -> Tensor:
+    """Asks of pixels without a surface only that they lie far away: relu(log at_least - log depth)."""
+    short = F.relu(torch.log(torch.as_tensor(at_least)) - depth.clamp_min(1e-4).log())
+    return (short * sky).sum() / sky.sum().clamp_min(1)
+
+
+def token_loss(tokens: Tensor, target: Tensor, camera_channels: int) -> Tensor:
+    """Adapter reconstruction (SPEC 7): smooth L1, beta 0.15 on patch and 0.1 on camera channels, plus 1 - cosine.
+
+    tokens, target: packed [B, C, F, h, w]; the last `camera_channels` channels hold the camera token.
+    """
+    patches = tokens.shape[1] - camera_channels
+    smooth = F.smooth_l1_loss(tokens[:, :patches], target[:, :patches], beta=0.15)
+    camera = F.smooth_l1_loss(tokens[:, patches:].mean((-1, -2)), target[:, patches:].mean((-1, -2)), beta=0.1)
+    return smooth + camera + (1 - F.cosine_similarity(tokens, target, dim=1)).mean()
+
+
+def adaptive_kl_weight(kl: Tensor, reconstruction: Tensor) -> float:
+    """The power of ten that keeps the alignment term about a tenth of the reconstruction loss (SPEC 7)."""
+    ratio = 0.1 * reconstruction.detach() / kl.detach().clamp_min(1e-12)
+    return float(10.0 ** torch.round(torch.log10(ratio.clamp(1e-8, 1.0))))
+
+
+def flow_matching_loss(velocity: Tensor, sample: Tensor, noise: Tensor, limit: float = 50.0) -> Tensor:
+    """Mean squared error against noise - sample; entries whose squared error exceeds `limit` are dropped (SPEC 7)."""
+    error = (velocity - (noise - sample)).square()
+    keep = error.detach() <= limit
+    return (error * keep).sum() / keep.sum().clamp_min(1)

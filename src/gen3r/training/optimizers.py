@@ -1,0 +1,74 @@
+"""Muon for the hidden matrices and convolutions, AdamW for everything else, behind one optimizer interface."""
+
+import torch
+from torch import Tensor, nn
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """`torch.optim.Muon` on weights of two or more axes within the network, `torch.optim.AdamW` on the rest.
+
+    Convolutions are seen as matrices [out, in * kernel]. Embeddings, heads, norms, biases and small matrices are
+    AdamW's. `state_tensors` gives and takes both states as named tensors, so that a checkpoint needs no pickle.
+    """
+
+    def __init__(self, module: nn.Module, lr: float, weight_decay: float) -> None:
+        named = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
+        self._matrices = {n: (p, nn.Parameter(_as_matrix(p.data))) for n, p in named if _is_hidden(n, p)}
+        others = [(n, p) for n, p in named if n not in self._matrices]
+        self._parts: list[tuple[torch.optim.Optimizer, list[tuple[str, nn.Parameter]]]] = []
+        if self._matrices:
+            views = [(n, view) for n, (_, view) in self._matrices.items()]
+            muon = torch.optim.Muon(
+                [p for _, p in views], lr=lr, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+            )
+            self._parts.append((muon, views))
+        adam = torch.optim.AdamW([p for _, p in others], lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98))
+        self._parts.append((adam, others))
+        super().__init__([p for _, p in named], {"lr": lr})
+
+    def step(self, closure=None) -> None:  # noqa: ANN001 - torch's signature
+        """One step of both parts at the current learning rate."""
+        for parameter, view in self._matrices.values():
+            view.grad = None if parameter.grad is None else _as_matrix(parameter.grad, like=parameter)
+        for inner, _ in self._parts:
+            for group in inner.param_groups:
+                group["lr"] = self.param_groups[0]["lr"]
+            inner.step()
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Every state as `name/key` -> tensor."""
+        tensors = {}
+        for inner, named in self._parts:
+            for name, parameter in named:
+                for key, value in inner.state[parameter].items():
+                    tensors[f"{name}/{key}"] = torch.as_tensor(value)
+        return tensors
+
+    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of `state_tensors`."""
+        for inner, named in self._parts:
+            owner = dict(named)
+            for path, value in tensors.items():
+                name, key = path.rsplit("/", 1)
+                if name in owner:
+                    inner.state[owner[name]][key] = value
+
+
+def _is_hidden(name: str, parameter: Tensor) -> bool:
+    """Weights of at least 16 rows and columns inside the network, not its embeddings and last layers."""
+    outside = ("embed_tokens", "shared", "embedding", "output_conv2", "pose_branch.fc2", "proj_out", "gamma", "table")
+    if parameter.ndim < 2 or any(part in name for part in outside):
+        return False
+    return min(parameter.shape[0], parameter[0].numel()) >= 16
+
+
+def _as_matrix(tensor: Tensor, like: Tensor | None = None) -> Tensor:
+    """[out, rest] of a weight, sharing its memory whether the channels come first or last in it.
+
+    `like`: lay the columns out as that tensor's.
+    """
+    like = tensor if like is None else like
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(like.ndim)
+    if last is not None and like.is_contiguous(memory_format=last) and not like.is_contiguous():
+        return tensor.movedim(1, -1).reshape(len(tensor), -1)
+    return tensor.reshape(len(tensor), -1)
