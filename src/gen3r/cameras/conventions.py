@@ -49,17 +49,19 @@ def encode_pose(T_world_camera: Tensor, K_px: Tensor, height: int, width: int) -
     return torch.cat([T_camera_world[..., :3, 3], rotation, torch.stack([fov_y, fov_x], -1)], -1)
 
 
-def decode_pose(pose_enc: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+def decode_pose(
+    pose_enc: Tensor, height: int, width: int, fov_limits: tuple[float, float] = (MIN_FOV, MAX_FOV)
+) -> tuple[Tensor, Tensor]:
     """Camera-to-world poses [..., 4, 4] and intrinsics [..., 3, 3] of VGGT's 9 numbers [..., 9].
 
-    The principal point is the picture's centre. Fields of view are kept within 1 to 179 degrees, so that a head
-    that says 0 gives a long lens instead of an infinite one.
+    The principal point is the picture's centre. Fields of view are kept within `fov_limits` [rad], 1 to 179 degrees,
+    so that a head that says 0 gives a long lens instead of an infinite one.
     """
     R = matrix_from_quaternion(pose_enc[..., 3:7])
     T = torch.eye(4, dtype=pose_enc.dtype, device=pose_enc.device).repeat(*pose_enc.shape[:-1], 1, 1)
     T[..., :3, :3] = R.mT
     T[..., :3, 3] = -(R.mT @ pose_enc[..., :3, None])[..., 0]
-    fov = pose_enc[..., 7:].clamp(MIN_FOV, MAX_FOV)
+    fov = pose_enc[..., 7:].clamp(*fov_limits)
     K = torch.zeros(*pose_enc.shape[:-1], 3, 3, dtype=pose_enc.dtype, device=pose_enc.device)
     K[..., 0, 0] = width / 2 / torch.tan(fov[..., 1] / 2)
     K[..., 1, 1] = height / 2 / torch.tan(fov[..., 0] / 2)

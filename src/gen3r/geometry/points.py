@@ -26,13 +26,14 @@ def unproject(depth: Tensor, T_world_camera: Tensor, K_px: Tensor, pixel_centre:
 
 
 def valid_depth_mask(depth: Tensor, low: float = 0.001, high: float = 0.98, max_depth: float = 50.0) -> Tensor:
-    """Pixels of a clip [F, H, W] whose depth is finite, positive, under `max_depth` and between two of the clip's quantiles."""
-    finite = depth.isfinite() & (depth > 0)
-    if not bool(finite.any()):
-        return finite
-    values = depth[finite].double().cpu().numpy()
-    near, far = np.quantile(values, [low, high])
-    return finite & (depth > near) & (depth < far) & (depth < max_depth)
+    """Pixels [F, H, W] whose depth is finite, positive, at most `max_depth` and between two quantiles of its frame."""
+    mask = depth.isfinite() & (depth > 0) & (depth <= max_depth)
+    for frame, finite in zip(depth, mask, strict=True):
+        values = frame[frame.isfinite() & (frame > 0)]
+        if len(values):
+            near, far = np.quantile(values.double().cpu().numpy(), [low, high])
+            finite &= (frame >= near) & (frame <= far)
+    return mask
 
 
 def project(points: Tensor, T_world_camera: Tensor, K_px: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import (
     WanResidualBlock,
     WanRMS_norm,
 )
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from gen3r.models.latents import DiagonalGaussian
@@ -147,6 +148,7 @@ class GeometryAdapter(ModelMixin, ConfigMixin):
         self.decoder = Decoder(latent_channels, hidden_dim, between)
         self.conv_tokens_out = nn.Conv2d(between, token_channels, 3, stride=2)
 
+    @apply_forward_hook
     def encode(self, tokens: Tensor) -> DiagonalGaussian:
         """The posterior of packed tokens; its mean is normalised by the channel statistics."""
         frames, h, w = tokens.shape[2:]
@@ -159,6 +161,7 @@ class GeometryAdapter(ModelMixin, ConfigMixin):
         m, s = self._statistics(mean)
         return DiagonalGaussian((mean - m) / s, logvar)
 
+    @apply_forward_hook
     def decode(self, latents: Tensor) -> Tensor:
         """Packed tokens of normalised latents."""
         m, s = self._statistics(latents)

@@ -10,12 +10,11 @@ from gen3r.models.video_vae import VideoVAE
 def control_latents(vae: VideoVAE, frames: Tensor, given: Tensor) -> Tensor:
     """16 condition latents and 4 mask channels, [B, 20, f, h, 2w]; the geometry half is zero.
 
-    frames: [B, F, 3, H, W] in [0, 1], of which `given`, bool [B, F], count; the others are seen as mid-grey (zero
-    after the change to [-1, 1]).
+    frames: [B, F, 3, H, W] in [0, 1], of which `given`, bool [B, F], count; the others are black.
     """
     shown = given[:, :, None, None, None]
-    video = torch.where(shown, 2 * frames - 1, torch.zeros_like(frames)).transpose(1, 2)
-    latents = vae.encode_video(video).mean
+    video = 2 * torch.where(shown, frames, torch.zeros_like(frames)) - 1
+    latents = vae.encode_video(video.transpose(1, 2)).mean
     folded = fold_frames(given[:, None, :, None, None].to(latents.dtype))
     mask = folded.expand(-1, -1, -1, *latents.shape[-2:])
     appearance = torch.cat([latents, mask], dim=1)

@@ -56,6 +56,12 @@ class ModelConfig:
     shift: float = 2.0
     negative_prompt: str = "bad detailed"
 
+    @property
+    def defaults(self) -> Arguments:
+        """What a pipeline remembers of a configuration besides its modules."""
+        names = ("text_length", "num_frames", "height", "width", "num_inference_steps", "guidance_scale", "negative_prompt")
+        return {name: getattr(self, name) for name in names}
+
 
 def published() -> ModelConfig:
     """The published models: 1.6 B transformer, VGGT-1B, 318 M adapter, UMT5-XXL, CLIP ViT-H. 49 frames of 560 x 560."""
@@ -84,14 +90,14 @@ def nano() -> ModelConfig:
             "patch_embed_heads": 3, "intermediate_levels": (0, 1, 2, 3), "camera_trunk_depth": 2, "camera_heads": 6,
             "dpt_features": 32, "dpt_out_channels": (32, 48, 96, 96), "pixel_centre": 0.5,
         },
-        geo_adapter={"token_channels": 1920, "hidden_dim": 16, "resample_scale": 20},
+        geo_adapter={"token_channels": 1920, "hidden_dim": 16, "resample_scale": 24},
         vae={
             "base_dim": 16, "dim_mult": [1, 4, 6], "num_res_blocks": 1, "temperal_downsample": [True, True],
             "in_channels": 12, "out_channels": 12, "patch_size": 2,
             "latents_mean": (0.0,) * 16, "latents_std": (1.0,) * 16,
         },
         transformer={
-            "num_attention_heads": 4, "attention_head_dim": 64, "text_dim": 128, "freq_dim": 128, "ffn_dim": 1024,
+            "num_attention_heads": 4, "attention_head_dim": 64, "text_dim": 128, "freq_dim": 128, "ffn_dim": 896,
             "num_layers": 8, "image_dim": 128,
         },
         text_encoder={

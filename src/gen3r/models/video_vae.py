@@ -3,6 +3,7 @@
 import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
 from gen3r.models.latents import DiagonalGaussian
@@ -14,12 +15,14 @@ class VideoVAE(AutoencoderKLWan):
     Frames come as [B, 3, F, H, W] in [-1, 1] with F = 4k + 1; latents are [B, 16, 1 + (F - 1) / 4, H / 8, W / 8].
     """
 
+    @apply_forward_hook
     def encode_video(self, video: Tensor) -> DiagonalGaussian:
         """The posterior of `video`. Its mean is normalised by the latent statistics; its log-variance is as encoded."""
         moments = self.encode(video).latent_dist
         mean, std = self._statistics(moments.mean)
         return DiagonalGaussian((moments.mean - mean) / std, moments.logvar)
 
+    @apply_forward_hook
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Frames [B, 3, F, H, W] of normalised latents; values may overshoot [-1, 1] a little."""
         mean, std = self._statistics(latents)

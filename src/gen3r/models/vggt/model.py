@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from gen3r.models.vggt.aggregator import Aggregator
@@ -79,6 +80,7 @@ class VGGT(ModelMixin, ConfigMixin):
                 head.scratch.output_conv2[-1].weight.mul_(0.1)
                 head.scratch.output_conv2[-1].bias.zero_()
 
+    @apply_forward_hook
     def tokens(self, images: Tensor) -> list[Tensor]:
         """Images [B, F, 3, H, W] in [0, 1], H and W multiples of the patch size -> levels [B, F, 5 + h * w, 2C]."""
         return self.aggregator(images)
@@ -103,6 +105,7 @@ class VGGT(ModelMixin, ConfigMixin):
             points_confidence=1 + points[:, :, 3].exp(),
         )
 
+    @apply_forward_hook
     def heads(self, levels: list[Tensor], height: int, width: int, frames_chunk: int = 8) -> GeometryPrediction:
         """Cameras, depth and points of tokens."""
         return GeometryPrediction(pose_enc=self.camera(levels), **vars(self.dense(levels, height, width, frames_chunk)))

@@ -1,0 +1,157 @@
+"""Named camera paths. Each starts at the identity; lengths are multiples of the scene's depth, angles in degrees."""
+
+import difflib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gen3r.cameras.camera import Cameras
+from gen3r.errors import InputError
+
+Pose = Callable[[Tensor, float, float], Tensor]
+EASINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "linear": lambda t: t,
+    "ease": lambda t: t * t * (3 - 2 * t),
+}
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A path: poses [F, 4, 4] of progress [F] in [0, 1], extent and scene depth; its usual extent, and what it does."""
+
+    pose: Pose
+    extent: float
+    unit: str
+    doc: str
+
+
+def _shift(axis: int, sign: float) -> Pose:
+    """Moves along a camera axis by extent times the scene's depth."""
+
+    def pose(t: Tensor, extent: float, depth: float) -> Tensor:
+        T = _identities(t)
+        T[:, axis, 3] = sign * extent * depth * t
+        return T
+
+    return pose
+
+
+def _turn(axis: int, sign: float) -> Pose:
+    """Turns in place about a camera axis."""
+
+    def pose(t: Tensor, extent: float, depth: float) -> Tensor:
+        T = _identities(t)
+        T[:, :3, :3] = _rotation(axis, sign * math.radians(extent) * t)
+        return T
+
+    return pose
+
+
+def _orbit(sign: float) -> Pose:
+    """Circles about the point straight ahead at the scene's depth, looking at it."""
+
+    def pose(t: Tensor, extent: float, depth: float) -> Tensor:
+        T = _identities(t)
+        T[:, :3, :3] = _rotation(1, sign * math.radians(extent) * t)
+        centre = torch.tensor([0.0, 0.0, depth])
+        T[:, :3, 3] = centre - T[:, :3, :3] @ centre
+        return T
+
+    return pose
+
+
+def _spiral(t: Tensor, extent: float, depth: float) -> Tensor:
+    """One turn of a widening circle across the view, looking at the point ahead."""
+    angle, radius = 2 * math.pi * t, extent * depth * t
+    T = _identities(t)
+    T[:, 0, 3], T[:, 1, 3] = radius * angle.sin(), radius * (1 - angle.cos())
+    ahead = torch.nn.functional.normalize(torch.tensor([0.0, 0.0, depth]) - T[:, :3, 3], dim=-1)
+    right = torch.nn.functional.normalize(torch.linalg.cross(torch.tensor([[0.0, 1.0, 0.0]]).expand_as(ahead), ahead), dim=-1)
+    T[:, :3, :3] = torch.stack([right, torch.linalg.cross(ahead, right), ahead], -1)
+    return T
+
+
+def _still(t: Tensor, extent: float, depth: float) -> Tensor:
+    return _identities(t)
+
+
+def _identities(t: Tensor) -> Tensor:
+    return torch.eye(4).repeat(len(t), 1, 1)
+
+
+def _rotation(axis: int, angle: Tensor) -> Tensor:
+    """Rotations [F, 3, 3] about a coordinate axis."""
+    R = torch.eye(3).repeat(len(angle), 1, 1)
+    i, j = (axis + 1) % 3, (axis + 2) % 3
+    R[:, i, i] = R[:, j, j] = angle.cos()
+    R[:, i, j], R[:, j, i] = -angle.sin(), angle.sin()
+    return R
+
+
+X, Y, Z = 0, 1, 2
+_D, _A = "x scene depth", "degrees"
+TRAJECTORIES: dict[str, Trajectory] = {
+    "dolly_in": Trajectory(_shift(Z, 1), 0.4, _D, "move forward"),
+    "dolly_out": Trajectory(_shift(Z, -1), 0.4, _D, "move backward"),
+    "truck_left": Trajectory(_shift(X, -1), 0.3, _D, "move left, looking straight on"),
+    "truck_right": Trajectory(_shift(X, 1), 0.3, _D, "move right, looking straight on"),
+    "pedestal_up": Trajectory(_shift(Y, -1), 0.15, _D, "rise, looking straight on"),
+    "pedestal_down": Trajectory(_shift(Y, 1), 0.15, _D, "sink, looking straight on"),
+    "pan_left": Trajectory(_turn(Y, -1), 15, _A, "turn left in place"),
+    "pan_right": Trajectory(_turn(Y, 1), 15, _A, "turn right in place"),
+    "tilt_up": Trajectory(_turn(X, 1), 10, _A, "turn up in place"),
+    "tilt_down": Trajectory(_turn(X, -1), 10, _A, "turn down in place"),
+    "orbit_left": Trajectory(_orbit(1), 20, _A, "circle the scene to the left, looking at it"),
+    "orbit_right": Trajectory(_orbit(-1), 20, _A, "circle the scene to the right, looking at it"),
+    "spiral": Trajectory(_spiral, 0.15, _D, "one widening turn, looking at the scene"),
+    "still": Trajectory(_still, 0, _A, "do not move"),
+    "zoom_in": Trajectory(_shift(Z, 1), 0.8, _D, "the published zoom in: move forward"),
+    "zoom_out": Trajectory(_shift(Z, -1), 0.8, _D, "the published zoom out: move backward"),
+    "arc_left": Trajectory(_turn(Y, -1), 15, _A, "the published arc left: turns in place, despite its name"),
+    "arc_right": Trajectory(_turn(Y, 1), 15, _A, "the published arc right: turns in place, despite its name"),
+    "translate_up": Trajectory(_turn(X, 1), 15, _A, "the published translate up: turns in place, despite its name"),
+    "translate_down": Trajectory(_turn(X, -1), 15, _A, "the published translate down: turns in place, despite its name"),
+}
+
+
+def find_trajectory(name: str) -> Trajectory:
+    """The trajectory of a name.
+
+    Raises:
+        InputError: there is none; names the nearest and lists all.
+    """
+    if name not in TRAJECTORIES:
+        near = difflib.get_close_matches(name, TRAJECTORIES, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise InputError(f"no camera path named {name}{hint}; there are: {', '.join(TRAJECTORIES)}, or give a camera file")
+    return TRAJECTORIES[name]
+
+
+def trajectory(
+    name: str,
+    frames: int,
+    K_px: Tensor,
+    height: int,
+    width: int,
+    scene_depth: float = 1.0,
+    extent: float | None = None,
+    easing: str = "linear",
+) -> Cameras:
+    """`frames` cameras of a named path.
+
+    K_px: [3, 3], of every frame. scene_depth: what one unit of extent means for paths that move. extent: how far the
+    path goes, in the path's unit; None for its usual one. easing: `linear`, or `ease` for a soft start and end.
+    """
+    path = find_trajectory(name)
+    if easing not in EASINGS:
+        raise InputError(f"no easing named {easing}; there are: {', '.join(EASINGS)}")
+    if not math.isfinite(scene_depth) or scene_depth <= 0:
+        raise InputError(f"the scene's depth must be positive, not {scene_depth}")
+    extent = path.extent if extent is None else extent
+    if not math.isfinite(extent):
+        raise InputError(f"a path's extent must be a number, not {extent}")
+    t = EASINGS[easing](torch.linspace(0, 1, frames))
+    return Cameras(path.pose(t, extent, scene_depth), K_px.float().cpu().repeat(frames, 1, 1), height, width)

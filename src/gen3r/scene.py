@@ -1,0 +1,74 @@
+"""The scene: what a generation or a reconstruction gives."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gen3r.cameras.camera import Cameras
+from gen3r.errors import InputError
+from gen3r.files import whole_file
+
+_FORMAT = "gen3r-scene"
+_ARRAYS = ("frames", "depth", "confidence", "points", "mask")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One consistent scene: RGB video, depth, points and cameras, in the first camera's frame.
+
+    frames: uint8 [F, H, W, 3]. depth: float32 [F, H, W], along the camera's z. confidence: float32 [F, H, W], above
+    1, higher is surer. points: float32 [F, H, W, 3], depth unprojected with the cameras. mask: bool [F, H, W], the
+    points to believe. The unit is the model's own: about the mean distance of the points from the first camera.
+    settings: what made the scene, JSON values only.
+    """
+
+    frames: Tensor
+    depth: Tensor
+    confidence: Tensor
+    points: Tensor
+    mask: Tensor
+    cameras: Cameras
+    prompt: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        size = self.frames.shape[:3]
+        shapes = {"depth": size, "confidence": size, "mask": size, "points": (*size, 3), "frames": (*size, 3)}
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != torch.Size(shape):
+                raise ValueError(f"scene.{name} has shape {[*getattr(self, name).shape]}, not {[*shape]}")
+        assert len(self.cameras) == size[0]
+
+    def save(self, path: str | Path) -> None:
+        """Writes everything to one safetensors file, without loss."""
+        tensors = {name: getattr(self, name).contiguous().cpu() for name in _ARRAYS}
+        tensors |= {"T_world_camera": self.cameras.T_world_camera.cpu(), "K_px": self.cameras.K_px.cpu()}
+        about = {"prompt": self.prompt, "settings": self.settings}
+        with whole_file(Path(path)) as partial:
+            save_file(tensors, partial, {"format": _FORMAT, "about": json.dumps(about)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Scene":
+        """Reads what `save` wrote.
+
+        Raises:
+            InputError: the file is missing, damaged, or not a scene.
+        """
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != _FORMAT:
+                    raise InputError(f"{path} is not a Gen3R scene; give a scene.safetensors that Gen3R wrote")
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path} cannot be read as a scene ({error}); is it whole?") from error
+        height, width = tensors["frames"].shape[1:3]
+        cameras = Cameras(tensors["T_world_camera"], tensors["K_px"], height, width)
+        about = json.loads(metadata["about"])
+        return cls(*(tensors[name] for name in _ARRAYS), cameras, about["prompt"], about["settings"])
