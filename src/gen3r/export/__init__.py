@@ -1,6 +1,5 @@
-"""Files that other programs read. `save_scene` writes the whole set; one file a format."""
+"""A scene as files that other programs open: one module a format, one table of what a saved scene holds."""
 
-import json
 import os
 import shutil
 import tempfile
@@ -9,28 +8,12 @@ from pathlib import Path
 
 from gen3r.errors import InputError
 from gen3r.export.cameras import write_cameras
+from gen3r.export.depth import write_depth_video
+from gen3r.export.metadata import write_metadata
 from gen3r.export.ply import write_ply
 from gen3r.export.preview import write_preview
-from gen3r.export.video import write_depth_video, write_rgb_video
+from gen3r.export.video import write_rgb_video
 from gen3r.scene import Scene
-
-
-def _write_metadata(scene: Scene, path: Path) -> None:
-    valid = scene.depth[scene.mask]
-    near, far = (float(valid.min()), float(valid.max())) if len(valid) else (None, None)
-    about = {
-        "prompt": scene.prompt,
-        "settings": scene.settings,
-        "frames": len(scene.frames),
-        "height": scene.cameras.height,
-        "width": scene.cameras.width,
-        "points": int(scene.mask.sum()),
-        "depth_range": [near, far],
-        "unit": "the model's: about the mean distance of the scene's points from the first camera",
-        "convention": "world = first camera; OpenCV axes: x right, y down, z forward",
-    }
-    path.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-
 
 WRITERS: dict[str, Callable[[Scene, Path], None]] = {
     "rgb.mp4": write_rgb_video,
@@ -39,23 +22,29 @@ WRITERS: dict[str, Callable[[Scene, Path], None]] = {
     "cameras.json": write_cameras,
     "scene.safetensors": lambda scene, path: scene.save(path),
     "preview.png": write_preview,
-    "metadata.json": _write_metadata,
+    "metadata.json": write_metadata,
 }
 
 
 def check_output(folder: Path, overwrite: bool = False) -> None:
-    """Refuses an output folder that holds something or cannot be written, before any work."""
+    """Refuses an output folder that holds something or cannot be written, before any work.
+
+    Raises:
+        InputError: says which, and what to do.
+    """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; choose a folder")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise InputError(f"{folder} is not empty; choose another folder or add --overwrite")
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not existing.is_dir():
+        raise InputError(f"{existing} is a file; choose another folder")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(f"{existing} cannot be written to; choose another folder")
 
 
-def save_scene(scene: Scene, folder: Path, overwrite: bool = False) -> list[Path]:
-    """Writes every format into `folder`, all or nothing; returns the files.
+def save_scene(scene: Scene, folder: str | Path, overwrite: bool = False) -> list[Path]:
+    """Writes every format of `WRITERS` into `folder`, all or nothing; returns the files.
 
     Raises:
         InputError: the folder is not empty (without `overwrite`), cannot be written, or the disk is full.
@@ -71,8 +60,11 @@ def save_scene(scene: Scene, folder: Path, overwrite: bool = False) -> list[Path
         folder.mkdir(exist_ok=True)
         for name in WRITERS:
             os.replace(partial / name, folder / name)
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror or error}; choose another folder or free space") from error
+    except (OSError, InputError) as error:
+        # A writer's own message names its temporary file, which means nothing to a person.
+        cause = error.__cause__ if isinstance(error, InputError) else error
+        reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else error
+        raise InputError(f"cannot write {folder}: {reason}; choose another folder or free space") from error
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)

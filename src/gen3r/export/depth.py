@@ -1,4 +1,4 @@
-"""Depth as colours: near is bright and warm, far is dark and cold, the same scale over the whole clip."""
+"""depth.mp4: depth as colours, near bright, far dark, on the same scale over the whole clip."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ _INVALID = (0, 0, 0)
 
 def write_depth_video(scene: Scene, path: Path) -> None:
     """Writes the scene's depth in colours."""
-    write_video(path, colour_depth(scene.depth, scene.mask))
+    write_video(colour_depth(scene.depth, scene.mask), path)
 
 
 def colour_depth(depth: Tensor, mask: Tensor) -> Tensor:

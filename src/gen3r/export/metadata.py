@@ -1,28 +1,29 @@
-"""What a saved scene is and where it comes from, for people and scripts, in JSON."""
+"""metadata.json: what a scene is and where it comes from, for people and scripts."""
 
 import json
 from pathlib import Path
 
-import gen3r
-from gen3r.export.video import FPS
+from gen3r import __version__
+from gen3r.export.video import FRAMES_PER_SECOND
 from gen3r.files import whole_file
 from gen3r.scene import Scene
 
 
 def write_metadata(scene: Scene, path: Path) -> None:
-    """Writes prompt, settings, sizes, and the frame and unit that every number of the scene is in."""
-    frames, height, width = scene.depth.shape
+    """Writes prompt, settings and sizes, and the frame and unit that all numbers of the scene are in."""
+    valid = scene.depth[scene.mask]
     about = {
-        "gen3r": gen3r.__version__,
+        "gen3r": __version__,
         "prompt": scene.prompt,
         "settings": scene.settings,
-        "frames": frames,
-        "height": height,
-        "width": width,
-        "fps": FPS,
-        "points": int(scene.mask.sum()),
-        "world": "the first camera; OpenCV axes (x right, y down, z forward)",
-        "unit": "the model's own: about the mean distance of the points from the first camera",
+        "frames": len(scene.frames),
+        "height": scene.cameras.height,
+        "width": scene.cameras.width,
+        "frames_per_second": FRAMES_PER_SECOND,
+        "points": len(valid),
+        "depth_range": [float(valid.min()), float(valid.max())] if len(valid) else None,
+        "unit": "the model's: about the mean distance of the scene's points from the first camera",
+        "convention": "world = first camera; OpenCV axes: x right, y down, z forward",
     }
     with whole_file(path) as partial:
         partial.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,98 +1,124 @@
-"""preview.png: a contact sheet of the frames, their depth, and the point cloud seen from two sides."""
+"""preview.png: a contact sheet of the frames, their depth, and the point cloud from two sides."""
 
+import math
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
-from gen3r.export.colour import colour_depth
+from gen3r.cameras.camera import Cameras
+from gen3r.export.depth import apply_colour_map, colour_depth
+from gen3r.export.splatting import PointCloud, View, frame_view, point_cloud, render
 from gen3r.files import whole_file
 from gen3r.scene import Scene
 
-COLUMNS = 6
-TILE = 168
-GAP = 6
-BACKGROUND = 24
+WIDTH, GAP, LABEL = 1200, 8, 26
+CLOUD_HEIGHT = 440
+THUMBNAILS = 6
+SUPERSAMPLE = 2
+FRUSTA, FRUSTUM_DEPTH = 6, 0.12  # how many, and how deep in the points' median distance
+BACKGROUND, CLOUD_BACKGROUND, INK = (18, 20, 26), (30, 33, 41), (214, 218, 226)
+# Azimuth and elevation of the viewer.
+SIDE, ABOVE = (math.radians(35), math.radians(20)), (0.0, math.radians(65))
+HEADROOM = 0.2  # of the points' median distance: what is left standing over the cameras in the view from above
 
 
 def write_preview(scene: Scene, path: Path) -> None:
-    """Draws the sheet."""
+    """Writes the contact sheet."""
     with whole_file(path) as partial:
         contact_sheet(scene).save(partial)
 
 
 def contact_sheet(scene: Scene) -> Image.Image:
-    """Row 1: frames. Row 2: depth. Row 3: the point cloud from the side and from above, with the camera's path."""
-    count = min(COLUMNS, len(scene.frames))
-    shown = [round(x) for x in np.linspace(0, len(scene.frames) - 1, count)]
-    height, width = scene.frames.shape[1:3]
-    tile = (round(TILE * width / height), TILE) if width < height else (TILE, max(1, round(TILE * height / width)))
-    total = COLUMNS * tile[0] + (COLUMNS + 1) * GAP
-    cloud = ((total - 3 * GAP) // 2, 2 * tile[1])
-    sheet = Image.new("RGB", (total, 2 * tile[1] + cloud[1] + 4 * GAP), (BACKGROUND,) * 3)
-    depth = colour_depth(scene.depth.numpy(), scene.mask.numpy())
-    for column, index in enumerate(shown):
-        x = GAP + column * (tile[0] + GAP)
-        for row, picture in enumerate((scene.frames[index].numpy(), depth[index])):
-            resized = Image.fromarray(picture).resize(tile, Image.Resampling.BICUBIC)
-            sheet.paste(_labelled(resized, f"{('frame', 'depth')[row]} {index}"), (x, GAP + row * (tile[1] + GAP)))
-    for i, (name, yaw, pitch) in enumerate((("points, from the side", 35.0, 20.0), ("points, from above", 0.0, 65.0))):
-        view = Image.fromarray(render_points(scene, yaw, pitch, cloud[1], cloud[0]))
-        sheet.paste(_labelled(view, name), (GAP + i * (cloud[0] + GAP), 3 * GAP + 2 * tile[1]))
+    """Row 1: frames. Row 2: depth. Row 3: the point cloud with the cameras' path, from the left and from above."""
+    chosen = np.unique(np.linspace(0, len(scene.frames) - 1, THUMBNAILS).round().astype(int)).tolist()
+    numbers = ", ".join(str(i + 1) for i in chosen)
+    depth = colour_depth(scene.depth, scene.mask)[chosen]
+    cloud = point_cloud(scene)
+    lower = _without_ceiling(cloud, scene.cameras)
+    views = [
+        _labelled("points from the left", _cloud_picture(cloud, scene.cameras, *SIDE)),
+        _labelled("points from above, cut over the cameras", _cloud_picture(lower, scene.cameras, *ABOVE)),
+    ]
+    return _stacked(
+        [
+            _labelled(f"frames {numbers} of {len(scene.frames)}", _strip(scene.frames[chosen])),
+            _labelled("depth (near is bright)", _strip(depth)),
+            _side_by_side(views),
+        ]
+    )
+
+
+def _strip(frames: Tensor) -> Image.Image:
+    """Frames uint8 [N, H, W, 3] in a row."""
+    width = (WIDTH - (THUMBNAILS + 1) * GAP) // THUMBNAILS
+    size = (width, max(1, round(width * frames.shape[1] / frames.shape[2])))
+    return _side_by_side([Image.fromarray(f.numpy()).resize(size, Image.Resampling.BICUBIC) for f in frames])
+
+
+def _without_ceiling(cloud: PointCloud, cameras: Cameras) -> PointCloud:
+    """The points that do not hide a room from a viewer above it."""
+    if len(cloud.points) == 0:
+        return cloud
+    highest = cameras.centres[:, 1].min() - HEADROOM * cloud.points.norm(dim=-1).median()
+    return cloud[cloud.points[:, 1] > highest]
+
+
+def _cloud_picture(cloud: PointCloud, cameras: Cameras, azimuth: float, elevation: float) -> Image.Image:
+    """The point cloud with the cameras' path, drawn large and shrunk for smooth edges."""
+    width, height = (WIDTH - 3 * GAP) // 2, CLOUD_HEIGHT
+    if len(cloud.points) == 0:
+        return Image.new("RGB", (width, height), CLOUD_BACKGROUND)
+    large = (height * SUPERSAMPLE, width * SUPERSAMPLE)
+    view = frame_view(cloud.points, cameras.centres, azimuth, elevation, *large)
+    picture = Image.fromarray(render(cloud, view, CLOUD_BACKGROUND).numpy())
+    depth = FRUSTUM_DEPTH * float(cloud.points.norm(dim=-1).median())
+    _draw_cameras(ImageDraw.Draw(picture), cameras, view, depth)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _draw_cameras(draw: ImageDraw.ImageDraw, cameras: Cameras, view: View, depth: float) -> None:
+    """The path of the cameras and some of their frusta, from dark at the start to bright at the end."""
+    colours = [tuple(c) for c in apply_colour_map(torch.linspace(0.45, 1, len(cameras))).tolist()]
+    centres, _ = view.project(cameras.centres)
+    for i in range(len(cameras) - 1):
+        draw.line([*centres[i].tolist(), *centres[i + 1].tolist()], fill=colours[i], width=2 * SUPERSAMPLE)
+    for i in np.unique(np.linspace(0, len(cameras) - 1, FRUSTA).round().astype(int)).tolist():
+        apex, *corners = (tuple(p) for p in view.project(_frustum(cameras, i, depth))[0].tolist())
+        for corner, after in zip(corners, [*corners[1:], corners[0]], strict=True):
+            draw.line([apex, corner], fill=colours[i], width=SUPERSAMPLE)
+            draw.line([corner, after], fill=colours[i], width=SUPERSAMPLE)
+
+
+def _frustum(cameras: Cameras, i: int, depth: float) -> Tensor:
+    """A camera's centre and the four corners of its picture at a depth, in the world [5, 3]."""
+    w, h = float(cameras.width), float(cameras.height)
+    corners = torch.tensor([[0, 0, 1], [w, 0, 1], [w, h, 1], [0, h, 1]])
+    local = torch.cat([torch.zeros(1, 3), depth * corners @ torch.linalg.inv(cameras.K_px[i]).T])
+    T = cameras.T_world_camera[i]
+    return local @ T[:3, :3].T + T[:3, 3]
+
+
+def _labelled(text: str, picture: Image.Image) -> Image.Image:
+    sheet = Image.new("RGB", (picture.width, picture.height + LABEL), BACKGROUND)
+    sheet.paste(picture, (0, LABEL))
+    ImageDraw.Draw(sheet).text((2, LABEL // 2), text, INK, ImageFont.load_default(15), anchor="lm")
     return sheet
 
 
-def _labelled(image: Image.Image, text: str) -> Image.Image:
-    draw = ImageDraw.Draw(image)
-    draw.text((5, 4), text, fill=(0, 0, 0))
-    draw.text((4, 3), text, fill=(255, 255, 255))
-    return image
+def _side_by_side(pictures: list[Image.Image]) -> Image.Image:
+    width = sum(p.width for p in pictures) + GAP * (len(pictures) - 1)
+    sheet = Image.new("RGB", (width, max(p.height for p in pictures)), BACKGROUND)
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture, (sum(p.width for p in pictures[:i]) + GAP * i, 0))
+    return sheet
 
 
-def render_points(scene: Scene, yaw: float, pitch: float, height: int, width: int) -> np.ndarray:
-    """uint8 [height, width, 3]: the believed points splatted from beside the first camera, path in red.
-
-    yaw, pitch: degrees that the view is turned about the scene's centre, to the left and upwards.
-    """
-    canvas = np.full((height, width, 3), BACKGROUND, np.uint8)
-    points, colours = scene.points[scene.mask].numpy(), scene.frames[scene.mask].numpy()
-    if not len(points):
-        return canvas
-    centre = np.median(points, axis=0)
-    spread = np.quantile(np.linalg.norm(points - centre, axis=1), 0.85)
-    rotation = _view_rotation(np.deg2rad(yaw), np.deg2rad(pitch))
-    distance, focal = 2.6 * spread, 1.05 * min(height, width)
-
-    def project(p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        q = (p - centre) @ rotation.T
-        z = q[:, 2] + distance
-        safe = np.maximum(z, 1e-6)
-        return (q[:, 0] / safe * focal + width / 2), (q[:, 1] / safe * focal + height / 2), z
-
-    x, y, z = project(points)
-    _splat(canvas, x, y, z, colours, 0.1 * distance, size=2)
-    path = scene.cameras.centres.numpy()
-    steps = np.linspace(0, len(path) - 1, 20 * len(path))
-    line = np.stack([np.interp(steps, np.arange(len(path)), path[:, i]) for i in range(3)], -1)
-    x, y, z = project(line)
-    _splat(canvas, x, y, z, np.full((len(line), 3), (235, 60, 60), np.uint8), 1e-6, size=3)
-    return canvas
-
-
-def _view_rotation(yaw: float, pitch: float) -> np.ndarray:
-    cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
-    about_y = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
-    about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
-    return about_x.T @ about_y.T
-
-
-def _splat(canvas: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray, colours: np.ndarray, near: float, size: int) -> None:
-    """Paints squares of `size` pixels, far points first."""
-    height, width = canvas.shape[:2]
-    order = np.argsort(-z)
-    order = order[z[order] > near]
-    for dy in range(size):
-        for dx in range(size):
-            column, row = np.floor(x[order]).astype(int) + dx, np.floor(y[order]).astype(int) + dy
-            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            canvas[row[inside], column[inside]] = colours[order[inside]]
+def _stacked(rows: list[Image.Image]) -> Image.Image:
+    """Rows under each other, with a margin."""
+    sheet = Image.new("RGB", (WIDTH, sum(r.height + GAP for r in rows) + GAP), BACKGROUND)
+    for i, row in enumerate(rows):
+        sheet.paste(row, (GAP, GAP + sum(r.height + GAP for r in rows[:i])))
+    return sheet

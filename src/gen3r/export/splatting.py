@@ -10,6 +10,8 @@ from gen3r.scene import Scene
 
 MAX_POINTS = 400_000
 MAX_SPLAT_PX = 12
+FIELD_OF_VIEW = 0.6  # radians, across the picture's short side
+MARGIN = 1.06
 
 
 @dataclass(frozen=True)
@@ -53,20 +55,25 @@ def point_cloud(scene: Scene) -> PointCloud:
     return cloud
 
 
-def frame_view(points: Tensor, azimuth: float, elevation: float, height: int, width: int, fov: float = 0.6) -> View:
-    """A view that holds nearly all of the points [N, 3], seen from a direction.
+def frame_view(points: Tensor, centres: Tensor, azimuth: float, elevation: float, height: int, width: int) -> View:
+    """A view that holds nearly all of the points [N, 3], and all camera centres [F, 3], from a direction.
 
     azimuth, elevation [rad]: of the viewer, 0 and 0 being behind the first camera, turning left, then rising. Two
     points in a hundred may fall outside, so that a stray one does not shrink the rest.
     """
     R = _rotation_camera_world(azimuth, elevation)
-    local = _thinned(points.double() @ R.T)
-    centre = torch.quantile(local, torch.tensor([0.01, 0.99], dtype=torch.float64), dim=0).mean(0)
-    focal = min(height, width) / 2 / math.tan(fov / 2)
+    points, centres = _thinned(points.double()) @ R.T, centres.double() @ R.T
+    bounds = torch.quantile(points, torch.tensor([0.01, 0.99], dtype=torch.float64), dim=0)
+    middle = torch.cat([bounds, centres]).aminmax(dim=0)
+    centre = (middle.min + middle.max) / 2
+    focal = min(height, width) / 2 / math.tan(FIELD_OF_VIEW / 2)
     edge = torch.tensor([width, height], dtype=torch.float64) / (2 * focal)
-    # How far each point asks the viewer to stand back to come inside the picture's edges.
-    asked = ((local - centre)[:, :2].abs() / edge).amax(-1) - (local - centre)[:, 2]
-    distance = float(torch.quantile(asked, 0.98)) * 1.04
+
+    def asked(local: Tensor) -> Tensor:
+        """How far each place asks the viewer to stand back to come inside the picture's edges."""
+        return ((local - centre)[:, :2].abs() / edge).amax(-1) - (local - centre)[:, 2]
+
+    distance = MARGIN * float(torch.maximum(torch.quantile(asked(points), 0.98), asked(centres).max()))
     T = torch.eye(4, dtype=torch.float64)
     T[:3, :3], T[:3, 3] = R, -centre
     T[2, 3] += distance
