@@ -1,0 +1,108 @@
+"""The contact sheet and the rasteriser under it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gen3r.cameras.camera import Cameras
+from gen3r.export.preview import CLOUD_BACKGROUND, WIDTH, contact_sheet
+from gen3r.export.splatting import MAX_POINTS, PointCloud, View, frame_view, point_cloud, render
+from gen3r.geometry.points import project
+from gen3r.scene import Scene
+from tests.export.conftest import make_scene
+
+VIEW = View(torch.eye(4), 20.0, 24, 32)
+
+
+def cloud_of(points: list[list[float]], colours: list[list[int]], width: float = 0.05) -> PointCloud:
+    return PointCloud(torch.tensor(points), torch.tensor(colours, dtype=torch.uint8), torch.full((len(points),), width))
+
+
+def test_the_nearest_point_wins_whatever_the_order():
+    points, colours = [[0.0, 0, 3], [0.0, 0, 1], [0.0, 0, 2]], [[1, 1, 1], [2, 2, 2], [3, 3, 3]]
+    for order in ([0, 1, 2], [2, 1, 0], [1, 0, 2]):
+        image = render(cloud_of([points[i] for i in order], [colours[i] for i in order]), VIEW, (0, 0, 0))
+        assert image[12, 16].tolist() == [2, 2, 2]
+
+
+def test_points_behind_or_outside_are_not_drawn():
+    image = render(cloud_of([[0.0, 0, -1], [9.0, 0, 1], [0.0, -9, 1]], [[255] * 3] * 3), VIEW, (7, 8, 9))
+    assert (image == torch.tensor([7, 8, 9])).all()
+
+
+def test_nearer_points_are_drawn_larger():
+    def covered(depth: float) -> int:
+        return int((render(cloud_of([[0.0, 0, depth]], [[255] * 3], 0.3), VIEW, (0, 0, 0)) > 0).any(-1).sum())
+
+    assert covered(1.0) > covered(3.0) > 0
+
+
+def test_seen_from_its_own_camera_a_frame_is_itself():
+    scene = make_scene(frames=1)
+    view = View(torch.eye(4), float(scene.cameras.K_px[0, 0, 0]), 32, 48)
+    image = render(point_cloud(scene), view, (0, 0, 0))
+    inside = scene.mask[0]
+    close = (image.int() - scene.frames[0].int()).abs().amax(-1) <= 8  # a pixel's neighbour at most
+    assert close[inside].float().mean() > 0.9
+
+
+def test_the_view_projects_as_the_rest_of_the_package_does():
+    points = torch.rand(50, 3) + torch.tensor([0.0, 0, 1])
+    K = torch.tensor([[20.0, 0, 16], [0, 20, 12], [0, 0, 1]])
+    pixels, z = VIEW.project(points)
+    expected, depth = project(points, torch.eye(4), K)
+    torch.testing.assert_close(pixels, expected, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(z, depth)
+
+
+@pytest.mark.parametrize(("azimuth", "elevation"), [(0.6, 0.35), (0.0, 1.1), (-1.0, 0.0)])
+def test_a_framed_view_holds_the_points_and_every_camera(scene: Scene, azimuth: float, elevation: float):
+    cloud = point_cloud(scene)
+    view = frame_view(cloud.points, scene.cameras.centres, azimuth, elevation, 200, 300)
+    for points, share in ((cloud.points, 0.98), (scene.cameras.centres, 1.0)):
+        pixels, z = view.project(points)
+        inside = (z > 0) & (pixels >= 0).all(-1) & (pixels <= torch.tensor([300, 200])).all(-1)
+        assert inside.float().mean() >= share
+    spread = view.project(cloud.points)[0].amax(0) - view.project(cloud.points)[0].amin(0)
+    assert (spread / torch.tensor([300, 200])).max() > 0.4
+
+
+def test_from_the_left_the_left_is_nearer(scene: Scene):
+    sides = torch.tensor([[-1.0, 0, 2], [1.0, 0, 2], [0.0, 0, 3], [0.0, 1, 2]])
+    _, z = frame_view(sides, torch.zeros(1, 3), 0.6, 0.3, 100, 100).project(sides)
+    assert z[0] < z[1]
+    pixels, _ = frame_view(sides, torch.zeros(1, 3), 0.0, 1.2, 100, 100).project(sides)
+    assert pixels[2, 1] < pixels[0, 1]  # seen from above, far is up
+
+
+def test_large_clouds_are_thinned_without_holes():
+    scene = make_scene(frames=2, height=520, width=520)
+    cloud = point_cloud(scene)
+    assert 0.4 * MAX_POINTS < len(cloud.points) <= MAX_POINTS
+    assert cloud.footprints.min() > (scene.depth / scene.cameras.K_px[0, 0, 0]).min()
+
+
+@pytest.mark.parametrize(("frames", "height", "width"), [(1, 32, 32), (2, 32, 64), (17, 16, 16)])
+def test_sheets_of_any_clip_have_one_width(frames: int, height: int, width: int):
+    sheet = contact_sheet(make_scene(frames, height, width))
+    assert sheet.mode == "RGB"
+    assert sheet.width == WIDTH
+
+
+def test_a_scene_without_valid_points_still_has_a_sheet(scene: Scene):
+    sheet = contact_sheet(replace(scene, mask=torch.zeros_like(scene.mask)))
+    assert sheet.getpixel((WIDTH // 4, sheet.height - 100)) == CLOUD_BACKGROUND
+
+
+def test_points_that_are_not_finite_are_left_out(scene: Scene):
+    points = scene.points.clone()
+    points[0, 10, 10] = float("nan")
+    cloud = point_cloud(replace(scene, points=points))
+    assert cloud.points.isfinite().all()
+
+
+def test_still_cameras_have_a_sheet():
+    scene = make_scene(frames=3)
+    still = Cameras(torch.eye(4).repeat(3, 1, 1), scene.cameras.K_px, 32, 48)
+    assert contact_sheet(replace(scene, cameras=still)).width == WIDTH
