@@ -67,3 +67,57 @@ def decode_pose(
     K[..., 1, 1] = height / 2 / torch.tan(fov[..., 0] / 2)
     K[..., 0, 2], K[..., 1, 2], K[..., 2, 2] = width / 2, height / 2, 1
     return T, K
+
+
+def opencv_to_opengl(T_world_camera: Tensor) -> Tensor:
+    """Camera axes x right, y down, z forward -> x right, y up, z backward (OpenGL, nerfstudio, Blender)."""
+    return T_world_camera * torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=T_world_camera.dtype)
+
+
+def opengl_to_opencv(T_world_camera: Tensor) -> Tensor:
+    """The inverse of `opencv_to_opengl`, which is itself."""
+    return opencv_to_opengl(T_world_camera)
+
+
+def opencv_to_colmap(T_world_camera: Tensor) -> tuple[Tensor, Tensor]:
+    """COLMAP's world-to-camera quaternions [..., 4] in w, x, y, z order and translations [..., 3]."""
+    T = torch.linalg.inv(T_world_camera)
+    return quaternion_from_matrix(T[..., :3, :3]).roll(1, -1), T[..., :3, 3]
+
+
+def colmap_to_opencv(quaternion: Tensor, translation: Tensor) -> Tensor:
+    """The inverse of `opencv_to_colmap`, [..., 4, 4]."""
+    return torch.linalg.inv(_pose(matrix_from_quaternion(quaternion.roll(-1, -1)), translation))
+
+
+def opencv_to_pytorch3d(T_world_camera: Tensor) -> tuple[Tensor, Tensor]:
+    """PyTorch3D's R [..., 3, 3] and T [..., 3] with x_view = x_world R + T and axes x left, y up, z forward."""
+    T = torch.linalg.inv(T_world_camera)
+    flip = torch.tensor([-1.0, -1.0, 1.0], dtype=T.dtype)
+    return (flip[:, None] * T[..., :3, :3]).mT, flip * T[..., :3, 3]
+
+
+def pytorch3d_to_opencv(R: Tensor, T: Tensor) -> Tensor:
+    """The inverse of `opencv_to_pytorch3d`, [..., 4, 4]."""
+    flip = torch.tensor([-1.0, -1.0, 1.0], dtype=R.dtype)
+    return torch.linalg.inv(_pose(flip[:, None] * R.mT, flip * T))
+
+
+def opencv_to_ned(T_world_camera: Tensor) -> Tensor:
+    """World and camera axes to north-east-down (TartanAir): x forward, y right, z down in both."""
+    turn = torch.zeros(4, 4, dtype=T_world_camera.dtype)
+    turn[0, 2] = turn[1, 0] = turn[2, 1] = turn[3, 3] = 1
+    return turn @ T_world_camera @ turn.mT
+
+
+def ned_to_opencv(T_world_camera: Tensor) -> Tensor:
+    """The inverse of `opencv_to_ned`."""
+    turn = torch.zeros(4, 4, dtype=T_world_camera.dtype)
+    turn[0, 2] = turn[1, 0] = turn[2, 1] = turn[3, 3] = 1
+    return turn.mT @ T_world_camera @ turn
+
+
+def _pose(R: Tensor, t: Tensor) -> Tensor:
+    T = torch.eye(4, dtype=R.dtype).repeat(*R.shape[:-2], 1, 1)
+    T[..., :3, :3], T[..., :3, 3] = R, t
+    return T

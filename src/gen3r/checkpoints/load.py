@@ -57,6 +57,12 @@ def is_published_layout(folder: Path) -> bool:
     return (folder / "wan_vae").is_dir() or (folder / "clip_image_encoder").is_dir()
 
 
+def model_defaults(model: str | Path) -> dict[str, Any]:
+    """A model's own clip length, size, steps and guidance, without loading it."""
+    index = _read_json(resolve_model(model) / "model_index.json")
+    return {**presets.published().defaults, **index.get("defaults", {})}
+
+
 def load_components(model: str | Path, dtype: torch.dtype | None = None, skip: tuple[str, ...] = ()) -> dict[str, Any]:
     """Every component of a model by its name in our pipeline, without a second copy of the weights in memory.
 
@@ -66,9 +72,8 @@ def load_components(model: str | Path, dtype: torch.dtype | None = None, skip: t
         InputError: a folder, tensor or config is missing, left over, misshapen, truncated, or pickled.
     """
     folder = resolve_model(model)
-    index = _read_json(folder / "model_index.json")
     published = is_published_layout(folder)
-    components: dict[str, Any] = {"defaults": {**presets.published().defaults, **index.get("defaults", {})}}
+    components: dict[str, Any] = {"defaults": model_defaults(folder)}
     for name, component in COMPONENTS.items():
         if name in skip:
             components[name] = None

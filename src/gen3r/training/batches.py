@@ -8,11 +8,18 @@ from gen3r.data.shards import ClipShards
 from gen3r.training.loop import Batch
 
 
-def clip_batch(clips: ClipShards, rng: np.random.Generator, size: int, frames: int, any_order: bool = False) -> Batch:
+def clip_batch(
+    clips: ClipShards,
+    rng: np.random.Generator,
+    size: int,
+    frames: int,
+    any_order: bool = False,
+    backwards: float = 0.5,
+) -> Batch:
     """`size` clips of `frames` frames: a run of consecutive frames, or sorted random ones where `any_order`.
 
     frames uint8 [B, F, 3, H, W], depth [B, F, H, W], T_world_camera [B, F, 4, 4], K_px [B, F, 3, 3], captions.
-    Half of the clips are played backwards.
+    A share of the clips, `backwards`, is played in reverse.
     """
     records = [clips[int(i)] for i in rng.integers(len(clips), size=size)]
     chosen = []
@@ -20,7 +27,7 @@ def clip_batch(clips: ClipShards, rng: np.random.Generator, size: int, frames: i
         total = len(record.frames)
         start = int(rng.integers(total - frames + 1))
         index = np.sort(rng.choice(total, frames, replace=False)) if any_order else start + np.arange(frames)
-        chosen.append(torch.from_numpy(index[::-1].copy() if rng.random() < 0.5 else index))
+        chosen.append(torch.from_numpy(index[::-1].copy() if rng.random() < backwards else index))
     pairs = list(zip(records, chosen, strict=True))
     return {
         "frames": torch.stack([r.frames[i] for r, i in pairs]).permute(0, 1, 4, 2, 3),

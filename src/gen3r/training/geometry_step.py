@@ -16,12 +16,12 @@ from gen3r.training.losses import camera_loss, confident, edge_error, relative_d
 class GeometryStage(Stage):
     """Camera, depth and point-map losses on clips of a varying number of frames (VGGT, sec. 3.3).
 
-    The cameras of all frames count, the dense maps of every third frame only: they are the costlier half.
+    The cameras of all frames count, the dense maps of every fourth frame only: they are the costlier half.
     """
 
     name = "geometry"
 
-    def __init__(self, vggt: VGGT, clips: ClipShards, frames: tuple[int, ...] = (4, 8, 17)) -> None:
+    def __init__(self, vggt: VGGT, clips: ClipShards, frames: tuple[int, ...] = (4, 4, 8, 17)) -> None:
         super().__init__()
         self.vggt, self.clips, self.frames = vggt, clips, frames
         vggt.requires_grad_(True)
@@ -29,8 +29,8 @@ class GeometryStage(Stage):
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         """`size` frames in all, whatever the number of frames a clip, so that every step costs about the same."""
         frames = int(rng.choice(self.frames))
-        batch = clip_batch(self.clips, rng, max(1, size // frames), frames, any_order=bool(rng.random() < 0.5))
-        batch["shown"] = torch.from_numpy(np.sort(rng.choice(frames, max(1, frames // 3), replace=False)))
+        batch = clip_batch(self.clips, rng, max(1, size // frames), frames, any_order=bool(rng.random() < 0.7), backwards=0.0)
+        batch["shown"] = torch.from_numpy(np.sort(rng.choice(frames, max(1, frames // 4), replace=False)))
         return batch
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -50,7 +50,7 @@ class GeometryStage(Stage):
         point_error = relative_point_error(dense.points, points, distance)
         point_loss = confident(point_error, dense.points_confidence, valid)
         sky = sky_error(dense.depth, ~valid) + 0.05 * (dense.depth_confidence * ~valid).mean()
-        loss = 5 * camera + depth_loss + 0.5 * point_loss + 0.2 * sky
+        loss = 10 * camera + depth_loss + 0.5 * point_loss + 0.2 * sky
         with torch.no_grad():
             absrel = ((dense.depth - depth).abs() / depth.clamp_min(1e-3) * valid).sum() / valid.sum()
             point_report = (point_error * valid).sum() / valid.sum()

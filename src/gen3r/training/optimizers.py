@@ -55,8 +55,11 @@ class MuonAdamW(torch.optim.Optimizer):
 
 
 def _is_hidden(name: str, parameter: Tensor) -> bool:
-    """Weights of at least 16 rows and columns inside the network, not its embeddings and last layers."""
-    outside = ("embed_tokens", "shared", "embedding", "output_conv2", "pose_branch.fc2", "proj_out", "gamma", "table")
+    """Weights of at least 16 rows and columns inside the network, not its embeddings and last layers.
+
+    VGGT's camera head stays with AdamW too: its matrices are half of nano's VGGT, but see one token a frame.
+    """
+    outside = ("embed_tokens", "shared", "embedding", "output_conv2", "camera_head", "proj_out", "gamma", "table")
     if parameter.ndim < 2 or any(part in name for part in outside):
         return False
     return min(parameter.shape[0], parameter[0].numel()) >= 16

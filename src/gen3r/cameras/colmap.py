@@ -1,0 +1,121 @@
+"""COLMAP's sparse models, text and binary: cameras and images, sorted by picture name."""
+
+import struct
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from gen3r.cameras.camera import Cameras
+from gen3r.cameras.conventions import colmap_to_opencv
+from gen3r.errors import InputError
+
+# Model: (name, number of parameters). The first parameters are f, cx, cy or fx, fy, cx, cy; the rest is distortion.
+MODELS = {
+    0: ("SIMPLE_PINHOLE", 3), 1: ("PINHOLE", 4), 2: ("SIMPLE_RADIAL", 4), 3: ("RADIAL", 5), 4: ("OPENCV", 8),
+}  # fmt: skip
+_COUNTS = dict(MODELS.values())
+Intrinsics = dict[int, tuple[list[list[float]], int, int]]
+Image = tuple[str, int, list[float], list[float]]
+
+
+def read_colmap(folder: Path) -> Cameras:
+    """The cameras of a sparse model's folder, or of its `sparse/0` or `0` below.
+
+    Raises:
+        InputError: files are missing, damaged, use another camera model, or pictures differ in size.
+    """
+    for place in (folder, folder / "sparse" / "0", folder / "sparse", folder / "0"):
+        for suffix, cameras, images in ((".bin", _cameras_bin, _images_bin), (".txt", _cameras_txt, _images_txt)):
+            if (place / f"cameras{suffix}").is_file() and (place / f"images{suffix}").is_file():
+                try:
+                    lenses = cameras(place / f"cameras{suffix}")
+                    return _assemble(lenses, sorted(images(place / f"images{suffix}")), place)
+                except (struct.error, ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
+                    if isinstance(error, InputError):
+                        raise
+                    raise InputError(f"{place}: the COLMAP model is damaged ({error}); export it again") from error
+    raise InputError(f"{folder} holds no COLMAP model: cameras.txt and images.txt, or the same as .bin")
+
+
+def _assemble(lenses: Intrinsics, images: list[Image], place: Path) -> Cameras:
+    if not images:
+        raise InputError(f"{place}: the COLMAP model has no picture")
+    sizes = {lenses[camera][1:] for _, camera, _, _ in images}
+    if len(sizes) > 1:
+        raise InputError(f"{place}: the pictures have {len(sizes)} different sizes; give one size")
+    quaternion = torch.tensor([q for _, _, q, _ in images], dtype=torch.float64)
+    translation = torch.tensor([t for _, _, _, t in images], dtype=torch.float64)
+    K = torch.tensor([lenses[camera][0] for _, camera, _, _ in images])
+    height, width = sizes.pop()
+    return Cameras(colmap_to_opencv(quaternion, translation).float(), K, height, width)
+
+
+def _lens(model: str, width: int, height: int, p: list[float]) -> tuple[list[list[float]], int, int]:
+    if model not in _COUNTS:
+        raise InputError(f"the camera model {model} is not supported; undistort to {', '.join(_COUNTS)}")
+    fx, fy, cx, cy = (p[0], p[0], p[1], p[2]) if model in ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL") else p[:4]
+    if any(p[4 if model == "OPENCV" else 3 :]) and model not in ("SIMPLE_PINHOLE", "PINHOLE"):
+        warnings.warn("the lens distortion in the COLMAP model is ignored", stacklevel=4)
+    return [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], height, width
+
+
+def _lines(path: Path) -> list[str]:
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+
+
+def _cameras_txt(path: Path) -> Intrinsics:
+    rows = [line.split() for line in _lines(path) if line.strip()]
+    return {int(r[0]): _lens(r[1], int(r[2]), int(r[3]), [float(x) for x in r[4:]]) for r in rows}
+
+
+def _images_txt(path: Path) -> Iterator[Image]:
+    """Every picture has two lines; the second, its points, may be empty."""
+    lines = _lines(path)
+    while lines and not lines[0].strip():
+        lines = lines[1:]
+    for line in lines[::2]:
+        fields = line.split(maxsplit=9)
+        if fields:
+            numbers = [float(x) for x in fields[1:8]]
+            yield fields[9], int(fields[8]), numbers[:4], numbers[4:]
+
+
+class _Reader:
+    """Little-endian values one after another."""
+
+    def __init__(self, path: Path) -> None:
+        self.data, self.at = path.read_bytes(), 0
+
+    def take(self, form: str) -> tuple:
+        values = struct.unpack_from("<" + form, self.data, self.at)
+        self.at += struct.calcsize("<" + form)
+        return values
+
+    def name(self) -> str:
+        end = self.data.index(b"\0", self.at)
+        text = self.data[self.at : end].decode()
+        self.at = end + 1
+        return text
+
+
+def _cameras_bin(path: Path) -> Intrinsics:
+    reader = _Reader(path)
+    lenses = {}
+    for _ in range(reader.take("Q")[0]):
+        number, model, width, height = reader.take("iiQQ")
+        if model not in MODELS:
+            raise InputError(f"camera model number {model} is not supported; undistort to {', '.join(_COUNTS)}")
+        name, count = MODELS[model]
+        lenses[number] = _lens(name, width, height, list(reader.take(f"{count}d")))
+    return lenses
+
+
+def _images_bin(path: Path) -> Iterator[Image]:
+    reader = _Reader(path)
+    for _ in range(reader.take("Q")[0]):
+        _, *pose, camera = reader.take("i7di")
+        name = reader.name()
+        reader.take(f"{reader.take('Q')[0] * 24}x")
+        yield name, camera, list(pose[:4]), list(pose[4:])
