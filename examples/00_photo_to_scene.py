@@ -1,0 +1,29 @@
+"""A photo becomes a scene: the shortest way through the library, with the model that is in the package.
+
+python examples/00_photo_to_scene.py [PHOTO] [OUT]
+"""
+
+import sys
+from importlib.resources import files
+
+import torch
+
+from gen3r import Gen3RPipeline, save_scene
+from gen3r.media import fit, read_image
+
+photo_path = sys.argv[1] if len(sys.argv) > 1 else str(files("sklearn") / "datasets/images/china.jpg")
+out = sys.argv[2] if len(sys.argv) > 2 else "outputs/00"
+
+pipeline = Gen3RPipeline.from_pretrained("nano")
+
+# Pictures are float32 [n, 3, H, W] in [0, 1], of the clip's size. One picture means: it is the first frame.
+photo = fit(read_image(photo_path), 112, 112)[None]
+
+# The camera circles the scene, as far as its depth allows; `cameras=None` would leave the path to the model.
+[scene] = pipeline(photo, cameras="orbit_left", generator=torch.Generator().manual_seed(0))
+
+print(
+    f"{len(scene.frames)} frames, {int(scene.mask.sum())} points, lens {scene.cameras.fov_y[0].rad2deg():.0f} degrees"
+)
+for path in save_scene(scene, out, overwrite=True):
+    print(path)
