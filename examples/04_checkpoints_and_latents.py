@@ -17,7 +17,7 @@ from gen3r.media import fit, read_image
 out = Path(sys.argv[1] if len(sys.argv) > 1 else "outputs/04")
 out.mkdir(parents=True, exist_ok=True)
 
-# 1. Any model folder loads from a path; saving writes a pipeline folder. Neither overwrites a folder that has something in it.
+# 1. Any model folder loads from a path; saving writes a pipeline folder, and overwrites nothing.
 pipeline = Gen3RPipeline.from_pretrained("nano")
 for name, module in pipeline.components.items():
     if isinstance(module, torch.nn.Module):
