@@ -1,5 +1,5 @@
 # One folder, .venv, holds everything that these targets install.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 # The build of torch comes first and alone: any looser requirement may bring gigabytes of GPU libraries.
 TORCH := $(shell grep '^torch==' constraints.txt)
