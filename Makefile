@@ -14,7 +14,7 @@ demo: .venv/.demo
 	@echo "Look at outputs/demo/preview.png; outputs/demo/rgb.mp4 and depth.mp4 move; outputs/demo/points.ply turns."
 
 test: .venv/.dev
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 check: .venv/.dev
 	$(BIN)/ruff check
