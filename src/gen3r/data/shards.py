@@ -60,6 +60,11 @@ class ClipShards:
         self._captions = [json.loads(f.metadata()["captions"]) for f in self._files]
         self._index = [(i, j) for i, captions in enumerate(self._captions) for j in range(len(captions))]
 
+    @property
+    def captions(self) -> list[str]:
+        """The captions of all clips, in order."""
+        return [caption for captions in self._captions for caption in captions]
+
     def __len__(self) -> int:
         return len(self._index)
 

@@ -23,7 +23,7 @@ class AutoencoderStage(Stage):
     def __init__(self, vae: VideoVAE, clips: ClipShards, frames: int = 9, photos: float = 0.2, train_encoder: bool = True) -> None:
         super().__init__()
         self.vae, self.clips, self.frames, self.photos = vae, clips, frames, photos
-        self.kl_weight = 1e-4
+        self.kl_weight = 1e-3
         vae.requires_grad_(True)
         if not train_encoder:
             vae.encoder.requires_grad_(False)

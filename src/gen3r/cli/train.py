@@ -1,0 +1,64 @@
+"""`gen3r train`: the stages that make nano."""
+
+import argparse
+from pathlib import Path
+
+_STAGES = """\
+stages, in order (each goes on from its own checkpoint when it was stopped):
+  autoencoder   the video autoencoder              from the clips
+  geometry      VGGT                               from the clips
+  adapter       the geometry adapter               after autoencoder and geometry
+  latents       the latent cache                   after adapter; --part/--parts share it among processes
+  diffusion     the transformer and its encoders   after latents
+  package       the model folder, in bfloat16      after diffusion; --out says where
+
+example:
+  gen3r data synthesize 3072 runs/nano/train
+  for stage in autoencoder geometry adapter latents diffusion; do gen3r train $stage; done
+  gen3r train package --out my-nano && gen3r evaluate --model my-nano
+
+accelerate launch -m gen3r.cli.main train STAGE runs a stage on several devices."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Adds the subcommand."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train nano, stage by stage",
+        description="Trains one stage of nano on clips of the procedural world.",
+        epilog=_STAGES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    stages = ("autoencoder", "geometry", "adapter", "latents", "diffusion", "package")
+    parser.add_argument("stage", choices=stages, metavar="STAGE", help=", ".join(stages))
+    parser.add_argument("--folder", type=Path, default=Path("runs/nano"), help="the run's folder (default: runs/nano)")
+    parser.add_argument("--out", type=Path, help="package: the model folder to write")
+    parser.add_argument("--part", type=int, default=0, help="latents: this process's number, from 0")
+    parser.add_argument("--parts", type=int, default=1, help="latents: how many processes share the work")
+    changes = parser.add_argument_group("changes to the recipe (default: the stage's own numbers)")
+    changes.add_argument("--steps", type=int)
+    changes.add_argument("--batch-size", type=int)
+    changes.add_argument("--learning-rate", type=float)
+    changes.add_argument("--seed", type=int)
+    parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Runs the stage."""
+    import torch
+
+    from gen3r.errors import InputError
+    from gen3r.training.recipe import encode_latents, package, run_stage
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.stage == "latents":
+        encode_latents(args.folder, args.part, args.parts)
+    elif args.stage == "package":
+        if args.out is None:
+            raise InputError("package needs --out, a folder that does not exist yet")
+        package(args.folder, args.out)
+    else:
+        given = {k: getattr(args, k) for k in ("steps", "batch_size", "learning_rate", "seed")}
+        run_stage(args.stage, args.folder, {k: v for k, v in given.items() if v is not None})
