@@ -1,0 +1,168 @@
+"""Camera files of every format, whole and broken."""
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+
+from gen3r.cameras import Cameras, read_cameras, write_cameras
+from gen3r.cameras.conventions import opencv_to_colmap, opencv_to_opengl
+from gen3r.errors import InputError
+from tests.poses import random_cameras
+
+CAMERAS = random_cameras(11, 4, 90, 120)
+
+
+def one_lens() -> Cameras:
+    return Cameras(CAMERAS.T_world_camera, CAMERAS.K_px[:1].repeat(4, 1, 1), 90, 120)
+
+
+def assert_same(ours: Cameras, theirs: Cameras, tolerance: float = 1e-4) -> None:
+    torch.testing.assert_close(ours.T_world_camera, theirs.T_world_camera, atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(ours.K_px, theirs.K_px, atol=1e-2, rtol=1e-4)
+    assert (ours.height, ours.width) == (theirs.height, theirs.width)
+
+
+def write_nerfstudio(path: Path) -> None:
+    frames = [
+        {
+            "transform_matrix": opencv_to_opengl(T).tolist(),
+            "fl_x": K[0, 0].item(), "fl_y": K[1, 1].item(), "cx": K[0, 2].item(), "cy": K[1, 2].item(),
+        }
+        for T, K in zip(CAMERAS.T_world_camera, CAMERAS.K_px, strict=True)
+    ]  # fmt: skip
+    path.write_text(json.dumps({"w": 120, "h": 90, "frames": frames}))
+
+
+def colmap_rows() -> list[tuple[list[float], list[float]]]:
+    q, t = opencv_to_colmap(CAMERAS.T_world_camera.double())
+    return [(a.tolist(), b.tolist()) for a, b in zip(q, t, strict=True)]
+
+
+def write_colmap_text(folder: Path) -> None:
+    K = CAMERAS.K_px[0].tolist()
+    lens = f"7 PINHOLE 120 90 {K[0][0]} {K[1][1]} {K[0][2]} {K[1][2]}\n"
+    (folder / "cameras.txt").write_text("# cameras\n" + lens)
+    lines = ["# images"]
+    for i, (q, t) in reversed(list(enumerate(colmap_rows()))):  # out of order: names decide
+        lines += [f"{i + 1} {' '.join(map(str, q + t))} 7 frame {i}.png", "1.0 2.0 -1" if i % 2 else ""]
+    (folder / "images.txt").write_text("\n".join(lines) + "\n")
+
+
+def write_colmap_binary(folder: Path) -> None:
+    K = CAMERAS.K_px[0].double()
+    lens = struct.pack("<QiiQQ4d", 1, 7, 1, 120, 90, K[0, 0], K[1, 1], K[0, 2], K[1, 2])
+    (folder / "cameras.bin").write_bytes(lens)
+    data = struct.pack("<Q", 4)
+    for i, (q, t) in enumerate(colmap_rows()):
+        data += struct.pack("<i7di", i, *q, *t, 7) + f"{i}.png".encode() + b"\0"
+        data += struct.pack("<Q", i) + b"".join(struct.pack("<ddq", 1, 2, -1) for _ in range(i))
+    (folder / "images.bin").write_bytes(data)
+
+
+def write_realestate(path: Path) -> None:
+    lines = ["https://example.com/video"]
+    for i, (T, K) in enumerate(zip(CAMERAS.T_camera_world, CAMERAS.K_px, strict=True)):
+        lens = [K[0, 0] / 120, K[1, 1] / 90, K[0, 2] / 120, K[1, 2] / 90]
+        numbers = [f"{float(x):.9g}" for x in [*lens, 0, 0, *T[:3].flatten()]]
+        lines.append(" ".join([str(1000 * i), *numbers]))
+    path.write_text("\n".join(lines))
+
+
+def test_our_json(tmp_path: Path) -> None:
+    write_cameras(tmp_path / "c.json", CAMERAS)
+    again = read_cameras(tmp_path / "c.json")
+    assert torch.equal(again.T_world_camera, CAMERAS.T_world_camera)
+    assert torch.equal(again.K_px, CAMERAS.K_px)
+
+
+def test_nerfstudio(tmp_path: Path) -> None:
+    write_nerfstudio(tmp_path / "transforms.json")
+    assert_same(read_cameras(tmp_path / "transforms.json"), CAMERAS)
+
+
+def test_nerfstudio_angle_and_distortion(tmp_path: Path) -> None:
+    frame = {"transform_matrix": torch.eye(4).tolist()}
+    path = tmp_path / "transforms.json"
+    path.write_text(json.dumps({"w": 120, "h": 90, "camera_angle_x": 1.0, "k1": 0.1, "frames": [frame]}))
+    with pytest.warns(UserWarning, match="distortion"):
+        cameras = read_cameras(path)
+    assert cameras.K_px[0, 0, 0].item() == pytest.approx(60 / 0.5463024898)
+
+
+@pytest.mark.parametrize("write", [write_colmap_text, write_colmap_binary])
+def test_colmap(tmp_path: Path, write) -> None:
+    place = tmp_path / "sparse" / "0"
+    place.mkdir(parents=True)
+    write(place)
+    assert_same(read_cameras(tmp_path), one_lens())
+
+
+def test_realestate(tmp_path: Path) -> None:
+    write_realestate(tmp_path / "clip.txt")
+    assert_same(read_cameras(tmp_path / "clip.txt", size=(90, 120)), CAMERAS)
+
+
+def break_nerfstudio(path: Path, change) -> None:
+    write_nerfstudio(path)
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["frames"][2].pop("transform_matrix"), "frame 2 lacks"),
+        (lambda d: d.pop("w"), "frame 0 lacks"),
+        (lambda d: d.update(frames=[]), "empty"),
+        (lambda d: d["frames"][1].update(w=50), "2 different sizes"),
+        (lambda d: d["frames"][1].update(transform_matrix=[[1, 2], [3, 4]]), "shape"),
+        (lambda d: d["frames"][1]["transform_matrix"][0].__setitem__(3, float("nan")), "camera 1 holds values"),
+    ],
+)
+def test_broken_nerfstudio(tmp_path: Path, change, message: str) -> None:
+    break_nerfstudio(tmp_path / "t.json", change)
+    with pytest.raises(InputError, match=message):
+        read_cameras(tmp_path / "t.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty"),
+        (b'{"frames": [', "not whole JSON"),
+        (b'{"a": 1}', "holds no cameras"),
+        (b"\xff\xfe\x00", "no text"),
+        (b"url\n1 2 3\n", "line 2 has 3 numbers"),
+        (b"url\n", "no camera"),
+        (b"1 " + b"x " * 18, "line 1"),
+        (b"1 0.5 0.5 0.5 0.5 0 0 " + b"0 " * 12, "inverted"),
+    ],
+)
+def test_broken_files(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "cameras"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_cameras(path)
+
+
+def test_missing_and_truncated(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no camera file"):
+        read_cameras(tmp_path / "none.json")
+    with pytest.raises(InputError, match="no COLMAP model"):
+        read_cameras(tmp_path)
+    write_colmap_binary(tmp_path)
+    data = (tmp_path / "images.bin").read_bytes()
+    (tmp_path / "images.bin").write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match="damaged"):
+        read_cameras(tmp_path)
+
+
+def test_unsupported_colmap_lens(tmp_path: Path) -> None:
+    write_colmap_text(tmp_path)
+    (tmp_path / "cameras.txt").write_text("7 FISHEYE 120 90 1 2 3 4\n")
+    with pytest.raises(InputError, match="FISHEYE is not supported"):
+        read_cameras(tmp_path)
