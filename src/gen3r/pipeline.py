@@ -1,9 +1,12 @@
 """Generation and reconstruction: the whole story on one page (Gen3R, sec. 3)."""
 
+import math
+import warnings
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
@@ -14,11 +17,12 @@ from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase,
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import decode_pose
 from gen3r.cameras.interpolate import resample
-from gen3r.cameras.trajectories import find_trajectory, trajectory
+from gen3r.cameras.trajectories import trajectory
 from gen3r.checkpoints import load_components
-from gen3r.checkpoints.load import save_components
+from gen3r.checkpoints.load import PACKAGED, save_components
 from gen3r.errors import InputError
 from gen3r.geometry.points import unproject, valid_depth_mask
+from gen3r.media import Picture, picture_batch
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.conditioning import camera_condition, control_latents, free_cameras
 from gen3r.models.encoders import encode_image, encode_text
@@ -29,21 +33,41 @@ from gen3r.models.vggt import VGGT, GeometryPrediction
 from gen3r.models.video_vae import VideoVAE
 from gen3r.scene import Scene
 
-TEXT_ONLY_FOV = 1.0  # radians, when no picture tells the lens
+TEXT_ONLY_FOV = math.radians(60)  # the lens of a named path when no picture tells it
 SIZE_STEP = 112
-StepCallback = Callable[["Gen3RPipeline", int, Tensor, dict[str, Tensor]], dict[str, Tensor]]
+StepCallback = Callable[["Gen3RPipeline", int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
+Images = Picture | Sequence[Picture] | None
+Paths = Cameras | Sequence[Cameras] | str | None
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the transformer is told besides the noise; B samples.
+
+    text, no_text: [B, L, D] of the prompts and of the negative prompt, None without guidance. image: [B, N, D'].
+    control: [B, 20, f, h, 2w]. rays: [B, 24, f, H, 2W].
+    """
+
+    text: Tensor
+    no_text: Tensor | None
+    image: Tensor
+    control: Tensor
+    rays: Tensor
 
 
 class Gen3RPipeline(DiffusionPipeline):
     """From no, one, two or all frames of a clip, with optional text and cameras, to a scene.
 
     Components: transformer (the joint denoiser), vggt and geo_adapter (geometry <-> latents), vae (frames <->
-    latents), tokenizer and text_encoder, image_encoder, scheduler (Euler or UniPC, flow matching). `defaults` holds
-    the model's own clip length, size, steps, guidance, negative prompt and text length.
+    latents), tokenizer and text_encoder, image_encoder, scheduler (Euler or UniPC, flow matching).
+
+    `mixed_precision`: float32 weights multiply in bfloat16 where the device does that fast; False keeps float32 exact.
+    VGGT's heads always run in float32.
     """
 
-    model_cpu_offload_seq = "text_encoder->image_encoder->vae->transformer->geo_adapter->vggt"
-    _callback_tensor_inputs = ["latents"]
+    model_cpu_offload_seq = "text_encoder->image_encoder->transformer->vae->geo_adapter->vggt"
+    _callback_tensor_inputs = ("latents",)
+    mixed_precision = False
 
     def __init__(
         self,
@@ -64,21 +88,36 @@ class Gen3RPipeline(DiffusionPipeline):
         )  # fmt: skip
         self.register_to_config(defaults=defaults or {})
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The model's own clip length, size, steps, guidance, negative prompt and text length."""
+        return dict(self.config["defaults"])
+
     @classmethod
-    def from_pretrained(cls, model: str | Path = "nano", torch_dtype: torch.dtype | None = None) -> "Gen3RPipeline":  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The pipeline of `nano` (in the package), a folder (ours or the published layout), or a Hub id."""
-        return cls(**load_components(model, torch_dtype))
+    def from_pretrained(cls, model: str | Path = "nano", torch_dtype: torch.dtype | None = None) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The pipeline of `nano` (in the package), a folder (ours or the published layout), or a Hub id.
+
+        torch_dtype: the weights' type; None keeps the stored one, but gives models of the package in float32 with
+            `mixed_precision`, which is fast on any machine and small anyway.
+
+        Raises:
+            InputError: there is no such model, or a tensor is missing, left over, misshapen, damaged or pickled.
+        """
+        packaged = torch_dtype is None and (PACKAGED / str(model) / "model_index.json").is_file()
+        pipe = cls(**load_components(model, torch.float32 if packaged else torch_dtype))
+        pipe.mixed_precision = packaged
+        return pipe
 
     def save_pretrained(self, save_directory: str | Path) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Writes our pipeline folder, sharded safetensors; all or nothing."""
-        save_components({**self.components, "defaults": dict(self.config.defaults)}, Path(save_directory))
+        save_components({**self.components, "defaults": self.defaults}, Path(save_directory))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(
         self,
-        images: Tensor | Sequence[Tensor] | None = None,
+        images: Images = None,
         prompt: str | list[str] = "",
-        cameras: Cameras | Sequence[Cameras] | str | None = None,
+        cameras: Paths = None,
         *,
         negative_prompt: str | None = None,
         num_frames: int | None = None,
@@ -97,123 +136,133 @@ class Gen3RPipeline(DiffusionPipeline):
         output_type: str = "scene",
         callback_on_step_end: StepCallback | None = None,
     ) -> list[Scene] | Tensor:
-        """Generates scenes.
+        """Generates scenes, one a sample.
 
-        images: the given frames, [n, 3, H, W] in [0, 1] for one sample or [B, n, 3, H, W], already of the clip's
-            size; n = 0 or None (text alone), 1 (first), 2 (first and last), or all frames of the clip.
-        prompt: one, or one a sample. cameras: None leaves them to the model; a name from
-            `gen3r.cameras.trajectories`, scaled to the scene's depth as VGGT sees it; or one `Cameras` for all
-            samples, or one each, resampled to the clip, whose unit is the mean distance of the scene's points.
+        images: the given frames: none (text alone), 1 (first), 2 (first and last), or all frames of the clip. One
+            picture, a list of pictures (tensors [3, H, W] in [0, 1], or Pillow's), or a tensor [n, 3, H, W]; several
+            samples are [B, n, 3, H, W]. Each is resized to cover the clip's size and cropped in the centre.
+        prompt: one, or one a sample. Text alone has zeros as its image context, as in training.
+        cameras: None leaves them to the model; a name from `gen3r.cameras.trajectories`, scaled to the scene's median
+            depth as VGGT sees it in the given frames (1 for text alone); or one `Cameras` for all samples, or one
+            each, resampled to the clip, whose unit is the mean distance of the scene's points.
         num_frames: 4k + 1. height, width: multiples of 112. Each defaults to the model's own.
         guidance_steps: only that many first steps are guided; the rest run the conditional half alone.
-        generator: one a sample makes results independent of the batch. latents: the noise to start from,
-            [B, 16, f, h, 2w]. prompt_embeds, negative_prompt_embeds, image_context: skip the encoders.
-        output_type: "scene", or "latent" for the denoised [B, 16, f, h, 2w].
+        extent, easing: of a named path. generator: one a sample makes results independent of the batch.
+        latents: the noise to start from, [B, 16, f, h, 2w]. prompt_embeds, negative_prompt_embeds [B, L, D],
+            image_context [B, N, D']: skip the encoders.
+        output_type: "scene", or "latent" for the denoised [B, 16, f, h, 2w], which `decode` turns into scenes.
+        callback_on_step_end: called with (pipeline, step, timestep, {"latents": ...}); may return other latents.
 
         Raises:
             InputError: sizes, counts or names do not fit.
         """
-        defaults = self.config.defaults
+        defaults = self.defaults
         frames = defaults["num_frames"] if num_frames is None else num_frames
+        height, width = self._size(height, width)
         steps = defaults["num_inference_steps"] if num_inference_steps is None else num_inference_steps
         guidance = defaults["guidance_scale"] if guidance_scale is None else guidance_scale
         negative = defaults["negative_prompt"] if negative_prompt is None else negative_prompt
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        height, width = self._size(images, height, width)
         check_request(frames, height, width, steps, guidance)
-        given = self._given_frames(images, len(prompts), frames, height, width)
-        batch = len(given)
+        if isinstance(cameras, str):  # an unknown name, easing or extent is found before anything slow
+            self._path_without_picture(cameras, frames, height, width, extent, easing)
+        if output_type not in ("scene", "latent"):
+            raise InputError(f"output_type is scene or latent, not {output_type}")
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        given = picture_batch(images, height, width)
+        if given.shape[1] not in (0, 1, 2, frames):
+            raise InputError(
+                f"{given.shape[1]} pictures given: give none, one (first), two (first and last) or all {frames} frames"
+            )
+        batch = batch_size(
+            pictures=len(given), prompts=len(prompts), camera_paths=_count(cameras), generators=_count(generator),
+            latents=_count(latents), prompt_embeds=_count(prompt_embeds), image_contexts=_count(image_context),
+        )  # fmt: skip
         prompts = prompts * batch if len(prompts) == 1 else prompts
-        if len(prompts) != batch:
-            raise InputError(f"{len(prompts)} prompts for {batch} samples; give one prompt, or one a sample")
-        device = self._execution_device
-        given = given.to(device)
+        start = self._noise(batch, frames, height, width, generator, latents)
+        given = given.expand(batch, -1, -1, -1, -1).to(self._execution_device)
 
         # 1. what the transformer is told
         path = self._requested_cameras(cameras, given, frames, height, width, extent, easing)
         text, no_text = self._encode_prompts(prompts, negative, guidance, prompt_embeds, negative_prompt_embeds)
-        seen = self._image_context(given) if image_context is None else image_context.to(device)
+        seen = self._image_context(given, image_context)
         control = self._control(given, frames, height, width)
         rays = self._rays(path, batch, frames, height, width)
-        # 2. noise
-        latents = self._noise(batch, frames, height, width, generator, latents)
-        # 3. denoise Z = [A; G]
+        self.maybe_free_model_hooks()
+        # 2. denoise Z = [A; G]
+        conditions = Conditions(text, no_text, seen, control, rays)
         guided = steps if guidance_steps is None else guidance_steps
-        scale = guidance if guidance != 1 else None
-        latents = self._denoise(latents, text, no_text, seen, control, rays, steps, scale, guided, callback_on_step_end)
-        # 4. decode both halves
+        made = self._denoise(start, conditions, steps, guidance, guided, callback_on_step_end)
         if output_type == "latent":
-            return latents
+            self.maybe_free_model_hooks()
+            return made
+        # 3. decode both halves
         settings = {
-            "task": _task(given.shape[1], frames), "frames": frames, "height": height, "width": width, "steps": steps,
-            "guidance": guidance, "camera": cameras if isinstance(cameras, str) else "given" if path else "free",
+            "task": task_name(given.shape[1], frames), "frames": frames, "height": height, "width": width,
+            "steps": steps, "guidance": guidance, "negative_prompt": negative,
+            "camera": cameras if isinstance(cameras, str) else "given" if path else "free",
         }  # fmt: skip
-        return self.decode(latents, prompts, settings)
+        return self.decode(made, prompts, settings)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(self, latents: Tensor, prompts: list[str], settings: dict[str, Any] | None = None) -> list[Scene]:
         """The scenes of denoised latents [B, 16, f, h, 2w]: frames from A, geometry from G."""
-        appearance, geometry = latents.chunk(2, dim=-1)
+        appearance, geometry = latents.to(self._execution_device).chunk(2, dim=-1)
         frames = self.decode_frames(appearance)
         seen = self.decode_geometry(geometry)
+        self.maybe_free_model_hooks()
         return [self._scene(frames[i], seen, i, prompt, settings or {}) for i, prompt in enumerate(prompts)]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode_frames(self, appearance: Tensor) -> Tensor:
         """Frames [B, F, 3, H, W] in [0, 1] of appearance latents [B, 16, f, h, w]."""
-        with self._autocast():
+        with self._products():
             video = self.vae.decode_latents(appearance.to(self.vae.dtype)).float()
         return (video / 2 + 0.5).clamp(0, 1).transpose(1, 2)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode_geometry(self, geometry: Tensor) -> GeometryPrediction:
         """Cameras, depth and points of geometry latents [B, 16, f, h, w]."""
-        with self._autocast():
+        with self._products():
             levels = unpack_tokens(self.geo_adapter.decode(geometry.to(self.geo_adapter.dtype)))
         return self._heads(levels, 8 * geometry.shape[-2], 8 * geometry.shape[-1])
 
-    @torch.inference_mode()
-    def reconstruct(self, frames: Tensor) -> Scene:
-        """The scene of frames [F, 3, H, W] in [0, 1] as VGGT sees it, with no generation. H and W: multiples of 14."""
+    @torch.no_grad()
+    def reconstruct(self, images: Images, height: int | None = None, width: int | None = None) -> Scene:
+        """The scene of any number of frames as VGGT sees it, with nothing generated.
+
+        images: as for generation, of one clip. height, width: multiples of 14; by default the pictures' own where they
+            are such, else the model's. Pictures are resized to cover the size and cropped in the centre.
+        """
         patch = self.vggt.config.patch_size
-        if frames.shape[-2] % patch or frames.shape[-1] % patch:
-            raise InputError(f"frames must be multiples of {patch} pixels, not {frames.shape[-2]} x {frames.shape[-1]}")
-        frames = frames.to(self._execution_device)
-        prediction = self._see(frames[None])
-        return self._scene(frames, prediction, 0, "", {"task": "reconstruct", "frames": len(frames)})
+        own = images.shape[-2:] if isinstance(images, Tensor) else (1, 1)
+        fits = height is None and width is None and not (own[0] % patch or own[1] % patch)
+        height, width = own if fits else self._size(height, width)
+        if min(height, width) < patch or height % patch or width % patch:
+            raise InputError(f"the size must be in multiples of {patch} pixels, not {height} x {width}")
+        batch = picture_batch(images, height, width)
+        if len(batch) != 1 or not batch.shape[1]:
+            raise InputError(f"give the pictures of one clip, not {list(batch.shape[:2])} clips and pictures")
+        frames = batch[0].to(self._execution_device)
+        seen = self._see(frames[None])
+        self.maybe_free_model_hooks()
+        settings = {"task": "reconstruct", "frames": len(frames), "height": height, "width": width}
+        return self._scene(frames, seen, 0, "", settings)
 
-    def _size(self, images: Any, height: int | None, width: int | None) -> tuple[int, int]:
-        if isinstance(images, Tensor) and images.shape[-4:-3].numel() and height is None and width is None:
-            return images.shape[-2], images.shape[-1]
-        return height or self.config.defaults["height"], width or self.config.defaults["width"]
-
-    @staticmethod
-    def _given_frames(images: Any, batch: int, frames: int, height: int, width: int) -> Tensor:
-        """The given frames as [B, n, 3, H, W] in [0, 1]."""
-        if images is None:
-            return torch.zeros(batch, 0, 3, height, width)
-        given = images if isinstance(images, Tensor) else torch.stack(list(images))
-        given = given[None] if given.ndim == 4 else given
-        n = given.shape[1]
-        if n not in (0, 1, 2, frames):
-            raise InputError(f"{n} pictures given: give none, one (first), two (first and last) or all {frames} frames")
-        if given.shape[2:] != (3, height, width):
-            raise InputError(f"pictures are {list(given.shape[2:])}, the clip is [3, {height}, {width}]; resize them first")
-        given = given.expand(batch, -1, -1, -1, -1) if len(given) == 1 else given
-        return given.float()
+    def _size(self, height: int | None, width: int | None) -> tuple[int, int]:
+        """Height and width, the model's own where they are left out."""
+        own = self.defaults
+        return own["height"] if height is None else height, own["width"] if width is None else width
 
     def _requested_cameras(
-        self, cameras: Any, given: Tensor, frames: int, height: int, width: int, extent: float | None, easing: str
+        self, cameras: Paths, given: Tensor, frames: int, height: int, width: int, extent: float | None, easing: str
     ) -> list[Cameras] | None:
         """One path a sample, relative to its first camera, or None where the model is free."""
         if cameras is None:
             return None
         if isinstance(cameras, str):
-            find_trajectory(cameras)
             return [self._named_path(cameras, g, frames, height, width, extent, easing) for g in given]
         paths = [cameras] * len(given) if isinstance(cameras, Cameras) else list(cameras)
-        if len(paths) != len(given):
-            raise InputError(f"{len(paths)} camera paths for {len(given)} samples; give one, or one a sample")
+        paths = paths * len(given) if len(paths) == 1 else paths
         return [resample(c, frames).resize_and_crop(height, width).relative_to_first() for c in paths]
 
     def _named_path(
@@ -221,31 +270,46 @@ class Gen3RPipeline(DiffusionPipeline):
     ) -> Cameras:
         """A named trajectory with the lens and the median depth that VGGT sees in the given frames."""
         if not len(given):
-            K = Cameras.from_fov(torch.eye(4)[None], TEXT_ONLY_FOV, height, width).K_px[0]
-            return trajectory(name, frames, K, height, width, 1.0, extent, easing)
+            return self._path_without_picture(name, frames, height, width, extent, easing)
         seen = self._scene(given, self._see(given[None]), 0, "", {})
         depth = float(seen.depth[seen.mask].median()) if bool(seen.mask.any()) else 1.0
         return trajectory(name, frames, seen.cameras.K_px[0], height, width, depth, extent, easing)
+
+    def _path_without_picture(
+        self, name: str, frames: int, height: int, width: int, extent: float | None, easing: str
+    ) -> Cameras:
+        """A named trajectory for text alone: a usual lens, and a scene as deep as VGGT's unit."""
+        K = Cameras.from_fov(torch.eye(4)[None], TEXT_ONLY_FOV, height, width).K_px[0]
+        return trajectory(name, frames, K, height, width, 1.0, extent, easing)
 
     def _encode_prompts(
         self, prompts: list[str], negative: str, guidance: float, embeds: Tensor | None, negative_embeds: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """Text features [B, L, D] of the prompts and, where there is guidance, of the negative prompt."""
-        device = self._execution_device
+        device, length = self._execution_device, self.defaults["text_length"]
 
         def encode(texts: list[str]) -> Tensor:
-            return encode_text(self.tokenizer, self.text_encoder, texts, self.config.defaults["text_length"], device)
+            tokens = max(len(ids) for ids in self.tokenizer(texts)["input_ids"])  # pyright: ignore[reportArgumentType]
+            if tokens > length:
+                warnings.warn(f"the prompt has {tokens} tokens; only the first {length} count", stacklevel=5)
+            return encode_text(self.tokenizer, self.text_encoder, texts, length, device)
 
-        text = encode(prompts) if embeds is None else embeds.to(device)
+        def expand(features: Tensor) -> Tensor:
+            return features.to(device).expand(len(prompts), -1, -1)
+
+        text = encode(prompts) if embeds is None else expand(embeds)
         if guidance == 1:
             return text, None
-        return text, encode([negative] * len(text)) if negative_embeds is None else negative_embeds.to(device)
+        return text, expand(encode([negative]) if negative_embeds is None else negative_embeds)
 
-    def _image_context(self, given: Tensor) -> Tensor:
-        """Features of the first given frame; zeros of the same shape for text alone."""
-        first = given[:, 0] if given.shape[1] else given.new_zeros(len(given), *given.shape[2:])
-        context = encode_image(self.image_encoder, first)
-        return context if given.shape[1] else torch.zeros_like(context)
+    def _image_context(self, given: Tensor, context: Tensor | None = None) -> Tensor:
+        """Features [B, N, D'] of the first given frame; zeros of the same shape for text alone."""
+        if context is not None:
+            return context.to(given.device).expand(len(given), -1, -1)
+        if given.shape[1]:
+            return encode_image(self.image_encoder, given[:, 0])
+        config = self.image_encoder.config
+        return given.new_zeros(len(given), 1 + (config.image_size // config.patch_size) ** 2, config.hidden_size)
 
     def _control(self, given: Tensor, frames: int, height: int, width: int) -> Tensor:
         """Condition latents and mask of the given frames at their places."""
@@ -254,10 +318,11 @@ class Gen3RPipeline(DiffusionPipeline):
         video = given.new_zeros(len(given), frames, 3, height, width)
         mask = torch.zeros(len(given), frames, dtype=torch.bool, device=given.device)
         video[:, places], mask[:, places] = given, True
-        with self._autocast():
+        with self._products():
             return control_latents(self.vae, video.to(self.vae.dtype), mask).float()
 
     def _rays(self, path: list[Cameras] | None, batch: int, frames: int, height: int, width: int) -> Tensor:
+        """The camera condition of the paths, or the one that leaves the cameras free."""
         device = self._execution_device
         if path is None:
             return free_cameras(batch, frames, height, width, torch.zeros((), device=device))
@@ -268,51 +333,58 @@ class Gen3RPipeline(DiffusionPipeline):
     def _noise(
         self, batch: int, frames: int, height: int, width: int, generator: Any, latents: Tensor | None
     ) -> Tensor:
+        """The latents to start from: standard normal noise, or those given."""
         shape = (batch, self.transformer.config.out_channels, 1 + (frames - 1) // 4, height // 8, 2 * width // 8)
-        if latents is not None:
-            if latents.shape != shape:
-                raise InputError(f"latents have shape {list(latents.shape)}, this request needs {list(shape)}")
-            return latents.to(self._execution_device, torch.float32)
-        if isinstance(generator, list) and len(generator) != batch:
-            raise InputError(f"{len(generator)} generators for {batch} samples; give one, or one a sample")
-        return randn_tensor(shape, generator, self._execution_device, torch.float32)
+        if latents is None:
+            return randn_tensor(shape, generator, self._execution_device, torch.float32)
+        if latents.shape != shape:
+            raise InputError(f"latents have shape {list(latents.shape)}, this request needs {list(shape)}")
+        return latents.to(self._execution_device, torch.float32)
 
     def _denoise(
-        self, latents: Tensor, text: Tensor, no_text: Tensor | None, seen: Tensor, control: Tensor, rays: Tensor,
-        steps: int, scale: float | None, guided: int, callback: StepCallback | None,
+        self, latents: Tensor, conditions: Conditions, steps: int, guidance: float, guided: int,
+        callback: StepCallback | None,
     ) -> Tensor:  # fmt: skip
         """Integrates the flow from noise to data; latents stay float32, the network runs in its own type."""
-        dtype = self.transformer.dtype
-        fixed = [x.to(dtype) for x in (seen, control, rays)]
         self.scheduler.set_timesteps(steps, device=latents.device)
-        with self.progress_bar(total=steps) as bar:
+        with self.progress_bar(total=steps) as bar:  # pyright: ignore[reportCallIssue]
             for i, t in enumerate(self.scheduler.timesteps):
-                pair = scale is not None and no_text is not None and i < guided
-                texts = torch.cat([no_text, text]) if pair else text  # pyright: ignore[reportArgumentType]
-                inputs = [torch.cat([x, x]) if pair else x for x in (latents.to(dtype), *fixed)]
-                time = t.expand(len(inputs[0])).to(latents.device)
-                with self._autocast():
-                    velocity = self.transformer(inputs[0], time, texts.to(dtype), *inputs[1:]).float()
-                if pair:
-                    without, along = velocity.chunk(2)
-                    velocity = without + scale * (along - without)  # pyright: ignore[reportOptionalOperand]
+                velocity = self._velocity(latents, t, conditions, guidance if i < guided else 1.0)
                 latents = self.scheduler.step(velocity, t, latents, return_dict=False)[0]
                 if callback is not None:
-                    latents = callback(self, i, t, {"latents": latents}).get("latents", latents)
+                    latents = (callback(self, i, t, {"latents": latents}) or {}).get("latents", latents)
                 bar.update()
+        if not latents.isfinite().all():
+            raise InputError(f"sampling overflowed in {self.transformer.dtype}; use float32 or bfloat16")
         return latents
 
-    def _autocast(self) -> Any:
-        """bfloat16 products where they are fast and the weights are float32; else nothing."""
+    def _velocity(self, latents: Tensor, t: Tensor, conditions: Conditions, guidance: float) -> Tensor:
+        """The velocity noise - x; with guidance, both conditions in one batch: v0 + guidance * (v1 - v0)."""
+        told = [conditions.image, conditions.control, conditions.rays]
+        text, inputs = conditions.text, [latents, *told]
+        pair = guidance != 1 and conditions.no_text is not None
+        if pair:
+            text = torch.cat([conditions.no_text, text])  # pyright: ignore[reportArgumentType, reportCallIssue]
+            inputs = [torch.cat([x, x]) for x in inputs]
+        z, *told = (x.to(self.transformer.dtype) for x in inputs)
+        with self._products():
+            velocity = self.transformer(z, t.expand(len(z)).to(z.device), text.to(z.dtype), *told).float()
+        if not pair:
+            return velocity
+        without, along = velocity.chunk(2)
+        return without + guidance * (along - without)
+
+    def _products(self) -> AbstractContextManager[Any]:
+        """bfloat16 products of float32 weights, where `mixed_precision` asks for them and the device does them fast."""
         device = self._execution_device.type
         fast = fast_dtype(device)
-        if device == "cpu" and self.transformer.dtype == torch.float32 and fast == torch.bfloat16:
+        if self.mixed_precision and self.transformer.dtype == torch.float32 and fast != torch.float32:
             return torch.autocast(device, fast)
         return nullcontext()
 
     def _see(self, frames: Tensor) -> GeometryPrediction:
         """VGGT on frames [B, F, 3, H, W]."""
-        with self._autocast():
+        with self._products():
             levels = self.vggt.tokens(frames.to(self.vggt.dtype))
         return self._heads(levels, *frames.shape[-2:])
 
@@ -323,21 +395,20 @@ class Gen3RPipeline(DiffusionPipeline):
         return self.vggt.heads([x.float() for x in levels], height, width)
 
     def _scene(self, frames: Tensor, seen: GeometryPrediction, i: int, prompt: str, settings: dict[str, Any]) -> Scene:
-        """Sample i as a scene: points are its depth unprojected with its cameras."""
+        """Sample i as a scene: points are its depth unprojected with its cameras, relative to the first."""
         height, width = frames.shape[-2:]
-        depth = seen.depth[i].float()
-        T, K = decode_pose(seen.pose_enc[-1, i].float(), height, width)
-        T = torch.linalg.inv(T[:1]) @ T
-        points = unproject(depth, T, K, self.vggt.config.pixel_centre)
+        depth = seen.depth[i].float().cpu()
+        T, K = decode_pose(seen.pose_enc[-1, i].float().cpu(), height, width)
+        cameras = Cameras(T, K, height, width).relative_to_first()
         return Scene(
             frames=(frames.permute(0, 2, 3, 1) * 255 + 0.5).clamp(0, 255).to(torch.uint8).cpu(),
-            depth=depth.cpu(),
+            depth=depth,
             confidence=seen.depth_confidence[i].float().cpu(),
-            points=points.cpu(),
-            mask=valid_depth_mask(depth).cpu(),
-            cameras=Cameras(T.cpu(), K.cpu(), height, width),
+            points=unproject(depth, cameras.T_world_camera, cameras.K_px, self.vggt.config.pixel_centre),
+            mask=valid_depth_mask(depth),
+            cameras=cameras,
             prompt=prompt,
-            settings=settings,
+            settings=dict(settings),
         )
 
 
@@ -360,6 +431,24 @@ def check_request(frames: int, height: int, width: int, steps: int, guidance: fl
         raise InputError(f"guidance must lie between 0 and 100, not {guidance}; 1 turns it off")
 
 
-def _task(given: int, frames: int) -> str:
-    names = {0: "text", 1: "one view", 2: "two views"}
-    return "all views" if given == frames and frames > 2 else names[given]
+def batch_size(**counts: int) -> int:
+    """The number of samples, where each kind of input is given once for all, or once a sample.
+
+    Raises:
+        InputError: two kinds disagree.
+    """
+    batch = max(counts.values())
+    for name, count in counts.items():
+        if count not in (1, batch):
+            raise InputError(f"{count} {name.replace('_', ' ')} for {batch} samples; give one, or one a sample")
+    return batch
+
+
+def _count(value: Any) -> int:
+    """How many samples an input stands for: lists and tensors have one entry a sample, anything else serves all."""
+    return len(value) if isinstance(value, (list, tuple, Tensor)) else 1
+
+
+def task_name(given: int, frames: int) -> str:
+    """What a number of given frames asks for."""
+    return "all views" if given == frames > 2 else ("text", "one view", "two views")[given]
