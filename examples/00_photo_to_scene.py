@@ -9,15 +9,15 @@ from importlib.resources import files
 import torch
 
 from gen3r import Gen3RPipeline, save_scene
-from gen3r.media import fit, read_image
+from gen3r.media import read_image
 
 photo_path = sys.argv[1] if len(sys.argv) > 1 else str(files("sklearn") / "datasets/images/china.jpg")
 out = sys.argv[2] if len(sys.argv) > 2 else "outputs/00"
 
 pipeline = Gen3RPipeline.from_pretrained("nano")
 
-# Pictures are float32 [n, 3, H, W] in [0, 1], of the clip's size. One picture means: it is the first frame.
-photo = fit(read_image(photo_path), 112, 112)[None]
+# float32 [3, H, W] in [0, 1], of any size: the pipeline crops its centre. One picture means: it is the first frame.
+photo = read_image(photo_path)
 
 # The camera circles the scene, as far as its depth allows; `cameras=None` would leave the path to the model.
 [scene] = pipeline(photo, cameras="orbit_left", generator=torch.Generator().manual_seed(0))

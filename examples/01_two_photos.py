@@ -9,7 +9,7 @@ import torch
 from skimage import data
 
 from gen3r import Gen3RPipeline, save_scene
-from gen3r.media import fit, read_image
+from gen3r.media import read_image
 
 if len(sys.argv) > 2:
     pictures = [read_image(path) for path in sys.argv[1:3]]
@@ -19,13 +19,12 @@ else:
 out = sys.argv[3] if len(sys.argv) > 3 else "outputs/01"
 
 pipeline = Gen3RPipeline.from_pretrained("nano")
-pair = torch.stack([fit(picture, 112, 112) for picture in pictures])  # [2, 3, 112, 112]: first and last
 
-# What VGGT makes of the pair alone: how far apart, in units of the mean distance of what they see?
-seen = pipeline.reconstruct(pair)
+# What VGGT makes of the two alone: how far apart, in units of the mean distance of what they see?
+seen = pipeline.reconstruct(pictures)
 print(f"the second photo was taken {float(seen.cameras.centres[1].norm()):.3f} units from the first")
 
-[scene] = pipeline(pair, "a motorcycle in a workshop", generator=torch.Generator().manual_seed(0))
+[scene] = pipeline(pictures, "a motorcycle in a workshop", generator=torch.Generator().manual_seed(0))
 print(f"the generated camera moves {float(scene.cameras.centres[-1].norm()):.3f} units")
 save_scene(scene, out, overwrite=True)
 print(f"see {out}/preview.png")

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from gen3r import Cameras, Gen3RPipeline, read_cameras, save_scene, write_cameras
-from gen3r.media import fit, read_image
+from gen3r.media import read_image
 
 out = Path(sys.argv[2] if len(sys.argv) > 2 else "outputs/02")
 
@@ -39,12 +39,12 @@ cameras = read_cameras(path_file)
 print(f"{len(cameras)} cameras from {path_file}, field of view {cameras.fov_y[0].rad2deg():.0f} degrees")
 
 pipeline = Gen3RPipeline.from_pretrained("nano")
-photo = fit(read_image(str(files("sklearn") / "datasets/images/china.jpg")), 112, 112)[None]
+photo = read_image(str(files("sklearn") / "datasets/images/china.jpg"))
 
 # The pipeline makes the path relative to its first camera and resamples it on SE(3) to the clip's frames.
 [scene] = pipeline(photo, cameras=cameras, generator=torch.Generator().manual_seed(0))
 
-asked, made = cameras.relative_to_first().centres[-1], scene.cameras.centres[-1]
-print(f"asked to end at {asked.tolist()}, the scene's own cameras end at {[round(x, 3) for x in made.tolist()]}")
+print(f"asked to end {float(cameras.relative_to_first().centres[-1].norm()):.2f} units away from the start,")
+print(f"the scene's own cameras end {float(scene.cameras.centres[-1].norm()):.2f} away")
 save_scene(scene, out, overwrite=True)
 print(f"see {out}/preview.png")

@@ -11,7 +11,7 @@ import torch
 from gen3r import Gen3RPipeline, save_scene
 from gen3r.export.video import write_video
 from gen3r.geometry.alignment import umeyama
-from gen3r.media import fit, read_video
+from gen3r.media import read_video
 
 out = Path(sys.argv[2] if len(sys.argv) > 2 else "outputs/03")
 pipeline = Gen3RPipeline.from_pretrained("nano")
@@ -28,8 +28,7 @@ else:
     write_video(truth.frames, video)
     print(f"{video}: {truth.caption}")
 
-frames = fit(read_video(video, frames=17), 112, 112)
-scene = pipeline.reconstruct(frames)
+scene = pipeline.reconstruct(read_video(video, frames=17), height=112, width=112)
 save_scene(scene, out, overwrite=True)
 print(f"{int(scene.mask.sum())} points of {len(scene.frames)} frames; see {out}/preview.png")
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from gen3r import Gen3RPipeline, save_scene
 from gen3r.checkpoints import convert
-from gen3r.media import fit, read_image
+from gen3r.media import read_image
 
 out = Path(sys.argv[1] if len(sys.argv) > 1 else "outputs/04")
 out.mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ if not (out / "pipeline").exists():
 again = Gen3RPipeline.from_pretrained(out / "published_layout")
 
 # 2. Latents out: Z = [A; G], appearance left and geometry right. Nothing is decoded yet.
-photo = fit(read_image(str(files("sklearn") / "datasets/images/china.jpg")), 112, 112)[None]
+photo = read_image(str(files("sklearn") / "datasets/images/china.jpg"))
 noise = torch.randn(1, 16, 5, 14, 28, generator=torch.Generator().manual_seed(0))
 latents = pipeline(photo, cameras="dolly_in", latents=noise, output_type="latent")
 assert isinstance(latents, torch.Tensor)
