@@ -58,3 +58,18 @@ def test_linked_files_exist(page: str):
     links = re.findall(r"\]\(([^)#\s]+)", (ROOT / page).read_text(encoding="utf-8"))
     missing = [x for x in links if "://" not in x and not ((ROOT / page).parent / x).exists()]
     assert missing == []
+
+
+def test_the_page_on_generate_has_every_option():
+    shown = subprocess.run(
+        [sys.executable, "-m", "gen3r.cli.main", "generate", "--help"], capture_output=True, text=True, check=True
+    )
+    page = (ROOT / "docs" / "generate.md").read_text(encoding="utf-8")
+    options = set(re.findall(r"--[a-z][a-z-]+", shown.stdout.split("camera paths (")[0])) - {"--help"}
+    assert {o for o in options if f"`{o}" not in page} == set()
+
+
+def test_examples_are_short():
+    scripts = sorted((ROOT / "examples").glob("*.py"))
+    assert [p.name[:2] for p in scripts] == ["00", "01", "02", "03", "04"]
+    assert all(len(p.read_text().splitlines()) < 100 for p in scripts)
