@@ -13,17 +13,22 @@ _CODER = {"conv1": "conv_in", "head.0": "norm_out", "head.2": "conv_out"}
 _ADAPTER_ENDS = {"encoder.init_block.resample.1": "conv_tokens_in", "decoder.out_block.resample.2": "conv_tokens_out"}
 _VAE_MIDDLE = {"0": "mid_block.resnets.0", "1": "mid_block.attentions.0", "2": "mid_block.resnets.1"}
 _ADAPTER_MIDDLE = {"0": "middle.resnets.0", "1": "middle.attention", "2": "middle.resnets.1"}
-_STAGE = 4  # entries of a decoder stage in the published list: three residual blocks and a resampling
 
 
 def vae_from_published(tensors: Tensors) -> Tensors:
-    """VideoVAE's tensors of the published video autoencoder's."""
-    return {_vae_name(k): v for k, v in tensors.items()}
+    """VideoVAE's tensors of the published video autoencoder's.
+
+    The published decoder is one list; a stage of it is some residual blocks, three in the public checkpoint, and a
+    resampling, whose first place tells how many.
+    """
+    places = [int(m[1]) for k in tensors if (m := re.match(r"decoder\.upsamples\.(\d+)\.resample", k))]
+    return {_vae_name(k, min(places) + 1): v for k, v in tensors.items()}
 
 
 def vae_to_published(tensors: Tensors) -> Tensors:
     """The inverse of `vae_from_published`."""
-    return {_vae_published(k): v for k, v in tensors.items()}
+    blocks = {m[1] for k in tensors if (m := re.match(r"decoder\.up_blocks\.0\.resnets\.(\d+)", k))}
+    return {_vae_published(k, len(blocks) + 1): v for k, v in tensors.items()}
 
 
 def adapter_from_published(tensors: Tensors) -> Tensors:
@@ -45,27 +50,27 @@ def _swap(key: str, table: dict[str, str], back: bool = False) -> str:
     return key
 
 
-def _vae_name(key: str) -> str:
+def _vae_name(key: str, stage_length: int) -> str:
     if match := re.fullmatch(r"(encoder|decoder)\.middle\.(\d)\.(.+)", key):
         return f"{match[1]}.{_VAE_MIDDLE[match[2]]}.{_swap(match[3], _RESIDUAL)}"
     if match := re.fullmatch(r"encoder\.downsamples\.(\d+)\.(.+)", key):
         return f"encoder.down_blocks.{match[1]}.{_swap(match[2], _RESIDUAL)}"
     if match := re.fullmatch(r"decoder\.upsamples\.(\d+)\.(.+)", key):
-        stage, entry = divmod(int(match[1]), _STAGE)
-        part = "upsamplers.0" if entry == _STAGE - 1 else f"resnets.{entry}"
+        stage, entry = divmod(int(match[1]), stage_length)
+        part = "upsamplers.0" if entry == stage_length - 1 else f"resnets.{entry}"
         return f"decoder.up_blocks.{stage}.{part}.{_swap(match[2], _RESIDUAL)}"
     return _end_name(key)
 
 
-def _vae_published(key: str) -> str:
+def _vae_published(key: str, stage_length: int) -> str:
     for number, ours in _VAE_MIDDLE.items():
         if match := re.fullmatch(rf"(encoder|decoder)\.{re.escape(ours)}\.(.+)", key):
             return f"{match[1]}.middle.{number}.{_swap(match[2], _RESIDUAL, back=True)}"
     if match := re.fullmatch(r"encoder\.down_blocks\.(\d+)\.(.+)", key):
         return f"encoder.downsamples.{match[1]}.{_swap(match[2], _RESIDUAL, back=True)}"
     if match := re.fullmatch(r"decoder\.up_blocks\.(\d+)\.(resnets|upsamplers)\.(\d+)\.(.+)", key):
-        entry = _STAGE - 1 if match[2] == "upsamplers" else int(match[3])
-        return f"decoder.upsamples.{_STAGE * int(match[1]) + entry}.{_swap(match[4], _RESIDUAL, back=True)}"
+        entry = stage_length - 1 if match[2] == "upsamplers" else int(match[3])
+        return f"decoder.upsamples.{stage_length * int(match[1]) + entry}.{_swap(match[4], _RESIDUAL, back=True)}"
     return _end_published(key)
 
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModelWithProjection, UMT5Config, UMT5EncoderModel
 
-from gen3r.checkpoints.published import COMPONENTS, PublishedComponent
+from gen3r.checkpoints.published import COMPONENTS, KEPT, PublishedComponent
 from gen3r.errors import InputError
 from gen3r.models import presets
 from gen3r.models.adapter import GeometryAdapter
@@ -132,17 +132,13 @@ def _save_published(components: dict[str, Any], folder: Path) -> None:
 def _published_config(name: str, module: Any) -> dict[str, Any]:
     """What shapes alone do not tell."""
     config = module.config
-    if name == "transformer":
+    kept = {key: getattr(config, key) for key in KEPT.get(name, ())}
+    if name in ("transformer", "image_encoder"):
         return {"num_heads": config.num_attention_heads}
     if name == "vggt":
-        return {
-            "num_heads": config.num_heads,
-            "patch_size": config.patch_size,
-            "intermediate_layer_idx": list(config.intermediate_levels),
-        }
-    if name == "geo_adapter":
-        return {"latents_mean": list(config.latents_mean), "latents_std": list(config.latents_std)}
-    return {"num_heads": config.num_attention_heads} if name == "image_encoder" else {}
+        levels = list(config.intermediate_levels)
+        kept |= {"num_heads": config.num_heads, "patch_size": config.patch_size, "intermediate_layer_idx": levels}
+    return kept
 
 
 class _whole_folder:

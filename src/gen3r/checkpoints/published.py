@@ -27,6 +27,21 @@ class PublishedComponent:
     ignored_prefix: str | None = None
 
 
+# What shapes do not tell of models unlike the public checkpoint; `gen3r convert` writes it to config.json.
+KEPT = {
+    "vae": (
+        "dim_mult", "num_res_blocks", "temperal_downsample", "patch_size", "in_channels", "out_channels",
+        "latents_mean", "latents_std",
+    ),
+    "geo_adapter": ("latents_mean", "latents_std"),
+    "vggt": ("patch_embed_heads", "camera_heads", "pixel_centre"),
+}  # fmt: skip
+
+
+def _kept(name: str, config: dict[str, Any]) -> dict[str, Any]:
+    return {key: config[key] for key in KEPT[name] if key in config}
+
+
 def _layers(shapes: Shapes, prefix: str) -> int:
     return 1 + max(int(k.removeprefix(prefix).split(".")[0]) for k in shapes if k.startswith(prefix))
 
@@ -47,7 +62,8 @@ def _transformer(shapes: Shapes, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _vae(shapes: Shapes, config: dict[str, Any]) -> dict[str, Any]:
-    return {"base_dim": shapes["encoder.conv1.weight"][0], "latents_mean": WAN_MEAN, "latents_std": WAN_STD}
+    published = {"base_dim": shapes["encoder.conv1.weight"][0], "latents_mean": WAN_MEAN, "latents_std": WAN_STD}
+    return published | _kept("vae", config)
 
 
 def _adapter(shapes: Shapes, config: dict[str, Any]) -> dict[str, Any]:
@@ -56,9 +72,9 @@ def _adapter(shapes: Shapes, config: dict[str, Any]) -> dict[str, Any]:
         "token_channels": channels,
         "hidden_dim": shapes["decoder.conv1.weight"][0],
         "resample_scale": channels // between,
-        "latents_mean": tuple(config.get("latents_mean", GEOMETRY_MEAN)),
-        "latents_std": tuple(config.get("latents_std", GEOMETRY_STD)),
-    }
+        "latents_mean": GEOMETRY_MEAN,
+        "latents_std": GEOMETRY_STD,
+    } | _kept("geo_adapter", config)
 
 
 def _vggt(shapes: Shapes, config: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +95,7 @@ def _vggt(shapes: Shapes, config: dict[str, Any]) -> dict[str, Any]:
         "camera_trunk_depth": _layers(shapes, "camera_head.trunk."),
         "dpt_features": shapes["depth_head.scratch.layer1_rn.weight"][0],
         "dpt_out_channels": tuple(shapes[f"depth_head.projects.{i}.weight"][0] for i in range(4)),
-    }
+    } | _kept("vggt", config)
 
 
 def _text(shapes: Shapes, config: dict[str, Any]) -> dict[str, Any]:

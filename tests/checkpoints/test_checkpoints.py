@@ -1,0 +1,161 @@
+"""Loading, saving and converting of whole model folders."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from gen3r.checkpoints import convert, load_components, model_defaults, published_tensor_shapes
+from gen3r.checkpoints.published import COMPONENTS
+from gen3r.errors import InputError
+from tests.tiny import tiny_pipeline
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "ours"
+    tiny_pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def copy(ours: Path, tmp_path: Path) -> Path:
+    import shutil
+
+    return Path(shutil.copytree(ours, tmp_path / "copy"))
+
+
+def state(components: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {
+        f"{name}.{key}": value
+        for name, module in components.items()
+        if isinstance(module, nn.Module)
+        for key, value in module.state_dict().items()
+    }
+
+
+def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert [k for k in a if not torch.equal(a[k], b[k])] == []
+
+
+def test_save_and_load_keep_every_number(ours: Path) -> None:
+    components = load_components(ours)
+    assert_equal(state(components), state(tiny_pipeline().components))
+    assert components["defaults"] == tiny_pipeline().config.defaults == model_defaults(ours)
+
+
+def test_loaded_models_compute_the_same(ours: Path) -> None:
+    """Buffers that no file holds, such as rotary tables, must be real after loading."""
+    loaded, built = load_components(ours), tiny_pipeline()
+    images = torch.rand(1, 2, 3, 56, 56)
+    assert torch.equal(loaded["vggt"](images).depth, built.vggt(images).depth)
+    ids = torch.tensor([[5, 6, 1]])
+    assert torch.equal(loaded["text_encoder"](ids).last_hidden_state, built.text_encoder(ids).last_hidden_state)
+    pixels = torch.rand(1, 3, 56, 56)
+    assert torch.equal(loaded["image_encoder"](pixels).image_embeds, built.image_encoder(pixels).image_embeds)
+    for a, b in zip(loaded["transformer"].rope.buffers(), built.transformer.rope.buffers(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_conversion_there_and_back(ours: Path, tmp_path: Path) -> None:
+    assert convert(ours, tmp_path / "published") == "published"
+    assert convert(tmp_path / "published", tmp_path / "again") == "pipeline"
+    assert_equal(state(load_components(ours)), state(load_components(tmp_path / "again")))
+    names = {c.folder: set(load_file(tmp_path / "published" / c.folder / f"{c.weights}.safetensors")) for c in COMPONENTS.values()}
+    assert all(n.startswith("model.") for n in names["geo_adapter"] | names["wan_vae"])
+    assert "model.visual.head" in names["clip_image_encoder"]
+
+
+def test_bfloat16_is_kept_and_types_change_on_request(ours: Path, tmp_path: Path) -> None:
+    pipe = tiny_pipeline()
+    pipe.to(torch.bfloat16)
+    pipe.save_pretrained(tmp_path / "half")
+    kept = load_components(tmp_path / "half")
+    assert {v.dtype for k, v in state(kept).items()} == {torch.bfloat16}
+    wide = load_components(tmp_path / "half", torch.float32)
+    assert {v.dtype for v in state(wide).values()} == {torch.float32}
+
+
+def test_shards_are_joined(copy: Path) -> None:
+    before = state(load_components(copy))
+    place = copy / "transformer"
+    (file,) = place.glob("*.safetensors")
+    tensors = load_file(file)
+    file.unlink()
+    names = sorted(tensors)
+    for i, part in enumerate((names[::2], names[1::2])):
+        save_file({n: tensors[n] for n in part}, place / f"model-{i}-of-2.safetensors")
+    assert_equal(state(load_components(copy)), before)
+
+
+def rewrite(place: Path, change) -> None:
+    (file,) = place.glob("*.safetensors")
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("proj_out.bias"), "lacks the tensor proj_out.bias"),
+        (lambda t: t.update(stranger=torch.zeros(1)), "unknown tensor stranger"),
+        (lambda t: t.update({"proj_out.bias": torch.zeros(3)}), r"proj_out.bias has shape \[3\] instead of"),
+    ],
+)
+def test_wrong_tensors_are_named(copy: Path, change, message: str) -> None:
+    rewrite(copy / "transformer", change)
+    with pytest.raises(InputError, match=message):
+        load_components(copy)
+
+
+def test_damaged_folders(copy: Path) -> None:
+    (file,) = (copy / "vae").glob("*.safetensors")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="damaged"):
+        load_components(copy)
+    file.rename(file.with_name("diffusion_pytorch_model.bin"))
+    with pytest.raises(InputError, match="pickle"):
+        load_components(copy)
+    (copy / "vae" / "diffusion_pytorch_model.bin").unlink()
+    with pytest.raises(InputError, match=r"no .safetensors file"):
+        load_components(copy)
+    (copy / "vae" / "config.json").unlink()
+    (copy / "vae").rmdir()
+    with pytest.raises(InputError, match="missing"):
+        load_components(copy)
+    (copy / "model_index.json").write_text("{")
+    with pytest.raises(InputError, match="not valid JSON"):
+        load_components(copy)
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "./nothing", "nothing"])
+def test_models_that_are_not_there(name: str) -> None:
+    with pytest.raises(InputError, match="no model at"):
+        load_components(name)
+
+
+def test_output_is_never_overwritten(ours: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(InputError, match="not empty"):
+        convert(ours, tmp_path / "full")
+    assert [p.name for p in tmp_path.iterdir()] == ["full"]
+
+
+def test_published_shapes() -> None:
+    shapes = published_tensor_shapes()
+    assert {k: len(v) for k, v in shapes.items()} == {
+        "transformer": 989, "wan_vae": 194, "geo_adapter": 202, "vggt": 1403, "text_encoder": 242,
+        "clip_image_encoder.model.visual": 392,
+    }  # fmt: skip
+    assert shapes["geo_adapter"]["model.encoder.init_block.resample.1.weight"] == [1024, 10240, 3, 3]
+    assert shapes["transformer"]["patch_embedding.weight"] == [1536, 36, 1, 2, 2]
+    keys = json.loads((Path(__file__).parents[1] / "golden" / "components" / "keys.json").read_text())
+    assert set(keys["wan_vae"]) == {k.removeprefix("model.") for k in shapes["wan_vae"]}
