@@ -2,32 +2,65 @@
 
 import argparse
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from gen3r.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
+
+    from gen3r.media import Pictures
     from gen3r.pipeline import Gen3RPipeline
     from gen3r.scene import Scene
 
 DTYPES = ("float32", "bfloat16", "float16")
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps our line breaks, and gives option names the room they need."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        super().__init__(prog, **{"max_help_position": 28, "width": 110, **options})
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with our layout of help texts, and with errors that are one line."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": HelpFormatter, **options})
+
+    def error(self, message: str) -> NoReturn:
+        """A wrong command line, as any other input that cannot be used."""
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """--model, --device, --dtype."""
     group = parser.add_argument_group("model")
     group.add_argument(
-        "--model", default="nano", metavar="MODEL", help="nano (in the package), a model folder, or a Hub id (default: nano)"
+        "--model",
+        default="nano",
+        metavar="MODEL",
+        help="nano (in the package), a model folder, or a Hub id such as owner/name (default: nano)",
     )
-    group.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps, ... (default: cpu)")
-    group.add_argument("--dtype", choices=DTYPES, help="type of the weights (default: as stored; float32 on a CPU)")
+    group.add_argument(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="cpu, or any that torch knows (default: the accelerator, if any)",
+    )
+    group.add_argument("--dtype", choices=DTYPES, help="type of the weights (default: the best for model and device)")
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """--out, --overwrite."""
     group = parser.add_argument_group("output")
-    group.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the scene's files")
+    group.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for the scene; made when the scene is whole"
+    )
     group.add_argument("--overwrite", action="store_true", help="replace the files of an earlier scene in DIR")
 
 
@@ -42,23 +75,67 @@ def parse_size(text: str) -> tuple[int, int]:
     return parts[0], parts[-1]
 
 
-def load_pipeline(args: argparse.Namespace) -> "Gen3RPipeline":
-    """The pipeline of --model on --device, with a line that says so."""
+def pick_device(name: str) -> "torch.device":
+    """The device of a name; `auto` is the accelerator where there is one.
+
+    Raises:
+        InputError: torch does not know it, or this machine does not have it.
+    """
     import torch
 
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    try:
+        device = (found or torch.device("cpu")) if name == "auto" else torch.device(name)
+        torch.ones(1, device=device).item()  # a device that cannot hold a number is none
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"the device {name} cannot be used here; try --device auto or cpu") from error
+    return device
+
+
+def load_pipeline(args: argparse.Namespace) -> "Gen3RPipeline":
+    """The pipeline of --model on --device, with a line that says so.
+
+    Where --dtype is left out, a CPU that is slow with bfloat16 gets float32.
+    """
+    import torch
+
+    from gen3r.models.precision import fast_dtype
     from gen3r.pipeline import Gen3RPipeline
 
-    try:
-        device = torch.device(args.device)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"the device {args.device} cannot be used here; try --device cpu") from error
-    chosen = args.dtype or ("float32" if device.type == "cpu" else None)
-    say(f"loading {args.model} ...")
-    pipe = Gen3RPipeline.from_pretrained(args.model, torch_dtype=getattr(torch, chosen) if chosen else None)
-    pipe.to(device)
-    pipe.set_progress_bar_config(desc="denoising", unit="step", file=sys.stderr)
+    device = pick_device(args.device)
+    chosen = getattr(torch, args.dtype) if args.dtype else None
+    if chosen is None and fast_dtype(device) == torch.float32:
+        chosen = torch.float32
+    say(f"loading {args.model} on {device} ...")
+    with enough_memory():
+        pipe = Gen3RPipeline.from_pretrained(args.model, torch_dtype=chosen).to(device)
+    pipe.set_progress_bar_config(desc="gen3r: denoising", unit="step", file=sys.stderr)
     return pipe
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Turns a lack of memory into one line that says what to do."""
+    import torch
+
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise InputError(_NO_MEMORY) from error
+    except RuntimeError as error:  # what torch raises when a CPU has no more
+        if "allocate memory" not in str(error):
+            raise
+        raise InputError(_NO_MEMORY) from error
+
+
+_NO_MEMORY = "the memory does not suffice; try fewer --frames, a smaller --size, --dtype bfloat16 or another --device"
+
+
+def read_pictures(pictures: "Pictures", indices: Sequence[int], height: int, width: int) -> "torch.Tensor":
+    """Pictures of these numbers as [n, 3, height, width], with a line that says so."""
+    say(f"reading {len(indices)} of {pictures.count} pictures ...")
+    with enough_memory():
+        return pictures.read(indices, height, width)
 
 
 def write_scene(scene: "Scene", args: argparse.Namespace) -> None:

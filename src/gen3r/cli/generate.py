@@ -1,10 +1,29 @@
 """`gen3r generate`: no, one, two or all frames, text and a camera path in; a scene out."""
 
 import argparse
+import math
+import sys
+import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from gen3r.cli.common import add_model_arguments, add_output_arguments, load_pipeline, parse_size, say, write_scene
+from gen3r.cli.common import (
+    add_model_arguments,
+    add_output_arguments,
+    enough_memory,
+    load_pipeline,
+    parse_size,
+    read_pictures,
+    say,
+    write_scene,
+)
 from gen3r.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gen3r.cameras import Cameras
+    from gen3r.pipeline import Gen3RPipeline
 
 _PATHS = """\
 camera paths (--camera NAME; lengths are multiples of the scene's depth, angles are degrees):
@@ -42,25 +61,30 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "generate",
         help="a photo, two photos, a video or text becomes a scene",
-        description="Generates one scene. The task follows from the inputs: none (text), one picture (first frame), two "
-        "(first and last), or a video or folder (all frames).",
+        description="Generates one scene. The task follows from the inputs: none (text alone), one picture (the first\n"
+        "frame), two (first and last), or a video, a folder or more pictures (all frames).",
         epilog=_PATHS.format(listed),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("inputs", nargs="*", type=Path, metavar="IMAGE", help="pictures, or one video or folder of pictures")
+    parser.add_argument("inputs", nargs="*", type=Path, metavar="IMAGE", help="pictures, one video, or one folder")
     group = parser.add_argument_group("what to make")
-    group.add_argument("--prompt", default="", help="what the scene shows, in words")
-    group.add_argument("--negative-prompt", help="what it should not show (default: the model's)")
+    group.add_argument("--prompt", default="", metavar="TEXT", help="what the scene shows, in words")
+    group.add_argument("--negative-prompt", metavar="TEXT", help="what it should not show (default: the model's)")
     group.add_argument("--camera", metavar="NAME|FILE", help="a camera path below, or a camera file (default: free)")
-    group.add_argument("--extent", type=float, help="how far a named path goes (default: listed below)")
-    group.add_argument("--easing", choices=("linear", "ease"), default="linear", help="even speed, or a soft start and end")
-    group.add_argument("--camera-scale", type=float, default=1.0, help="factor on a camera file's translations")
-    group.add_argument("--frames", type=int, help="frames of the clip, 4k + 1 (default: the model's)")
-    group.add_argument("--size", type=parse_size, help="N or HEIGHTxWIDTH, multiples of 112 (default: the model's)")
+    group.add_argument("--extent", type=float, metavar="X", help="how far a named path goes (default: listed below)")
+    group.add_argument(
+        "--easing", choices=("linear", "ease"), default="linear", help="even speed, or soft start and end"
+    )
+    group.add_argument("--camera-scale", type=float, default=1.0, metavar="X", help="factor on a camera file's lengths")
+    group.add_argument("--frames", type=int, metavar="N", help="frames of the clip, 4k + 1 (default: the model's)")
+    group.add_argument(
+        "--size",
+        type=parse_size,
+        help="N or HEIGHTxWIDTH, multiples of 112 (default: the model's); pictures are cropped",
+    )
     sampling = parser.add_argument_group("sampling")
-    sampling.add_argument("--steps", type=int, help="denoising steps (default: the model's)")
-    sampling.add_argument("--guidance", type=float, help="text guidance, 1 turns it off (default: the model's)")
-    sampling.add_argument("--seed", type=int, default=0, help="same seed, same scene (default: 0)")
+    sampling.add_argument("--steps", type=int, metavar="N", help="denoising steps (default: the model's)")
+    sampling.add_argument("--guidance", type=float, metavar="X", help="text guidance, 1: off (default: the model's)")
+    sampling.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same scene (default: 0)")
     add_model_arguments(parser)
     add_output_arguments(parser)
     parser.set_defaults(run=run)
@@ -70,50 +94,106 @@ def run(args: argparse.Namespace) -> None:
     """Checks everything that can be checked first, then loads, generates and writes."""
     import torch
 
-    from gen3r.cameras import TRAJECTORIES, read_cameras
-    from gen3r.cameras.trajectories import find_trajectory
     from gen3r.checkpoints import model_defaults
     from gen3r.export import check_output
-    from gen3r.media import VIDEO_SUFFIXES, read_frames
-    from gen3r.pipeline import check_request
+    from gen3r.media import Pictures
+    from gen3r.scene import Scene
 
     check_output(args.out, args.overwrite)
-    whole_clip = len(args.inputs) == 1 and (args.inputs[0].is_dir() or args.inputs[0].suffix.lower() in VIDEO_SUFFIXES)
-    if len(args.inputs) > 2:
-        raise InputError(f"{len(args.inputs)} pictures given; give one, two (first and last), or a folder for a whole clip")
+    _check_words_and_numbers(args)
+    pictures = Pictures.open(args.inputs)
+    request = _request(args, model_defaults(args.model))
+    frames, height, width = (request[k] for k in ("num_frames", "height", "width"))
+    cameras = _cameras(args, frames, height, width)
+    images = read_pictures(pictures, _choose(pictures.count, frames), height, width) if pictures.count else None
+
+    pipe = load_pipeline(args)
+    say(f"generating {frames} frames of {height} x {width} from {_task(images, frames)} ...")
+    with enough_memory():
+        [scene] = pipe(
+            images,
+            args.prompt,
+            cameras,
+            **request,
+            negative_prompt=args.negative_prompt,
+            extent=args.extent,
+            easing=args.easing,
+            generator=torch.Generator().manual_seed(args.seed),
+            callback_on_step_end=_announce_decoding,
+        )
+    assert isinstance(scene, Scene)
+    scene.settings.update(model=str(args.model), seed=args.seed, inputs=[p.name for p in args.inputs])
+    write_scene(scene, args)
+
+
+def _check_words_and_numbers(args: argparse.Namespace) -> None:
     if not args.inputs and not args.prompt.strip():
         raise InputError('nothing to start from; give a picture, or words with --prompt "..."')
     if not 0 <= args.seed < 2**63:
         raise InputError(f"a seed is a whole number from 0 to 2^63 - 1, not {args.seed}")
-    defaults = model_defaults(args.model)
-    frames = defaults["num_frames"] if args.frames is None else args.frames
-    height, width = args.size or (defaults["height"], defaults["width"])
-    steps = defaults["num_inference_steps"] if args.steps is None else args.steps
-    guidance = defaults["guidance_scale"] if args.guidance is None else args.guidance
-    check_request(frames, height, width, steps, guidance)
-    cameras = args.camera
-    if cameras is not None and cameras not in TRAJECTORIES:
-        if not Path(cameras).exists():
-            find_trajectory(cameras)
-        cameras = read_cameras(cameras).relative_to_first().scaled(args.camera_scale)
-    images = read_frames(args.inputs, height, width, frames if whole_clip else None) if args.inputs else None
+    if not (math.isfinite(args.camera_scale) and args.camera_scale > 0):
+        raise InputError(f"a camera scale is a positive number, not {args.camera_scale}")
+    try:
+        (args.prompt + (args.negative_prompt or "")).encode()
+    except UnicodeEncodeError as error:
+        raise InputError("the prompt is not valid text; type it in UTF-8") from error
 
-    pipe = load_pipeline(args)
-    task = "a whole clip" if whole_clip else ("text alone", "one view", "two views")[len(args.inputs)]
-    say(f"generating {frames} frames of {height} x {width} from {task} ...")
-    scene = pipe(
-        images,
-        args.prompt,
-        cameras,
-        negative_prompt=args.negative_prompt,
-        num_frames=frames,
-        height=height,
-        width=width,
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        extent=args.extent,
-        easing=args.easing,
-        generator=torch.Generator().manual_seed(args.seed),
-    )[0]
-    scene.settings.update(model=str(args.model), seed=args.seed, inputs=[p.name for p in args.inputs])
-    write_scene(scene, args)
+
+def _request(args: argparse.Namespace, defaults: dict[str, Any]) -> dict[str, Any]:
+    """Sizes and sampling: what was asked for, else the model's own; checked."""
+    from gen3r.pipeline import check_request
+
+    height, width = args.size or (None, None)
+    asked = {
+        "num_frames": args.frames, "height": height, "width": width, "num_inference_steps": args.steps,
+        "guidance_scale": args.guidance,
+    }  # fmt: skip
+    request = {name: defaults[name] if value is None else value for name, value in asked.items()}
+    check_request(*request.values())
+    return request
+
+
+def _cameras(args: argparse.Namespace, frames: int, height: int, width: int) -> "Cameras | str | None":
+    """The camera file, read, or the path's name, checked."""
+    import torch
+
+    from gen3r.cameras import read_cameras
+    from gen3r.cameras.trajectories import TRAJECTORIES, trajectory
+
+    if args.camera is None:
+        return None
+    if args.camera in TRAJECTORIES or not Path(args.camera).exists():
+        trajectory(args.camera, frames, torch.eye(3), height, width, 1.0, args.extent, args.easing)
+        if args.camera_scale != 1:
+            warnings.warn("--camera-scale is for camera files; --extent sets how far a named path goes", stacklevel=2)
+        return args.camera
+    if args.extent is not None or args.easing != "linear":
+        warnings.warn("--extent and --easing are for named paths; a camera file is followed as it is", stacklevel=2)
+    return read_cameras(args.camera).relative_to_first().scaled(args.camera_scale)
+
+
+def _choose(count: int, frames: int) -> list[int]:
+    """Which pictures count: one is the first frame, two are first and last, more are spread over the clip."""
+    from gen3r.media import spread
+
+    if count <= 2:
+        return list(range(count))
+    if count < frames:
+        warnings.warn(f"{count} pictures for {frames} frames: some repeat; --frames N asks for fewer", stacklevel=2)
+    return spread(count, frames)
+
+
+def _task(images: "Tensor | None", frames: int) -> str:
+    count = 0 if images is None else len(images)
+    return ("text alone", "one view", "two views")[count] if count < 3 else f"all {frames} views"
+
+
+def _announce_decoding(
+    pipe: "Gen3RPipeline", step: int, t: "Tensor", tensors: dict[str, "Tensor"]
+) -> dict[str, "Tensor"]:
+    """After the last step, the line that says what happens next."""
+    if step + 1 == len(pipe.scheduler.timesteps):
+        from tqdm import tqdm
+
+        tqdm.write("gen3r: decoding ...", file=sys.stderr)
+    return {}

@@ -1,12 +1,18 @@
 """`gen3r info`: what a model folder holds."""
 
 import argparse
+from typing import Any
+
+_ROW = "  {:<14} {:<30} {:>11} {:>12}  {}"
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds the subcommand."""
     parser = subparsers.add_parser(
-        "info", help="components, sizes and defaults of a model", description="Shows what a model holds, component by component."
+        "info",
+        help="components, sizes and defaults of a model",
+        description="Reads a model, checks that every tensor is there, and shows its components and defaults.",
+        epilog="examples:\n  gen3r info\n  gen3r info my-model",
     )
     parser.add_argument("model", nargs="?", default="nano", metavar="MODEL", help="nano, a model folder, or a Hub id")
     parser.set_defaults(run=run)
@@ -19,18 +25,27 @@ def run(args: argparse.Namespace) -> None:
     from gen3r.checkpoints import load_components, resolve_model
 
     components = load_components(args.model)
+    defaults = components.pop("defaults")
+    modules = {name: part for name, part in components.items() if isinstance(part, nn.Module)}
     print(f"{args.model}: {resolve_model(args.model)}")
-    total_count = total_bytes = 0
-    for name, component in components.items():
-        if isinstance(component, nn.Module):
-            tensors = list(component.parameters())
-            count, size = sum(t.numel() for t in tensors), sum(t.numel() * t.element_size() for t in tensors)
-            types = ", ".join(sorted({str(t.dtype).removeprefix("torch.") for t in tensors}))
-            print(f"  {name:<14} {type(component).__name__:<30} {count / 1e6:>9.2f} M  {size / 2**20:>8.1f} MiB  {types}")
-            total_count, total_bytes = total_count + count, total_bytes + size
-        elif name != "defaults" and component is not None:
-            print(f"  {name:<14} {type(component).__name__}")
-    print(f"  {'total':<14} {'':<30} {total_count / 1e6:>9.2f} M  {total_bytes / 2**20:>8.1f} MiB")
+    print(_ROW.format("component", "class", "parameters", "size", "type").rstrip())
+    rows = {name: _count(module) for name, module in modules.items()}
+    for name, (count, size, types) in rows.items():
+        print(_row(name, type(modules[name]).__name__, count, size, types))
+    print(_row("total", "", sum(r[0] for r in rows.values()), sum(r[1] for r in rows.values()), ""))
+    for name in components.keys() - modules.keys():
+        print(_ROW.format(name, type(components[name]).__name__, "", "", "").rstrip())
     print("defaults")
-    for name, value in components["defaults"].items():
+    for name, value in defaults.items():
         print(f"  {name:<20} {value!r}")
+
+
+def _count(module: Any) -> tuple[int, int, str]:
+    """Parameters, bytes and types of a module."""
+    tensors = list(module.parameters())
+    types = sorted({str(t.dtype).removeprefix("torch.") for t in tensors})
+    return sum(t.numel() for t in tensors), sum(t.numel() * t.element_size() for t in tensors), ", ".join(types)
+
+
+def _row(name: str, kind: str, count: int, size: int, types: str) -> str:
+    return _ROW.format(name, kind, f"{count / 1e6:,.2f} M", f"{size / 2**20:,.1f} MiB", types).rstrip()

@@ -1,11 +1,12 @@
 """`gen3r`: parses the arguments and runs a subcommand."""
 
-import argparse
 import sys
 import warnings
+from collections.abc import Sequence
 from importlib import import_module
 
 from gen3r import __version__
+from gen3r.cli.common import Parser, say
 from gen3r.errors import InputError
 
 COMMANDS = ("generate", "reconstruct", "info", "convert", "data", "train", "evaluate")
@@ -18,36 +19,36 @@ first steps:
   gen3r generate --help                                        all that generate can do"""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser with every subcommand."""
-    parser = argparse.ArgumentParser(
-        "gen3r", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def build_parser() -> Parser:
+    """The parser with every subcommand: each module of `COMMANDS` adds its own."""
+    parser = Parser(prog="gen3r", description=_DESCRIPTION, epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"gen3r {__version__}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND [OPTIONS]", required=True)
     for name in COMMANDS:
         import_module(f"gen3r.cli.{name}").add_parser(subparsers)
     return parser
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code: 0, 2 for bad input, 130 when interrupted."""
-    args = build_parser().parse_args(argv)
     try:
+        args = build_parser().parse_args(argv)
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            return args.run(args) or 0
+            args.run(args)
     except InputError as error:
-        print(f"gen3r: error: {' '.join(str(error).split())}", file=sys.stderr)
+        say(f"error: {' '.join(str(error).split())}")
         return 2
     except KeyboardInterrupt:
-        print("gen3r: interrupted; nothing was written", file=sys.stderr)
+        say("interrupted; nothing was written")
         return 130
+    return 0
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+    """Warnings for people become one line; those for programmers are left out."""
     if category is UserWarning:
-        print(f"gen3r: warning: {message}", file=sys.stderr)
+        say(f"warning: {message}")
 
 
 if __name__ == "__main__":

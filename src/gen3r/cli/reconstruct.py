@@ -3,8 +3,23 @@
 import argparse
 from pathlib import Path
 
-from gen3r.cli.common import add_model_arguments, add_output_arguments, load_pipeline, parse_size, say, write_scene
+from gen3r.cli.common import (
+    add_model_arguments,
+    add_output_arguments,
+    enough_memory,
+    load_pipeline,
+    parse_size,
+    read_pictures,
+    say,
+    write_scene,
+)
 from gen3r.errors import InputError
+
+_EXAMPLES = """\
+examples:
+  gen3r reconstruct clip.mp4 --frames 17 --out scene
+  gen3r reconstruct pictures/ --size 112x224 --out scene
+  gen3r reconstruct left.png right.png --out scene"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -13,12 +28,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "reconstruct",
         help="depth, points and cameras of a video or of photos",
         description="Reconstructs a scene from a video, a folder of pictures, or pictures, with nothing generated.",
-        epilog="example:\n  gen3r reconstruct clip.mp4 --frames 17 --out scene",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EXAMPLES,
     )
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="a video, a folder of pictures, or pictures")
-    parser.add_argument("--frames", type=int, help="frames taken evenly from a video or folder (default: the model's)")
-    parser.add_argument("--size", type=parse_size, help="N or HEIGHTxWIDTH, multiples of 14 (default: the model's)")
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="one video, one folder, or pictures")
+    group = parser.add_argument_group("what to look at")
+    group.add_argument(
+        "--frames",
+        type=int,
+        metavar="N",
+        help="pictures, spread evenly (default: all named ones; else the model's number)",
+    )
+    group.add_argument("--size", type=parse_size, help="N or HEIGHTxWIDTH, multiples of 14 (default: the model's)")
     add_model_arguments(parser)
     add_output_arguments(parser)
     parser.set_defaults(run=run)
@@ -28,17 +48,23 @@ def run(args: argparse.Namespace) -> None:
     """Reads, looks, writes."""
     from gen3r.checkpoints import model_defaults
     from gen3r.export import check_output
-    from gen3r.media import read_frames
+    from gen3r.media import Pictures, spread
 
     check_output(args.out, args.overwrite)
+    if args.frames is not None and args.frames < 1:
+        raise InputError(f"give at least 1 frame, not {args.frames}")
+    pictures = Pictures.open(args.inputs)
     defaults = model_defaults(args.model)
     height, width = args.size or (defaults["height"], defaults["width"])
-    frames = defaults["num_frames"] if args.frames is None else args.frames
-    if frames < 1 or min(height, width) < 14 or height % 14 or width % 14:
-        raise InputError(f"give at least 1 frame and a size in multiples of 14, not {frames} frames of {height} x {width}")
-    images = read_frames(args.inputs, height, width, frames)
+    if min(height, width) < 14 or height % 14 or width % 14:
+        raise InputError(f"the size must be in multiples of 14, not {height} x {width}")
+    # Pictures that were named one by one are all meant; a video has more frames than anyone needs.
+    usual = len(args.inputs) if len(args.inputs) > 1 else defaults["num_frames"]
+    frames = min(pictures.count, usual if args.frames is None else args.frames)
+    images = read_pictures(pictures, spread(pictures.count, frames), height, width)
     pipe = load_pipeline(args)
-    say(f"reconstructing {len(images)} frames of {height} x {width} ...")
-    scene = pipe.reconstruct(images)
+    say(f"reconstructing {frames} frames of {height} x {width} ...")
+    with enough_memory():
+        scene = pipe.reconstruct(images, height, width)
     scene.settings.update(model=str(args.model), inputs=[p.name for p in args.inputs])
     write_scene(scene, args)
