@@ -8,13 +8,14 @@ stages, in order (each goes on from its own checkpoint when it was stopped):
   autoencoder   the video autoencoder              from the clips
   geometry      VGGT                               from the clips
   adapter       the geometry adapter               after autoencoder and geometry
-  latents       the latent cache                   after adapter; --part/--parts share it among processes
-  diffusion     the transformer and its encoders   after latents
+  appearance-latents  half of the latent cache     after autoencoder; --part/--parts share it among processes
+  geometry-latents  its second half                after adapter
+  diffusion     the transformer and its encoders   after both halves
   package       the model folder, in bfloat16      after diffusion; --out says where
 
 example:
   gen3r data synthesize 3072 runs/nano/train
-  for stage in autoencoder geometry adapter latents diffusion; do gen3r train $stage; done
+  for stage in autoencoder geometry adapter appearance-latents geometry-latents diffusion; do gen3r train $stage; done
   gen3r train package --out my-nano && gen3r evaluate --model my-nano
 
 accelerate launch -m gen3r.cli.main train STAGE runs a stage on several devices."""
@@ -29,10 +30,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=_STAGES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    stages = ("autoencoder", "geometry", "adapter", "latents", "diffusion", "package")
+    stages = ("autoencoder", "geometry", "adapter", "appearance-latents", "geometry-latents", "diffusion", "package")
     parser.add_argument("stage", choices=stages, metavar="STAGE", help=", ".join(stages))
     parser.add_argument("--folder", type=Path, default=Path("runs/nano"), help="the run's folder (default: runs/nano)")
     parser.add_argument("--out", type=Path, help="package: the model folder to write")
+    parser.add_argument("--clips", type=int, help="latents: how many clips (default: all)")
     parser.add_argument("--part", type=int, default=0, help="latents: this process's number, from 0")
     parser.add_argument("--parts", type=int, default=1, help="latents: how many processes share the work")
     changes = parser.add_argument_group("changes to the recipe (default: the stage's own numbers)")
@@ -53,8 +55,8 @@ def run(args: argparse.Namespace) -> None:
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    if args.stage == "latents":
-        encode_latents(args.folder, args.part, args.parts)
+    if args.stage.endswith("-latents"):
+        encode_latents(args.stage.removesuffix("-latents"), args.folder, args.clips, args.part, args.parts)
     elif args.stage == "package":
         if args.out is None:
             raise InputError("package needs --out, a folder that does not exist yet")

@@ -100,7 +100,7 @@ def train(stage: Stage, config: TrainConfig, folder: Path) -> None:
             state.update_ema(step)
             bar.update()
             if main and step % 20 == 0:
-                values = {k: round(float(v), 5) for k, v in {"loss": loss, "norm": norm, **report}.items()}
+                values = {k: round(float(v), 5) for k, v in {"loss": loss.detach(), "norm": norm, **report}.items()}
                 log.write(json.dumps({"step": step, "seconds": round(time.monotonic() - began, 1), **values}) + "\n")
                 log.flush()
                 bar.set_postfix(values, refresh=False)

@@ -23,7 +23,7 @@ from gen3r.training.adapter_step import AdapterStage
 from gen3r.training.autoencoder_step import AutoencoderStage
 from gen3r.training.diffusion_step import DiffusionStage
 from gen3r.training.geometry_step import GeometryStage
-from gen3r.training.latents import LatentShards, encode_clips
+from gen3r.training.latents import LatentShards, appearance_encoder, encode_clips, geometry_encoder
 from gen3r.training.loop import Stage, TrainConfig, load_average, train
 
 STATISTICS_CLIPS = 48
@@ -59,11 +59,18 @@ def make_stage(name: str, folder: Path) -> Stage:
     )  # fmt: skip
 
 
-def encode_latents(folder: Path, part: int = 0, parts: int = 1) -> None:
-    """Fills the latent cache; `parts` processes may share the work, each with its own `part`."""
-    modules = trained_components(folder, nano(), ("vae", "vggt", "geo_adapter"))
+def encode_latents(half: str, folder: Path, count: int | None = None, part: int = 0, parts: int = 1) -> None:
+    """Fills a half of the latent cache, `appearance` or `geometry`, for the first `count` clips.
+
+    Several processes may share the work, each with its own `part` of `parts`.
+    """
     clips = ClipShards(folder / "train")
-    encode_clips(modules["vggt"], modules["geo_adapter"], modules["vae"], clips, folder / "latents", part, parts)
+    modules = trained_components(folder, nano(), ("vae",) if half == "appearance" else ("vggt", "geo_adapter"))
+    encode = {
+        "appearance": lambda: appearance_encoder(modules["vae"]),
+        "geometry": lambda: geometry_encoder(modules["vggt"], modules["geo_adapter"]),
+    }[half]()
+    encode_clips(half, encode, clips, folder / "latents", count, part, parts)
 
 
 def package(folder: Path, target: Path) -> None:

@@ -1,0 +1,90 @@
+"""The procedural world: exact depth and cameras, seeds, splits and shards."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from gen3r.data.photos import moving_photos
+from gen3r.data.shards import ClipShards, synthesize
+from gen3r.data.synthetic import render_clip
+from gen3r.data.synthetic.textures import TEXTURES, TILE, Atlas
+from gen3r.errors import InputError
+from gen3r.geometry.points import project, unproject
+
+
+def test_a_seed_is_a_clip() -> None:
+    one, again = (render_clip(5, 2, 56, 56) for _ in range(2))
+    assert torch.equal(one.frames, again.frames)
+    assert torch.equal(one.cameras.T_world_camera, again.cameras.T_world_camera)
+    other, held_out = render_clip(6, 2, 56, 56), render_clip(5, 2, 56, 56, split="test")
+    assert not torch.equal(one.frames, other.frames)
+    assert not torch.equal(one.frames, held_out.frames)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 6])
+def test_frames_agree_through_depth_and_cameras(seed: int) -> None:
+    """The surfaces of frame 0, moved into frame 1, meet the depth and the colour that frame 1 has there."""
+    clip = render_clip(seed, 5, 112, 112)
+    T, K = clip.cameras.T_world_camera[[0, 1]], clip.cameras.K_px[[0, 1]]
+    points = unproject(clip.depth[0], T[0], K[0])[clip.depth[0] > 0]
+    pixel, depth = project(points, T[1], K[1])
+    column, row = pixel.floor().long().unbind(-1)
+    inside = (column >= 0) & (column < 112) & (row >= 0) & (row < 112)
+    there = clip.depth[1][row[inside], column[inside]]
+    off = (there / depth[inside] - 1).abs()
+    assert off.median() < 0.01
+    colour = clip.frames[0][clip.depth[0] > 0][inside].float()
+    difference = (clip.frames[1][row[inside], column[inside]].float() - colour).abs().mean(-1)
+    assert difference.median() < 12
+    wrong = K.clone()
+    wrong[:, 0, 0] *= 1.3
+    bad = unproject(clip.depth[0], T[0], wrong[0])[clip.depth[0] > 0]
+    assert (project(bad, T[1], K[1])[0] - pixel).norm(dim=-1).median() > 1.0
+
+
+def test_captions_and_motion_vary() -> None:
+    clips = [render_clip(seed, 3, 28, 28) for seed in range(8)]
+    assert len({c.caption for c in clips}) == 8
+    assert {"room" in c.caption for c in clips} == {True, False}
+    for clip in clips:
+        assert (clip.cameras.centres[2] - clip.cameras.centres[0]).norm() > 0.01
+        assert (clip.depth > 0).float().mean() > 0.3
+
+
+def test_shards_resume_and_read_back(tmp_path: Path) -> None:
+    synthesize(tmp_path, 3, frames=2, size=28, workers=1)
+    (path,) = tmp_path.glob("*.safetensors")
+    written = path.stat().st_mtime_ns
+    synthesize(tmp_path, 3, frames=2, size=28, workers=1)
+    assert path.stat().st_mtime_ns == written
+    clips = ClipShards(tmp_path)
+    direct = render_clip(2, 2, 28, 28)
+    assert len(clips) == 3
+    assert torch.equal(clips[2].frames, direct.frames)
+    torch.testing.assert_close(clips[2].depth, direct.depth, rtol=1e-3, atol=1e-3)
+    assert clips[2].caption == direct.caption == clips.captions[2]
+    with pytest.raises(InputError, match="holds no clips"):
+        ClipShards(tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", TEXTURES)
+def test_textures_fill_their_tile(name: str) -> None:
+    import numpy as np
+
+    texture = TEXTURES[name](np.random.default_rng(0), np.array([0.7, 0.4, 0.2]), np.array([0.2, 0.3, 0.5]))
+    assert np.broadcast_to(texture, (TILE, TILE, 3)).shape == (TILE, TILE, 3)
+    assert np.isfinite(texture).all()
+    atlas = Atlas([np.broadcast_to(texture, (TILE, TILE, 3))])
+    near = atlas.sample(np.zeros(5, int), np.random.default_rng(1).random((5, 2)), np.full(5, 0.001))
+    far = atlas.sample(np.zeros(5, int), np.random.default_rng(1).random((5, 2)), np.full(5, 10.0))
+    assert near.shape == (5, 3)
+    assert np.ptp(far, axis=0).max() <= np.ptp(np.clip(texture, 0, 1)) + 1e-6
+
+
+def test_photos_move() -> None:
+    import numpy as np
+
+    clip = moving_photos(np.random.default_rng(0), 5, 56, 84)
+    assert clip.shape == (5, 3, 56, 84)
+    assert (clip[0].float() - clip[-1].float()).abs().mean() > 0.5

@@ -1,0 +1,51 @@
+"""Metrics: invariances and known values."""
+
+import pytest
+import torch
+from hypothesis import given
+
+from gen3r.evaluation.metrics import absolute_relative, camera_auc, pair_errors, psnr
+from tests.poses import random_poses, seeds
+
+
+def test_psnr_of_a_known_error() -> None:
+    image = torch.rand(3, 8, 8) * 0.5
+    assert psnr(image + 0.1, image) == pytest.approx(20.0, abs=1e-3)
+
+
+def test_absrel_ignores_scale_and_invalid_pixels() -> None:
+    target = 1 + torch.rand(2, 6, 6)
+    valid = torch.rand(2, 6, 6) > 0.3
+    spoiled = torch.where(valid, 7 * target, torch.full_like(target, 1e4))
+    assert absolute_relative(spoiled, target, valid) == pytest.approx(0, abs=1e-6)
+    assert absolute_relative(target.square(), target, valid) > 0.05
+
+
+@given(seeds)
+def test_camera_errors_ignore_world_and_scale(seed: int) -> None:
+    target = random_poses(seed, 5)
+    world = random_poses(seed + 1, 1)[0]
+    moved = world @ target
+    moved[:, :3, 3] = moved[:, :3, 3] * 1.0
+    scaled = target.clone()
+    scaled[:, :3, 3] *= 4.0
+    for other in (moved, scaled):
+        turn, along = pair_errors(other, target)
+        assert turn.max() < 1e-3
+        assert along.max() < 1e-3
+        assert camera_auc(other, target) == 1.0
+
+
+def test_auc_of_a_known_turn() -> None:
+    target = torch.eye(4, dtype=torch.float64).repeat(2, 1, 1)
+    target[1, 0, 3] = 1.0
+    turned = target.clone()
+    angle = torch.deg2rad(torch.tensor(10.5, dtype=torch.float64))
+    turned[1, :3, :3] = torch.tensor([[angle.cos(), 0, angle.sin()], [0, 1, 0], [-angle.sin(), 0, angle.cos()]])
+    turn, along = pair_errors(turned, target)
+    assert turn.item() == pytest.approx(10.5)
+    assert along.item() == pytest.approx(0, abs=1e-3)
+    assert camera_auc(turned, target) == pytest.approx(20 / 30)
+    backwards = target.clone()
+    backwards[1, 0, 3] = -1.0
+    assert camera_auc(backwards, target) == 0
