@@ -123,7 +123,9 @@ class TestReadImage:
         with pytest.raises(InputError, match=r"damaged|cannot|not a picture"):
             read_image(path)
 
-    @pytest.mark.parametrize(("content", "says"), [(None, "no picture at"), (b"", "empty"), (b"words", "not a picture")])
+    @pytest.mark.parametrize(
+        ("content", "says"), [(None, "no picture at"), (b"", "empty"), (b"words", "not a picture")]
+    )
     def test_what_is_no_picture_is_refused(self, tmp_path: Path, content: bytes | None, says: str):
         path = tmp_path / "picture.png"
         if content is not None:

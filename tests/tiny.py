@@ -17,7 +17,10 @@ def tiny_pipeline(seed: int = 0) -> Gen3RPipeline:
     for module in modules.values():
         module.eval().requires_grad_(False)
     pipe = Gen3RPipeline(
-        **modules, tokenizer=ByT5Tokenizer(), scheduler=build_scheduler(config), defaults=config.defaults  # pyright: ignore[reportArgumentType]
+        **modules,
+        tokenizer=ByT5Tokenizer(),
+        scheduler=build_scheduler(config),
+        defaults=config.defaults,  # pyright: ignore[reportArgumentType]
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -169,7 +169,7 @@ class Gen3RPipeline(DiffusionPipeline):
             raise InputError(f"output_type is scene or latent, not {output_type}")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         given = picture_batch(images, height, width)
-        if given.shape[1] not in (0, 1, 2, frames):
+        if given.shape[1] not in (0, 1, 2, frames) or given.shape[1] > frames:
             raise InputError(
                 f"{given.shape[1]} pictures given: give none, one (first), two (first and last) or all {frames} frames"
             )

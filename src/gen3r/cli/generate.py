@@ -91,10 +91,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Checks everything that can be checked first, then loads, generates and writes."""
+    """Checks everything that can be checked first, cheapest first; then loads, generates and writes."""
     import torch
 
-    from gen3r.checkpoints import model_defaults
     from gen3r.export import check_output
     from gen3r.media import Pictures
     from gen3r.scene import Scene
@@ -102,9 +101,9 @@ def run(args: argparse.Namespace) -> None:
     check_output(args.out, args.overwrite)
     _check_words_and_numbers(args)
     pictures = Pictures.open(args.inputs)
-    request = _request(args, model_defaults(args.model))
+    cameras = _cameras(args)
+    request = _request(args)
     frames, height, width = (request[k] for k in ("num_frames", "height", "width"))
-    cameras = _cameras(args, frames, height, width)
     images = read_pictures(pictures, _choose(pictures.count, frames), height, width) if pictures.count else None
 
     pipe = load_pipeline(args)
@@ -139,21 +138,7 @@ def _check_words_and_numbers(args: argparse.Namespace) -> None:
         raise InputError("the prompt is not valid text; type it in UTF-8") from error
 
 
-def _request(args: argparse.Namespace, defaults: dict[str, Any]) -> dict[str, Any]:
-    """Sizes and sampling: what was asked for, else the model's own; checked."""
-    from gen3r.pipeline import check_request
-
-    height, width = args.size or (None, None)
-    asked = {
-        "num_frames": args.frames, "height": height, "width": width, "num_inference_steps": args.steps,
-        "guidance_scale": args.guidance,
-    }  # fmt: skip
-    request = {name: defaults[name] if value is None else value for name, value in asked.items()}
-    check_request(*request.values())
-    return request
-
-
-def _cameras(args: argparse.Namespace, frames: int, height: int, width: int) -> "Cameras | str | None":
+def _cameras(args: argparse.Namespace) -> "Cameras | str | None":
     """The camera file, read, or the path's name, checked."""
     import torch
 
@@ -163,13 +148,29 @@ def _cameras(args: argparse.Namespace, frames: int, height: int, width: int) -> 
     if args.camera is None:
         return None
     if args.camera in TRAJECTORIES or not Path(args.camera).exists():
-        trajectory(args.camera, frames, torch.eye(3), height, width, 1.0, args.extent, args.easing)
+        trajectory(args.camera, 1, torch.eye(3), 1, 1, 1.0, args.extent, args.easing)
         if args.camera_scale != 1:
             warnings.warn("--camera-scale is for camera files; --extent sets how far a named path goes", stacklevel=2)
         return args.camera
     if args.extent is not None or args.easing != "linear":
         warnings.warn("--extent and --easing are for named paths; a camera file is followed as it is", stacklevel=2)
     return read_cameras(args.camera).relative_to_first().scaled(args.camera_scale)
+
+
+def _request(args: argparse.Namespace) -> dict[str, Any]:
+    """Sizes and sampling: what was asked for, else the model's own; checked."""
+    from gen3r.checkpoints import model_defaults
+    from gen3r.pipeline import check_request
+
+    height, width = args.size or (None, None)
+    asked = {
+        "num_frames": args.frames, "height": height, "width": width, "num_inference_steps": args.steps,
+        "guidance_scale": args.guidance,
+    }  # fmt: skip
+    defaults = model_defaults(args.model)
+    request = {name: defaults[name] if value is None else value for name, value in asked.items()}
+    check_request(*request.values())
+    return request
 
 
 def _choose(count: int, frames: int) -> list[int]:

@@ -46,7 +46,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Reads, looks, writes."""
-    from gen3r.checkpoints import model_defaults
     from gen3r.export import check_output
     from gen3r.media import Pictures, spread
 
@@ -54,6 +53,8 @@ def run(args: argparse.Namespace) -> None:
     if args.frames is not None and args.frames < 1:
         raise InputError(f"give at least 1 frame, not {args.frames}")
     pictures = Pictures.open(args.inputs)
+    from gen3r.checkpoints import model_defaults  # loads all model classes: after the quick checks
+
     defaults = model_defaults(args.model)
     height, width = args.size or (defaults["height"], defaults["width"])
     if min(height, width) < 14 or height % 14 or width % 14:
