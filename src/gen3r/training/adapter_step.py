@@ -19,7 +19,7 @@ class AdapterStage(Stage):
 
     name = "adapter"
 
-    def __init__(self, adapter: GeometryAdapter, vggt: VGGT, vae: VideoVAE, clips: ClipShards, dense_frames: int = 4) -> None:
+    def __init__(self, adapter: GeometryAdapter, vggt: VGGT, vae: VideoVAE, clips: ClipShards, dense_frames: int = 2) -> None:
         super().__init__()
         self.adapter, self.vggt, self.vae, self.clips = adapter, vggt, vae, clips
         self.dense_frames = dense_frames
