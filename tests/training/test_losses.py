@@ -18,6 +18,15 @@ def test_camera_loss_weighs_rounds_and_lens() -> None:
     assert losses.camera_loss(rounds, target).item() == pytest.approx((0.6 + 0.5) / 2)
 
 
+def test_baseline_error_is_relative_and_counts_every_pair() -> None:
+    truth = torch.eye(4).repeat(1, 3, 1, 1)
+    truth[0, :, 0, 3] = torch.tensor([0.0, 1.0, 2.0])
+    assert losses.baseline_error(truth, truth) == 0
+    ours = truth.clone()
+    ours[0, :, 0, 3] *= 1.5  # every vector 50 % too long; a pair of a camera with itself counts 0
+    assert losses.baseline_error(ours, truth, floor=0.0001).item() == pytest.approx(0.5 * 6 / 9, rel=1e-3)
+
+
 def test_confidence_trades_error_for_its_logarithm() -> None:
     error, valid = torch.full((1, 1, 2, 2), 0.1), torch.ones(1, 1, 2, 2, dtype=torch.bool)
     best = torch.tensor(2.0)  # alpha / error

@@ -4,17 +4,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gen3r.cameras.conventions import encode_pose
+from gen3r.cameras.conventions import decode_pose, encode_pose
 from gen3r.data.shards import ClipShards
 from gen3r.geometry.gauge import to_vggt_gauge
 from gen3r.models.vggt import VGGT
 from gen3r.training.batches import augment_colours, clip_batch
 from gen3r.training.loop import Batch, Stage
-from gen3r.training.losses import camera_loss, confident, edge_error, relative_depth_error, relative_point_error, sky_error
+from gen3r.training.losses import (
+    baseline_error,
+    camera_loss,
+    confident,
+    edge_error,
+    relative_depth_error,
+    relative_point_error,
+    sky_error,
+)
 
 
 class GeometryStage(Stage):
-    """Camera, depth and point-map losses on clips of a varying number of frames (VGGT, sec. 3.3).
+    """Camera, baseline, depth and point-map losses on clips of a varying number of frames (VGGT, sec. 3.3).
 
     The cameras of all frames count, the dense maps of every fourth frame only: they are the costlier half.
     """
@@ -38,7 +46,9 @@ class GeometryStage(Stage):
         depth, poses, points = to_vggt_gauge(batch["depth"], batch["T_world_camera"], batch["K_px"])
         height, width = images.shape[-2:]
         levels = self.vggt.tokens(images)
-        camera = camera_loss(self.vggt.camera(levels), encode_pose(poses, batch["K_px"], height, width))
+        pose_enc = self.vggt.camera(levels)
+        camera = camera_loss(pose_enc, encode_pose(poses, batch["K_px"], height, width))
+        baseline = baseline_error(decode_pose(pose_enc, height, width)[0], poses[None])
 
         shown = batch["shown"]
         depth, points = depth[:, shown], points[:, shown]
@@ -50,8 +60,8 @@ class GeometryStage(Stage):
         point_error = relative_point_error(dense.points, points, distance)
         point_loss = confident(point_error, dense.points_confidence, valid)
         sky = sky_error(dense.depth, ~valid) + 0.05 * (dense.depth_confidence * ~valid).mean()
-        loss = 10 * camera + depth_loss + 0.5 * point_loss + 0.2 * sky
+        loss = 10 * camera + 0.5 * baseline + depth_loss + 0.5 * point_loss + 0.2 * sky
         with torch.no_grad():
             absrel = ((dense.depth - depth).abs() / depth.clamp_min(1e-3) * valid).sum() / valid.sum()
             point_report = (point_error * valid).sum() / valid.sum()
-        return loss, {"camera": camera.detach(), "absrel": absrel, "points": point_report}
+        return loss, {"camera": camera.detach(), "baseline": baseline.detach(), "absrel": absrel, "points": point_report}

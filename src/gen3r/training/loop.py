@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import threading
 import time
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
@@ -74,6 +76,7 @@ def train(stage: Stage, config: TrainConfig, folder: Path) -> None:
     model, wrapped = accelerator.prepare(stage, optimizer)
     rank, main = accelerator.process_index, accelerator.is_main_process
     saved = began = time.monotonic()
+    stopped = _catch_stop_signals()
 
     def draw(step: int) -> Batch:
         return stage.make_batch(np.random.default_rng([config.seed, step, rank]), config.batch_size)
@@ -107,8 +110,26 @@ def train(stage: Stage, config: TrainConfig, folder: Path) -> None:
             if main and time.monotonic() - saved > config.checkpoint_seconds:
                 state.save(step + 1)
                 saved = time.monotonic()
+            if stopped:
+                if main:
+                    state.save(step + 1)
+                raise KeyboardInterrupt
     if main:
         state.save(config.steps)
+
+
+def _catch_stop_signals() -> list[int]:
+    """The list that the first Ctrl-C or termination signal enters, so that the loop can save; a second one kills."""
+    received: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        received.append(number)
+        signal.signal(number, signal.default_int_handler)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, note)
+    return received
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:

@@ -20,6 +20,16 @@ def camera_loss(pose_enc: Tensor, target: Tensor) -> Tensor:
     return (weight * parts).mean()
 
 
+def baseline_error(T_world_camera: Tensor, target: Tensor, floor: float = 0.02) -> Tensor:
+    """How far the vectors between all pairs of cameras are off, relative to the true ones: what AUC@30 judges.
+
+    T_world_camera, target: [..., F, 4, 4], in VGGT's gauge. Camera centres alone are compared; `floor` bounds the
+    weight of cameras that hardly move.
+    """
+    ours, truth = (T[..., None, :, :3, 3] - T[..., :, None, :3, 3] for T in (T_world_camera, target))
+    return ((ours - truth).norm(dim=-1) / (truth.norm(dim=-1) + floor)).mean()
+
+
 def confident(error: Tensor, confidence: Tensor, valid: Tensor, alpha: float = 0.2) -> Tensor:
     """Heteroscedastic weighting c * e - alpha * log c over the valid pixels (VGGT, eq. 2)."""
     cost = confidence * error - alpha * confidence.log()

@@ -19,7 +19,7 @@ def camera_path(rng: Rng, walk: Array, look: Array, frames: int) -> Array:
     right = np.cross(ahead, [0, 0, 1.0])
     right /= np.linalg.norm(right)
     kind = rng.choice(KINDS, p=[0.25, 0.2, 0.1, 0.25, 0.2])
-    extent = distance * rng.uniform(0.15, 0.4) * rng.choice([-1, 1])
+    extent = distance * rng.uniform(0.3, 0.65) * rng.choice([-1, 1])
     t = _ease(np.linspace(0, 1, frames), rng)[:, None]
     turned = np.zeros((frames, 3))
     if kind == "dolly":
@@ -30,7 +30,7 @@ def camera_path(rng: Rng, walk: Array, look: Array, frames: int) -> Array:
     elif kind == "pedestal":
         moved = np.array([0, 0, 0.5]) * extent * t
     elif kind == "orbit":
-        angle = extent / distance * t * 1.5
+        angle = extent / distance * t * 1.2
         moved = (1 - np.cos(angle)) * ahead * distance + np.sin(angle) * right * distance
     else:
         moved = (ahead * abs(extent) + right * extent * rng.uniform(0.2, 0.8)) * t

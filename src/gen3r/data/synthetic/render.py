@@ -55,7 +55,10 @@ class Renderer:
         self.axes = np.array([[1, 2], [0, 2], [0, 1]])[main]
 
     def is_free(self, poses: Array, fov: float) -> bool:
-        """Whether the path keeps clear of every surface and sees enough of the world."""
+        """Whether the path goes through no surface, keeps clear of all, and sees enough of the world."""
+        place = poses[:, :3, 3]
+        if not self._visible(place[:-1], place[-1:] - place[:-1]).all():
+            return False
         _, depth = self._cast(*self._rays(poses[::4], fov, 28, 28))
         seen = depth.reshape(len(poses[::4]), -1)
         near = np.where(seen > 0, seen, np.inf)

@@ -1,0 +1,332 @@
+"""The pipeline on tiny models: what it asks of the transformer, how it integrates, and what it makes of the latents."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import UniPCMultistepScheduler
+from PIL import Image
+from torch import Tensor
+
+from gen3r.cameras.camera import Cameras
+from gen3r.cameras.interpolate import resample
+from gen3r.cameras.trajectories import trajectory
+from gen3r.errors import InputError
+from gen3r.geometry.points import unproject, valid_depth_mask
+from gen3r.models.conditioning import camera_condition, control_latents
+from gen3r.models.encoders import encode_image, encode_text
+from gen3r.pipeline import Gen3RPipeline, batch_size, check_request
+from gen3r.scene import Scene
+from tests.tiny import tiny_pipeline
+
+FRAMES, SIZE = 5, 112
+
+
+@pytest.fixture(scope="module")
+def pipe() -> Gen3RPipeline:
+    return tiny_pipeline()
+
+
+def seeded(*seeds: int) -> Any:
+    generators = [torch.Generator().manual_seed(s) for s in seeds]
+    return generators if len(seeds) > 1 else generators[0]
+
+
+def pictures(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
+
+
+def forward_path(frames: int = FRAMES) -> Cameras:
+    T = torch.eye(4).repeat(frames, 1, 1)
+    T[:, 2, 3] = torch.linspace(0, 0.4, frames)
+    return Cameras.from_fov(T, 1.0, SIZE, SIZE)
+
+
+def latents_of(pipe: Gen3RPipeline, images: Any = None, prompt: Any = "", cameras: Any = None, **options: Any) -> Tensor:
+    options = {"generator": seeded(0), **options}
+    made = pipe(images, prompt, cameras, output_type="latent", **options)
+    assert isinstance(made, Tensor)
+    return made
+
+
+class TestTasks:
+    @pytest.mark.parametrize(("given", "task"), [(0, "text"), (1, "one view"), (2, "two views"), (5, "all views")])
+    def test_the_task_follows_from_the_pictures(self, pipe: Gen3RPipeline, given: int, task: str):
+        [scene] = pipe(pictures(given), "a room", generator=seeded(0))
+        assert isinstance(scene, Scene)
+        assert scene.settings["task"] == task
+        assert scene.prompt == "a room"
+        assert scene.frames.shape == (FRAMES, SIZE, SIZE, 3)
+        assert scene.frames.dtype == torch.uint8
+        for values in (scene.depth, scene.confidence, scene.points):
+            assert values.dtype == torch.float32
+            assert values.isfinite().all()
+        assert len(scene.cameras) == FRAMES
+
+    @pytest.mark.parametrize(("given", "places"), [(0, []), (1, [0]), (2, [0, 4]), (5, [0, 1, 2, 3, 4])])
+    def test_given_frames_stand_at_their_places(self, pipe: Gen3RPipeline, given: int, places: list[int]):
+        video, mask = torch.zeros(1, FRAMES, 3, SIZE, SIZE), torch.zeros(1, FRAMES, dtype=torch.bool)
+        video[:, places], mask[:, places] = pictures(1, given), True
+        control = pipe._control(pictures(1, given), FRAMES, SIZE, SIZE)
+        assert torch.equal(control, control_latents(pipe.vae, video, mask))
+
+    def test_clips_need_not_be_square(self, pipe: Gen3RPipeline):
+        [scene] = pipe(torch.rand(3, 90, 200), num_frames=9, height=112, width=224, generator=seeded(0))
+        assert isinstance(scene, Scene)
+        assert scene.depth.shape == (9, 112, 224)
+        assert (scene.cameras.height, scene.cameras.width) == (112, 224)
+
+    def test_a_clip_may_be_one_frame(self, pipe: Gen3RPipeline):
+        [scene] = pipe(pictures(1), num_frames=1, cameras="still")
+        assert isinstance(scene, Scene)
+        assert scene.frames.shape[0] == 1
+
+    def test_forms_of_one_picture_give_one_result(self, pipe: Gen3RPipeline):
+        pixels = torch.randint(0, 256, (3, 90, 130), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        pillow = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+        assert torch.equal(latents_of(pipe, pixels), latents_of(pipe, [pillow]))
+
+    def test_without_a_picture_the_image_context_is_zeros(self, pipe: Gen3RPipeline):
+        nothing, something = pipe._image_context(pictures(2, 0)), pipe._image_context(pictures(2, 1))
+        assert nothing.shape == something.shape
+        assert not nothing.any()
+        assert torch.equal(something, encode_image(pipe.image_encoder, pictures(2, 1)[:, 0]))
+
+
+class TestSampling:
+    def test_euler_steps_with_guidance(self, pipe: Gen3RPipeline):
+        """z <- z + (s' - s) (v0 + g (v1 - v0)), the sigmas those of the shifted schedule; halves run one by one."""
+        image, noise, guidance = pictures(1, 1), torch.randn(1, 16, 2, 14, 28, generator=seeded(3)), 3.0
+        text, no_text = (
+            encode_text(pipe.tokenizer, pipe.text_encoder, [x], 16, torch.device("cpu")) for x in ("a wall", "bad")
+        )
+        path = forward_path()
+        context, control = pipe._image_context(image), pipe._control(image, FRAMES, SIZE, SIZE)
+        rays = camera_condition(path.T_world_camera[None], path.K_px[None], SIZE, SIZE)
+        sigmas, z = [1.0, 0.6675540805, 0.003988035955, 0.0], noise.clone()
+        with torch.no_grad():
+            for now, then in zip(sigmas, sigmas[1:], strict=False):
+                t = torch.tensor([1000 * now])
+                v1, v0 = (pipe.transformer(z, t, x, context, control, rays) for x in (text, no_text))
+                z = z + (then - now) * (v0 + guidance * (v1 - v0))
+        made = latents_of(
+            pipe, image, "a wall", path, negative_prompt="bad", latents=noise, num_inference_steps=3,
+            guidance_scale=guidance,
+        )  # fmt: skip
+        assert torch.allclose(made, z, atol=1e-4)
+
+    def test_guidance_may_stop_early(self, pipe: Gen3RPipeline):
+        plain = latents_of(pipe, prompt="a wall", guidance_scale=1.0)
+        assert torch.allclose(latents_of(pipe, prompt="a wall", guidance_scale=9.0, guidance_steps=0), plain, atol=1e-5)
+        assert not torch.allclose(latents_of(pipe, prompt="a wall", guidance_scale=9.0, guidance_steps=1), plain, atol=1e-5)
+
+    def test_the_seed_decides(self, pipe: Gen3RPipeline):
+        assert torch.equal(latents_of(pipe, generator=seeded(1)), latents_of(pipe, generator=seeded(1)))
+        assert not torch.allclose(latents_of(pipe, generator=seeded(1)), latents_of(pipe, generator=seeded(2)))
+
+    def test_a_sample_does_not_depend_on_its_batch(self, pipe: Gen3RPipeline):
+        images, prompts, paths = pictures(3, 1), ["one", "two", "three"], [forward_path(), forward_path(3), forward_path(1)]
+        together = latents_of(pipe, images, prompts, paths, generator=seeded(1, 2, 3))
+        for i in range(3):
+            alone = latents_of(pipe, images[i : i + 1], prompts[i], paths[i], generator=seeded(1 + i))
+            assert torch.allclose(together[i], alone[0], atol=1e-5)
+
+    def test_one_picture_serves_many_prompts(self, pipe: Gen3RPipeline):
+        made = pipe(pictures(1), ["one", "two"], cameras="dolly_in", generator=seeded(1, 2))
+        assert [scene.prompt for scene in made if isinstance(scene, Scene)] == ["one", "two"]
+
+    def test_latents_go_out_and_in(self, pipe: Gen3RPipeline):
+        [scene] = pipe(pictures(1), "a room", generator=seeded(4))
+        [again] = pipe.decode(latents_of(pipe, pictures(1), "a room", generator=seeded(4)), ["a room"])
+        assert isinstance(scene, Scene)
+        assert torch.equal(scene.frames, again.frames)
+        assert torch.equal(scene.points, again.points)
+        noise = torch.randn(1, 16, 2, 14, 28, generator=seeded(4))
+        assert torch.equal(latents_of(pipe, latents=noise), latents_of(pipe, generator=seeded(4)))
+
+    def test_encoders_can_be_skipped(self, pipe: Gen3RPipeline):
+        cpu, image = torch.device("cpu"), pictures(1, 1)
+        embeds = encode_text(pipe.tokenizer, pipe.text_encoder, ["a wall"], 16, cpu)
+        negative = encode_text(pipe.tokenizer, pipe.text_encoder, ["bad detailed"], 16, cpu)
+        context = encode_image(pipe.image_encoder, image[:, 0])
+        bare = Gen3RPipeline(**{**pipe.components, "text_encoder": None, "image_encoder": None, "tokenizer": None}, defaults=pipe.defaults)
+        bare.set_progress_bar_config(disable=True)
+        made = latents_of(bare, image, prompt_embeds=embeds, negative_prompt_embeds=negative, image_context=context)
+        assert torch.allclose(made, latents_of(pipe, image, "a wall"), atol=1e-5)
+
+    def test_the_callback_sees_and_may_change_every_step(self, pipe: Gen3RPipeline):
+        seen: list[tuple[int, float]] = []
+
+        def note(pipe: Gen3RPipeline, step: int, t: Tensor, tensors: dict[str, Tensor]) -> None:
+            seen.append((step, float(t)))
+
+        def empty(pipe: Gen3RPipeline, step: int, t: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {"latents": torch.zeros_like(tensors["latents"])}
+
+        latents_of(pipe, num_inference_steps=3, callback_on_step_end=note)
+        assert [step for step, _ in seen] == [0, 1, 2]
+        assert seen[0][1] == 1000
+        assert not latents_of(pipe, callback_on_step_end=empty).any()
+
+    def test_unipc_reaches_where_many_euler_steps_do(self, pipe: Gen3RPipeline):
+        other = Gen3RPipeline(**pipe.components, defaults=pipe.defaults)
+        other.set_progress_bar_config(disable=True)
+        noise = torch.randn(1, 16, 2, 14, 28, generator=seeded(5))
+        exact = latents_of(pipe, latents=noise, num_inference_steps=60, guidance_scale=1.0)
+        other.scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=2.0)
+        unipc = latents_of(other, latents=noise, num_inference_steps=15, guidance_scale=1.0)
+        assert (unipc - exact).norm() < 0.1 * (exact - noise).norm()
+
+
+class TestCameras:
+    def test_a_path_counts_relative_to_its_first_camera_and_resampled(self, pipe: Gen3RPipeline):
+        path, turn = forward_path(3), torch.eye(4)
+        turn[:3, :3] = torch.tensor([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])
+        turn[:3, 3] = torch.tensor([5.0, 6, 7])
+        moved = Cameras(turn @ path.T_world_camera, path.K_px, SIZE, SIZE)
+        assert torch.allclose(latents_of(pipe, cameras=moved), latents_of(pipe, cameras=resample(path, FRAMES)), atol=1e-4)
+
+    def test_intrinsics_follow_the_crop_of_the_picture(self, pipe: Gen3RPipeline):
+        path = Cameras.from_fov(forward_path().T_world_camera, 1.0, 300, 400)
+        [used] = pipe._requested_cameras(path, pictures(1, 1), FRAMES, SIZE, SIZE, None, "linear") or []
+        assert torch.allclose(used.K_px, path.resize_and_crop(SIZE, SIZE).K_px)
+
+    def test_a_name_takes_lens_and_depth_from_the_picture(self, pipe: Gen3RPipeline):
+        seen = pipe.reconstruct(pictures(1))
+        depth = float(seen.depth[seen.mask].median())
+        expected = trajectory("truck_left", FRAMES, seen.cameras.K_px[0], SIZE, SIZE, depth, 0.7, "ease")
+        by_name = latents_of(pipe, pictures(1), cameras="truck_left", extent=0.7, easing="ease")
+        assert torch.allclose(by_name, latents_of(pipe, pictures(1), cameras=expected), atol=1e-5)
+
+    def test_a_name_without_a_picture_has_a_usual_lens(self, pipe: Gen3RPipeline):
+        path = pipe._path_without_picture("dolly_in", FRAMES, SIZE, SIZE, None, "linear")
+        assert float(path.fov_y[0]) == pytest.approx(math.radians(60))
+
+    def test_free_cameras_differ_from_still_ones(self, pipe: Gen3RPipeline):
+        assert not torch.allclose(latents_of(pipe, pictures(1)), latents_of(pipe, pictures(1), cameras="still"), atol=1e-5)
+
+
+class TestScenes:
+    def test_points_mask_and_cameras_agree(self, pipe: Gen3RPipeline):
+        [scene] = pipe(pictures(1), generator=seeded(0))
+        assert isinstance(scene, Scene)
+        assert torch.equal(scene.cameras.T_world_camera[0], torch.eye(4))
+        cameras = scene.cameras
+        assert torch.equal(scene.points, unproject(scene.depth, cameras.T_world_camera, cameras.K_px, pixel_centre=0.5))
+        assert torch.equal(scene.mask, valid_depth_mask(scene.depth))
+
+    def test_reconstruct_is_vggt_alone(self, pipe: Gen3RPipeline):
+        images = pictures(3)
+        scene = pipe.reconstruct(images)
+        with torch.no_grad():
+            seen = pipe.vggt(images[None])
+        assert torch.allclose(scene.depth, seen.depth[0], atol=1e-6)
+        assert torch.equal(scene.frames, (images * 255 + 0.5).to(torch.uint8).permute(0, 2, 3, 1))
+        assert scene.settings["task"] == "reconstruct"
+
+    def test_reconstruct_takes_other_sizes(self, pipe: Gen3RPipeline):
+        assert pipe.reconstruct(torch.rand(2, 3, 126, 154)).depth.shape == (2, 126, 154)
+        assert pipe.reconstruct(torch.rand(2, 3, 50, 60)).depth.shape == (2, SIZE, SIZE)
+        assert pipe.reconstruct([torch.rand(3, 50, 60)], height=56, width=70).depth.shape == (1, 56, 70)
+
+    def test_a_scene_survives_its_file(self, pipe: Gen3RPipeline, tmp_path: Path):
+        [scene] = pipe(pictures(1), "a room", "dolly_in", generator=seeded(0))
+        assert isinstance(scene, Scene)
+        scene.save(tmp_path / "scene.safetensors")
+        again = Scene.load(tmp_path / "scene.safetensors")
+        assert torch.equal(again.points, scene.points)
+        assert again.settings == scene.settings
+
+
+class TestPlaces:
+    def test_saving_and_loading_change_nothing(self, pipe: Gen3RPipeline, tmp_path: Path):
+        pipe.save_pretrained(tmp_path / "model")
+        again = Gen3RPipeline.from_pretrained(tmp_path / "model")
+        again.set_progress_bar_config(disable=True)
+        assert again.defaults == pipe.defaults
+        assert torch.equal(latents_of(again, pictures(1), "a room"), latents_of(pipe, pictures(1), "a room"))
+
+    def test_offloading_changes_nothing(self, pipe: Gen3RPipeline):
+        other = tiny_pipeline()
+        other.enable_model_cpu_offload(device="cpu")
+        for _ in range(2):  # the hooks are still in place after a call
+            made = latents_of(other, pictures(1), "a room", "dolly_in")
+            assert torch.equal(made, latents_of(pipe, pictures(1), "a room", "dolly_in"))
+
+    def test_bfloat16_weights_give_float32_geometry(self, pipe: Gen3RPipeline):
+        half = tiny_pipeline().to(torch.bfloat16)
+        noise = torch.randn(1, 16, 2, 14, 28, generator=seeded(0))
+        [exact], [rounded] = (p.decode(noise, [""]) for p in (pipe, half))
+        assert rounded.depth.dtype == torch.float32
+        assert {p.dtype for p in half.vggt.depth_head.parameters()} == {torch.float32}
+        assert (rounded.depth - exact.depth).norm() < 0.05 * exact.depth.norm()
+        assert latents_of(half, pictures(1), "a room").dtype == torch.float32
+
+    def test_training_can_go_on_after_sampling(self):
+        pipe = tiny_pipeline()
+        pipe(pictures(1), cameras="dolly_in")
+        pipe.vggt.requires_grad_(True)
+        pipe.vggt(pictures(1, 1)).depth.sum().backward()
+        assert pipe.vggt.aggregator.camera_token.grad is not None
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            ({"num_frames": 6}, "4k \\+ 1 frames, not 6; try 5"),
+            ({"num_frames": 0}, "4k \\+ 1"),
+            ({"height": 100}, "height must be a multiple of 112"),
+            ({"width": 0}, "width must be a multiple of 112"),
+            ({"num_inference_steps": 0}, "at least 1 step"),
+            ({"guidance_scale": math.nan}, "guidance must lie"),
+            ({"cameras": "dolly_inn"}, "did you mean dolly_in"),
+            ({"cameras": "dolly_in", "easing": "bouncy"}, "no easing"),
+            ({"cameras": "dolly_in", "extent": math.inf}, "extent"),
+            ({"images": torch.rand(3, 3, SIZE, SIZE)}, "3 pictures given"),
+            ({"images": torch.rand(2, 3, SIZE, SIZE), "num_frames": 1}, "2 pictures given"),
+            ({"images": torch.rand(2, 1, 3, SIZE, SIZE), "prompt": ["a", "b", "c"]}, "2 pictures for 3 samples"),
+            ({"prompt": ["a", "b", "c"], "cameras": [forward_path(), forward_path()]}, "2 camera paths for 3 samples"),
+            ({"prompt": ["a", "b", "c"], "generator": seeded(1, 2)}, "2 generators for 3 samples"),
+            ({"prompt": []}, "0 prompts"),
+            ({"latents": torch.zeros(1, 16, 2, 14, 14)}, "latents have shape"),
+            ({"output_type": "video"}, "scene or latent"),
+        ],
+    )
+    def test_before_any_model_runs(self, options: dict[str, Any], says: str):
+        bare = tiny_pipeline()
+        for name in ("vggt", "vae", "text_encoder", "image_encoder"):
+            bare.register_modules(**{name: None})
+        with pytest.raises(InputError, match=says):
+            bare(**options)
+
+    def test_overflow_says_what_to_do(self, pipe: Gen3RPipeline):
+        with pytest.raises(InputError, match="use float32"):
+            pipe(latents=torch.full((1, 16, 2, 14, 28), math.inf))
+
+    def test_a_long_prompt_is_cut_with_a_warning(self, pipe: Gen3RPipeline):
+        with pytest.warns(UserWarning, match="the prompt has 41 tokens; only the first 16 count"):
+            cut = latents_of(pipe, prompt="x" * 40)
+        with pytest.warns(UserWarning, match="only the first 16"):
+            assert torch.equal(cut, latents_of(pipe, prompt="x" * 60))
+
+    def test_reconstruct_needs_the_pictures_of_one_clip(self, pipe: Gen3RPipeline):
+        with pytest.raises(InputError, match="one clip"):
+            pipe.reconstruct(torch.rand(2, 1, 3, SIZE, SIZE))
+        with pytest.raises(InputError, match="one clip"):
+            pipe.reconstruct(None)
+        with pytest.raises(InputError, match="multiples of 14"):
+            pipe.reconstruct(pictures(1), height=100, width=112)
+
+
+def test_check_request_takes_what_models_serve():
+    check_request(1, 112, 560, 1, 0)
+    check_request(49, 560, 112, 50, 5.0)
+
+
+def test_batch_size_is_the_one_that_all_agree_on():
+    assert batch_size(pictures=1, prompts=4) == 4
+    with pytest.raises(InputError, match="2 image contexts for 4 samples"):
+        batch_size(prompts=4, image_contexts=2)
