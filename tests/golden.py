@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from gen3r.cameras import Cameras
 from gen3r.cameras.conventions import decode_pose, encode_pose

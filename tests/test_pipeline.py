@@ -44,7 +44,9 @@ def forward_path(frames: int = FRAMES) -> Cameras:
     return Cameras.from_fov(T, 1.0, SIZE, SIZE)
 
 
-def latents_of(pipe: Gen3RPipeline, images: Any = None, prompt: Any = "", cameras: Any = None, **options: Any) -> Tensor:
+def latents_of(
+    pipe: Gen3RPipeline, images: Any = None, prompt: Any = "", cameras: Any = None, **options: Any
+) -> Tensor:
     options = {"generator": seeded(0), **options}
     made = pipe(images, prompt, cameras, output_type="latent", **options)
     assert isinstance(made, Tensor)
@@ -120,14 +122,20 @@ class TestSampling:
     def test_guidance_may_stop_early(self, pipe: Gen3RPipeline):
         plain = latents_of(pipe, prompt="a wall", guidance_scale=1.0)
         assert torch.allclose(latents_of(pipe, prompt="a wall", guidance_scale=9.0, guidance_steps=0), plain, atol=1e-5)
-        assert not torch.allclose(latents_of(pipe, prompt="a wall", guidance_scale=9.0, guidance_steps=1), plain, atol=1e-5)
+        assert not torch.allclose(
+            latents_of(pipe, prompt="a wall", guidance_scale=9.0, guidance_steps=1), plain, atol=1e-5
+        )
 
     def test_the_seed_decides(self, pipe: Gen3RPipeline):
         assert torch.equal(latents_of(pipe, generator=seeded(1)), latents_of(pipe, generator=seeded(1)))
         assert not torch.allclose(latents_of(pipe, generator=seeded(1)), latents_of(pipe, generator=seeded(2)))
 
     def test_a_sample_does_not_depend_on_its_batch(self, pipe: Gen3RPipeline):
-        images, prompts, paths = pictures(3, 1), ["one", "two", "three"], [forward_path(), forward_path(3), forward_path(1)]
+        images, prompts, paths = (
+            pictures(3, 1),
+            ["one", "two", "three"],
+            [forward_path(), forward_path(3), forward_path(1)],
+        )
         together = latents_of(pipe, images, prompts, paths, generator=seeded(1, 2, 3))
         for i in range(3):
             alone = latents_of(pipe, images[i : i + 1], prompts[i], paths[i], generator=seeded(1 + i))
@@ -151,7 +159,10 @@ class TestSampling:
         embeds = encode_text(pipe.tokenizer, pipe.text_encoder, ["a wall"], 16, cpu)
         negative = encode_text(pipe.tokenizer, pipe.text_encoder, ["bad detailed"], 16, cpu)
         context = encode_image(pipe.image_encoder, image[:, 0])
-        bare = Gen3RPipeline(**{**pipe.components, "text_encoder": None, "image_encoder": None, "tokenizer": None}, defaults=pipe.defaults)
+        bare = Gen3RPipeline(
+            **{**pipe.components, "text_encoder": None, "image_encoder": None, "tokenizer": None},
+            defaults=pipe.defaults,
+        )
         bare.set_progress_bar_config(disable=True)
         made = latents_of(bare, image, prompt_embeds=embeds, negative_prompt_embeds=negative, image_context=context)
         assert torch.allclose(made, latents_of(pipe, image, "a wall"), atol=1e-5)
@@ -175,7 +186,9 @@ class TestSampling:
         other.set_progress_bar_config(disable=True)
         noise = torch.randn(1, 16, 2, 14, 28, generator=seeded(5))
         exact = latents_of(pipe, latents=noise, num_inference_steps=60, guidance_scale=1.0)
-        other.scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=2.0)
+        other.scheduler = UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=2.0
+        )
         unipc = latents_of(other, latents=noise, num_inference_steps=15, guidance_scale=1.0)
         assert (unipc - exact).norm() < 0.1 * (exact - noise).norm()
 
@@ -186,7 +199,9 @@ class TestCameras:
         turn[:3, :3] = torch.tensor([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])
         turn[:3, 3] = torch.tensor([5.0, 6, 7])
         moved = Cameras(turn @ path.T_world_camera, path.K_px, SIZE, SIZE)
-        assert torch.allclose(latents_of(pipe, cameras=moved), latents_of(pipe, cameras=resample(path, FRAMES)), atol=1e-4)
+        assert torch.allclose(
+            latents_of(pipe, cameras=moved), latents_of(pipe, cameras=resample(path, FRAMES)), atol=1e-4
+        )
 
     def test_intrinsics_follow_the_crop_of_the_picture(self, pipe: Gen3RPipeline):
         path = Cameras.from_fov(forward_path().T_world_camera, 1.0, 300, 400)
@@ -205,7 +220,9 @@ class TestCameras:
         assert float(path.fov_y[0]) == pytest.approx(math.radians(60))
 
     def test_free_cameras_differ_from_still_ones(self, pipe: Gen3RPipeline):
-        assert not torch.allclose(latents_of(pipe, pictures(1)), latents_of(pipe, pictures(1), cameras="still"), atol=1e-5)
+        assert not torch.allclose(
+            latents_of(pipe, pictures(1)), latents_of(pipe, pictures(1), cameras="still"), atol=1e-5
+        )
 
 
 class TestScenes:

@@ -27,7 +27,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.chmod(0o644)
         os.replace(partial, path)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}; choose another folder or free space") from error
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}; choose another folder or free space"
+        ) from error
     finally:
         if partial is not None:
             partial.unlink(missing_ok=True)

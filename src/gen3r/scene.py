@@ -71,4 +71,5 @@ class Scene:
         height, width = tensors["frames"].shape[1:3]
         cameras = Cameras(tensors["T_world_camera"], tensors["K_px"], height, width)
         about = json.loads(metadata["about"])
-        return cls(*(tensors[name] for name in _ARRAYS), cameras, about["prompt"], about["settings"])
+        arrays = {name: tensors[name] for name in _ARRAYS}
+        return cls(**arrays, cameras=cameras, prompt=about["prompt"], settings=about["settings"])

@@ -66,7 +66,10 @@ def test_conversion_there_and_back(ours: Path, tmp_path: Path) -> None:
     assert convert(ours, tmp_path / "published") == "published"
     assert convert(tmp_path / "published", tmp_path / "again") == "pipeline"
     assert_equal(state(load_components(ours)), state(load_components(tmp_path / "again")))
-    names = {c.folder: set(load_file(tmp_path / "published" / c.folder / f"{c.weights}.safetensors")) for c in COMPONENTS.values()}
+    names = {
+        c.folder: set(load_file(tmp_path / "published" / c.folder / f"{c.weights}.safetensors"))
+        for c in COMPONENTS.values()
+    }
     assert all(n.startswith("model.") for n in names["geo_adapter"] | names["wan_vae"])
     assert "model.visual.head" in names["clip_image_encoder"]
 

@@ -33,7 +33,9 @@ class Cameras:
             object.__setattr__(self, name, torch.as_tensor(getattr(self, name)).float())
         T, K = self.T_world_camera, self.K_px
         if T.ndim != 3 or T.shape[1:] != (4, 4) or K.shape != (len(T), 3, 3) or not len(T):
-            raise InputError(f"cameras need poses [F, 4, 4] and intrinsics [F, 3, 3], not {[*T.shape]} and {[*K.shape]}")
+            raise InputError(
+                f"cameras need poses [F, 4, 4] and intrinsics [F, 3, 3], not {[*T.shape]} and {[*K.shape]}"
+            )
         if self.height < 1 or self.width < 1:
             raise InputError(f"cameras need a picture size of at least 1 x 1, not {self.height} x {self.width}")
         self._reject(~(T.isfinite().all((1, 2)) & K.isfinite().all((1, 2))), "holds values that are not finite")

@@ -62,7 +62,7 @@ def _from_json(data: Any) -> Cameras:
 
 
 def _nerfstudio(data: dict[str, Any]) -> Cameras:
-    """nerfstudio's transforms.json: camera-to-world with OpenGL axes; a frame's intrinsics go before the global ones."""
+    """nerfstudio's transforms.json: camera-to-world, OpenGL axes; a frame's intrinsics go before the global ones."""
     if not data["frames"]:
         raise InputError("its list of frames is empty")
     poses, intrinsics, sizes = [], [], set()

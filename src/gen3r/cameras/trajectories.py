@@ -69,7 +69,9 @@ def _spiral(t: Tensor, extent: float, depth: float) -> Tensor:
     T = _identities(t)
     T[:, 0, 3], T[:, 1, 3] = radius * angle.sin(), radius * (1 - angle.cos())
     ahead = torch.nn.functional.normalize(torch.tensor([0.0, 0.0, depth]) - T[:, :3, 3], dim=-1)
-    right = torch.nn.functional.normalize(torch.linalg.cross(torch.tensor([[0.0, 1.0, 0.0]]).expand_as(ahead), ahead), dim=-1)
+    right = torch.nn.functional.normalize(
+        torch.linalg.cross(torch.tensor([[0.0, 1.0, 0.0]]).expand_as(ahead), ahead), dim=-1
+    )
     T[:, :3, :3] = torch.stack([right, torch.linalg.cross(ahead, right), ahead], -1)
     return T
 
@@ -113,7 +115,9 @@ TRAJECTORIES: dict[str, Trajectory] = {
     "arc_left": Trajectory(_turn(Y, -1), 15, _A, "the published arc left: turns in place, despite its name"),
     "arc_right": Trajectory(_turn(Y, 1), 15, _A, "the published arc right: turns in place, despite its name"),
     "translate_up": Trajectory(_turn(X, 1), 15, _A, "the published translate up: turns in place, despite its name"),
-    "translate_down": Trajectory(_turn(X, -1), 15, _A, "the published translate down: turns in place, despite its name"),
+    "translate_down": Trajectory(
+        _turn(X, -1), 15, _A, "the published translate down: turns in place, despite its name"
+    ),
 }
 
 
@@ -126,7 +130,9 @@ def find_trajectory(name: str) -> Trajectory:
     if name not in TRAJECTORIES:
         near = difflib.get_close_matches(name, TRAJECTORIES, 1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        raise InputError(f"no camera path named {name}{hint}; there are: {', '.join(TRAJECTORIES)}, or give a camera file")
+        raise InputError(
+            f"no camera path named {name}{hint}; there are: {', '.join(TRAJECTORIES)}, or give a camera file"
+        )
     return TRAJECTORIES[name]
 
 

@@ -1,4 +1,4 @@
-"""Published names <-> ours for the two causal autoencoders, Wan's and the geometry adapter (prefix `model.` removed)."""
+"""Published names <-> ours for the causal autoencoders, Wan's and the geometry adapter (prefix `model.` removed)."""
 
 import re
 
@@ -7,7 +7,13 @@ from torch import Tensor
 Tensors = dict[str, Tensor]
 
 # Inside a residual block the published list counts norm 0, SiLU 1, conv 2, norm 3, SiLU 4, dropout 5, conv 6.
-_RESIDUAL = {"residual.0": "norm1", "residual.2": "conv1", "residual.3": "norm2", "residual.6": "conv2", "shortcut": "conv_shortcut"}
+_RESIDUAL = {
+    "residual.0": "norm1",
+    "residual.2": "conv1",
+    "residual.3": "norm2",
+    "residual.6": "conv2",
+    "shortcut": "conv_shortcut",
+}
 _ENDS = {"conv1": "quant_conv", "conv2": "post_quant_conv"}
 _CODER = {"conv1": "conv_in", "head.0": "norm_out", "head.2": "conv_out"}
 _ADAPTER_ENDS = {"encoder.init_block.resample.1": "conv_tokens_in", "decoder.out_block.resample.2": "conv_tokens_out"}

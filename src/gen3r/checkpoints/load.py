@@ -9,10 +9,17 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
+from diffusers import FlowMatchEulerDiscreteScheduler, ModelMixin, UniPCMultistepScheduler
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModelWithProjection, UMT5Config, UMT5EncoderModel
+from transformers import (
+    AutoTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    PreTrainedModel,
+    UMT5Config,
+    UMT5EncoderModel,
+)
 
 from gen3r.checkpoints.published import COMPONENTS, KEPT, PublishedComponent
 from gen3r.errors import InputError
@@ -80,7 +87,9 @@ def load_components(model: str | Path, dtype: torch.dtype | None = None, skip: t
             continue
         place = folder / (component.folder if published else name)
         tensors = _open_tensors(place)
-        module, renamed = _published_module(component, place, tensors) if published else (_our_module(name, place), tensors)
+        module, renamed = (
+            _published_module(component, place, tensors) if published else (_our_module(name, place), tensors)
+        )
         components[name] = _assign(module, renamed, place, dtype)
     components["tokenizer"] = None if "tokenizer" in skip else _load_tokenizer(folder / "tokenizer")
     components["scheduler"] = _load_scheduler(folder / "scheduler")
@@ -94,8 +103,10 @@ def save_components(components: dict[str, Any], folder: Path) -> None:
         for name, component in components.items():
             if component is None or name == "defaults":
                 continue
-            sharding = {"max_shard_size": SHARD_SIZE} if isinstance(component, nn.Module) else {}
-            component.save_pretrained(partial / name, **sharding)
+            if isinstance(component, ModelMixin | PreTrainedModel):
+                component.save_pretrained(partial / name, max_shard_size=SHARD_SIZE)
+            else:
+                component.save_pretrained(partial / name)
             index[name] = [type(component).__module__.split(".")[0], type(component).__name__]
         (partial / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
@@ -125,7 +136,11 @@ def _save_published(components: dict[str, Any], folder: Path) -> None:
             (place / "config.json").write_text(json.dumps(_published_config(name, module), indent=2) + "\n")
         components["tokenizer"].save_pretrained(partial / "tokenizer")
         components["scheduler"].save_pretrained(partial / "scheduler")
-        index = {"_class_name": "Gen3RPipeline", "defaults": components["defaults"], **{c.folder: ["gen3r", c.folder] for c in COMPONENTS.values()}}
+        index = {
+            "_class_name": "Gen3RPipeline",
+            "defaults": components["defaults"],
+            **{c.folder: ["gen3r", c.folder] for c in COMPONENTS.values()},
+        }
         (partial / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
@@ -154,7 +169,9 @@ class _whole_folder:
             self.target.parent.mkdir(parents=True, exist_ok=True)
             self.partial = Path(tempfile.mkdtemp(prefix=f".{self.target.name}-", dir=self.target.parent))
         except OSError as error:
-            raise InputError(f"cannot write to {self.target.parent}: {error.strerror}; choose another folder") from error
+            raise InputError(
+                f"cannot write to {self.target.parent}: {error.strerror}; choose another folder"
+            ) from error
         return self.partial
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
@@ -196,7 +213,9 @@ def _open_tensors(place: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _published_module(component: PublishedComponent, place: Path, tensors: dict[str, Tensor]) -> tuple[nn.Module, dict[str, Tensor]]:
+def _published_module(
+    component: PublishedComponent, place: Path, tensors: dict[str, Tensor]
+) -> tuple[nn.Module, dict[str, Tensor]]:
     names = [k for k in tensors if component.ignored_prefix is None or not k.startswith(component.ignored_prefix)]
     strangers = [k for k in names if not k.startswith(component.prefix)]
     if strangers:

@@ -135,13 +135,15 @@ def _same(tensors: Tensors) -> Tensors:
 _WEIGHTS = "diffusion_pytorch_model"
 COMPONENTS = {
     "transformer": PublishedComponent(
-        "transformer", _WEIGHTS, "", keymaps_wan.transformer_from_published, keymaps_wan.transformer_to_published, _transformer
+        "transformer", _WEIGHTS, "",
+        keymaps_wan.transformer_from_published, keymaps_wan.transformer_to_published, _transformer,
     ),
     "vae": PublishedComponent(
         "wan_vae", _WEIGHTS, "model.", keymaps_vae.vae_from_published, keymaps_vae.vae_to_published, _vae
     ),
     "geo_adapter": PublishedComponent(
-        "geo_adapter", _WEIGHTS, "model.", keymaps_vae.adapter_from_published, keymaps_vae.adapter_to_published, _adapter
+        "geo_adapter", _WEIGHTS, "model.",
+        keymaps_vae.adapter_from_published, keymaps_vae.adapter_to_published, _adapter,
     ),
     "vggt": PublishedComponent("vggt", "model", "", _same, _same, _vggt),
     "text_encoder": PublishedComponent(

@@ -8,7 +8,9 @@ from gen3r.errors import InputError
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds the subcommand."""
-    parser = subparsers.add_parser("data", help="make clips of the procedural world", description="Data to train and test on.")
+    parser = subparsers.add_parser(
+        "data", help="make clips of the procedural world", description="Data to train and test on."
+    )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     make = actions.add_parser(
         "synthesize",

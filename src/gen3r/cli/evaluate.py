@@ -11,8 +11,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "evaluate",
         help="scores on held-out procedural scenes",
-        description="Measures every stage of a model on procedural scenes that were never trained on, and prints a table: the "
-        "video autoencoder, VGGT, the adapter, and generation from one view along the true cameras. Needs gen3r[world].",
+        description="Measures every stage of a model on procedural scenes that were never trained on, and prints a "
+        "table: the video autoencoder, VGGT, the adapter, and generation from one view along the true cameras. "
+        "Needs gen3r[world].",
     )
     parser.add_argument("--scenes", type=int, default=64, help="held-out scenes (default: 64)")
     parser.add_argument("--no-generation", action="store_true", help="leave out the slow part")
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     from gen3r.evaluation.protocol import evaluate, held_out_clips
 
     pipe = load_pipeline(args)
-    defaults = pipe.config.defaults
+    defaults = pipe.config["defaults"]
     clips = held_out_clips(args.scenes, defaults["num_frames"], defaults["height"], defaults["width"])
     scores = evaluate(pipe, clips, generate=not args.no_generation)
     if args.json:

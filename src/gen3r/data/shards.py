@@ -16,7 +16,9 @@ from gen3r.errors import InputError
 SHARD_CLIPS = 64
 
 
-def synthesize(folder: Path, count: int, split: str = "train", frames: int = 17, size: int = 112, workers: int = 2) -> None:
+def synthesize(
+    folder: Path, count: int, split: str = "train", frames: int = 17, size: int = 112, workers: int = 2
+) -> None:
     """Renders clips 0..count-1 of a split of the procedural world into `folder`; shards that exist are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     starts = [s for s in range(0, count, SHARD_CLIPS) if not _shard(folder, s).exists()]

@@ -30,11 +30,12 @@ def pair_errors(T_world_camera: Tensor, target: Tensor) -> tuple[Tensor, Tensor]
     turn = ours[:, :3, :3].mT @ truth[:, :3, :3]
     cosine = (turn.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
     along = torch.nn.functional.cosine_similarity(ours[:, :3, 3], truth[:, :3, 3], dim=-1)
-    return tuple(torch.rad2deg(torch.arccos(c.clamp(-1, 1))) for c in (cosine, along))  # type: ignore[return-value]
+    rotation, direction = (torch.rad2deg(torch.arccos(c.clamp(-1, 1))) for c in (cosine, along))
+    return rotation, direction
 
 
 def camera_auc(T_world_camera: Tensor, target: Tensor, limit: int = 30) -> float:
-    """AUC@limit: the share of pairs whose larger error is under t degrees, averaged over t = 1..limit (VGGT, sec. 4.1)."""
+    """AUC@limit: the share of pairs whose larger error is under t degrees, mean over t = 1..limit (VGGT, sec. 4.1)."""
     error = torch.maximum(*pair_errors(T_world_camera, target))
     thresholds = torch.arange(1, limit + 1, dtype=error.dtype)
     return float((error[:, None] < thresholds).double().mean())

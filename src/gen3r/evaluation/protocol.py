@@ -74,7 +74,8 @@ def generation_scores(pipe: Gen3RPipeline, clip: ClipRecord, seed: int) -> Score
 
 
 def _depth_and_cameras(seen: GeometryPrediction, clip: ClipRecord) -> tuple[float, float]:
-    T, _ = decode_pose(seen.pose_enc[-1, 0], *clip.depth.shape[-2:])
+    height, width = clip.depth.shape[-2:]
+    T, _ = decode_pose(seen.pose_enc[-1, 0], height, width)
     absrel = absolute_relative(seen.depth[0], clip.depth, clip.depth > 0)
     return absrel, camera_auc(T, clip.cameras.T_world_camera)
 

@@ -28,7 +28,9 @@ def umeyama(source: Tensor, target: Tensor, with_scale: bool = True) -> Similari
         InputError: fewer than three pairs, values that are not finite, or points all on one spot.
     """
     if source.shape != target.shape or source.ndim != 2 or len(source) < 3:
-        raise InputError(f"alignment needs at least 3 pairs of points, not {list(source.shape)} and {list(target.shape)}")
+        raise InputError(
+            f"alignment needs at least 3 pairs of points, not {list(source.shape)} and {list(target.shape)}"
+        )
     x, y = source.double(), target.double()
     if not (x.isfinite().all() and y.isfinite().all()):
         raise InputError("alignment needs finite points; leave out those that are not")

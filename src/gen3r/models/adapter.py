@@ -26,7 +26,7 @@ class Stream:
     """The frames that causal convolutions remember from one chunk of time to the next."""
 
     def __init__(self, module: nn.Module) -> None:
-        self.cache = [None] * sum(isinstance(m, WanCausalConv3d) for m in module.modules())
+        self.cache: list[Tensor | None] = [None] * sum(isinstance(m, WanCausalConv3d) for m in module.modules())
         self.index = [0]
 
     def convolve(self, conv: WanCausalConv3d, x: Tensor) -> Tensor:
@@ -183,8 +183,8 @@ class GeometryAdapter(ModelMixin, ConfigMixin):
 
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         shape = (1, -1, 1, 1, 1)
-        mean = torch.tensor(self.config.latents_mean, device=like.device, dtype=like.dtype).view(shape)
-        std = torch.tensor(self.config.latents_std, device=like.device, dtype=like.dtype).view(shape)
+        mean = torch.tensor(self.config["latents_mean"], device=like.device, dtype=like.dtype).view(shape)
+        std = torch.tensor(self.config["latents_std"], device=like.device, dtype=like.dtype).view(shape)
         return mean, std
 
 

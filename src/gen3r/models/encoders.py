@@ -17,7 +17,12 @@ def encode_text(
     A prompt longer than `length` tokens is cut.
     """
     batch = tokenizer(
-        prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt", return_attention_mask=True
+        prompts,
+        padding="max_length",
+        max_length=length,
+        truncation=True,
+        return_tensors="pt",
+        return_attention_mask=True,
     )
     return encode_tokens(encoder, batch["input_ids"].to(device), batch["attention_mask"].to(device))
 
@@ -33,7 +38,7 @@ def encode_image(encoder: CLIPVisionModelWithProjection, images: Tensor) -> Tens
 
     The picture is resized to the encoder's square (bicubic) and normalised with CLIP's statistics.
     """
-    side = encoder.config.image_size
+    side = int(encoder.config.image_size)  # pyright: ignore[reportArgumentType]
     pixels = F.interpolate(images.float(), size=(side, side), mode="bicubic", align_corners=False, antialias=True)
     mean = torch.tensor(CLIP_MEAN, device=images.device).view(3, 1, 1)
     std = torch.tensor(CLIP_STD, device=images.device).view(3, 1, 1)

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from diffusers import FlowMatchEulerDiscreteScheduler
-from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, UMT5Config, UMT5EncoderModel
 
 from gen3r.models.adapter import GeometryAdapter
@@ -59,7 +58,15 @@ class ModelConfig:
     @property
     def defaults(self) -> Arguments:
         """What a pipeline remembers of a configuration besides its modules."""
-        names = ("text_length", "num_frames", "height", "width", "num_inference_steps", "guidance_scale", "negative_prompt")
+        names = (
+            "text_length",
+            "num_frames",
+            "height",
+            "width",
+            "num_inference_steps",
+            "guidance_scale",
+            "negative_prompt",
+        )
         return {name: getattr(self, name) for name in names}
 
 
@@ -80,7 +87,7 @@ def published() -> ModelConfig:
 
 
 def nano() -> ModelConfig:
-    """The models in the package, about 25 M parameters: 17 frames of 112 x 112 on a laptop's CPU.
+    """The models in the package, 33 M parameters: 17 frames of 112 x 112 on a laptop's CPU.
 
     Trained on the procedural world with `gen3r train`; docs/train.md gives commands, hours and scores.
     """
@@ -143,7 +150,7 @@ def tiny() -> ModelConfig:
     )  # fmt: skip
 
 
-def build_components(config: ModelConfig) -> dict[str, nn.Module]:
+def build_components(config: ModelConfig) -> dict[str, Any]:
     """The modules of a configuration, on the current default device, untrained."""
     return {
         "vggt": VGGT(**config.vggt),

@@ -3,11 +3,13 @@
 Both halves of the width share their column positions, and Pluecker rays of the cameras join the patch embedding.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from diffusers import WanTransformer3DModel
 from diffusers.configuration_utils import register_to_config
-from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
+from diffusers.models.transformers.transformer_wan import WanAttention, WanRotaryPosEmbed, WanTransformerBlock
 from torch import Tensor, nn
 
 
@@ -26,13 +28,16 @@ class ImageTextAttention:
 
     def __call__(
         self,
-        attn: nn.Module,
+        attn: WanAttention,
         hidden_states: Tensor,
         encoder_hidden_states: tuple[Tensor, Tensor],
         attention_mask: None = None,
         rotary_emb: None = None,
     ) -> Tensor:
         image, text = encoder_hidden_states
+        assert attn.norm_added_k is not None
+        assert attn.add_k_proj is not None
+        assert attn.add_v_proj is not None
         query = attn.norm_q(attn.to_q(hidden_states))
         read = _attend(query, attn.norm_k(attn.to_k(text)), attn.to_v(text), attn.heads)
         seen = _attend(query, attn.norm_added_k(attn.add_k_proj(image)), attn.add_v_proj(image), attn.heads)
@@ -102,8 +107,8 @@ class Gen3RTransformer(WanTransformer3DModel):
         )  # fmt: skip
         self.rope = SharedColumnRope(attention_head_dim, patch_size, rope_max_seq_len)
         self.camera_branch = CameraBranch(camera_channels, dim, spatial_compression)
-        for block in self.blocks:
-            block.attn2.set_processor(ImageTextAttention())
+        for block in cast("list[WanTransformerBlock]", self.blocks):
+            block.attn2.set_processor(ImageTextAttention())  # pyright: ignore[reportArgumentType]
 
     def init_weights(self) -> None:
         """Weights to train from: Wan's, with modulation, output and camera branch starting at nothing."""
@@ -114,8 +119,8 @@ class Gen3RTransformer(WanTransformer3DModel):
                     nn.init.zeros_(module.bias)
         nn.init.normal_(self.condition_embedder.time_proj.weight, std=0.02)
         for module in (self.proj_out, self.camera_branch.residual.conv2):
-            nn.init.zeros_(module.weight)
-            nn.init.zeros_(module.bias)
+            for parameter in module.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(
         self, latents: Tensor, timestep: Tensor, text: Tensor, image_context: Tensor, control: Tensor, cameras: Tensor
@@ -136,6 +141,7 @@ class Gen3RTransformer(WanTransformer3DModel):
         # 3. blocks
         for block in self.blocks:
             if torch.is_grad_enabled() and self.gradient_checkpointing:
+                assert self._gradient_checkpointing_func is not None
                 x = self._gradient_checkpointing_func(block, x, (image, text), modulation, rope)
             else:
                 x = block(x, (image, text), modulation, rope)
@@ -143,6 +149,6 @@ class Gen3RTransformer(WanTransformer3DModel):
         shift, scale = (self.scale_shift_table + time[:, None]).chunk(2, dim=1)
         x = self.proj_out((self.norm_out(x.float()) * (1 + scale) + shift).type_as(x))
         f, h, w = grid
-        pt, ph, pw = self.config.patch_size
+        pt, ph, pw = self.config["patch_size"]
         x = x.unflatten(1, (f, h, w)).unflatten(-1, (pt, ph, pw, -1))
         return x.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(len(x), -1, f * pt, h * ph, w * pw)

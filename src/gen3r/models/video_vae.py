@@ -18,7 +18,7 @@ class VideoVAE(AutoencoderKLWan):
     @apply_forward_hook
     def encode_video(self, video: Tensor) -> DiagonalGaussian:
         """The posterior of `video`. Its mean is normalised by the latent statistics; its log-variance is as encoded."""
-        moments = self.encode(video).latent_dist
+        moments = self.encode(video)[0]
         mean, std = self._statistics(moments.mean)
         return DiagonalGaussian((moments.mean - mean) / std, moments.logvar)
 
@@ -36,10 +36,10 @@ class VideoVAE(AutoencoderKLWan):
             )
         self.clear_cache()
         video = torch.cat(chunks, dim=2)
-        return video if self.config.patch_size is None else unpatchify(video, self.config.patch_size)
+        return video if self.config["patch_size"] is None else unpatchify(video, self.config["patch_size"])
 
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         shape = (1, -1, 1, 1, 1)
-        mean = torch.tensor(self.config.latents_mean, device=like.device, dtype=like.dtype).view(shape)
-        std = torch.tensor(self.config.latents_std, device=like.device, dtype=like.dtype).view(shape)
+        mean = torch.tensor(self.config["latents_mean"], device=like.device, dtype=like.dtype).view(shape)
+        std = torch.tensor(self.config["latents_std"], device=like.device, dtype=like.dtype).view(shape)
         return mean, std

@@ -19,7 +19,9 @@ class AdapterStage(Stage):
 
     name = "adapter"
 
-    def __init__(self, adapter: GeometryAdapter, vggt: VGGT, vae: VideoVAE, clips: ClipShards, dense_frames: int = 2) -> None:
+    def __init__(
+        self, adapter: GeometryAdapter, vggt: VGGT, vae: VideoVAE, clips: ClipShards, dense_frames: int = 2
+    ) -> None:
         super().__init__()
         self.adapter, self.vggt, self.vae, self.clips = adapter, vggt, vae, clips
         self.dense_frames = dense_frames
@@ -35,7 +37,8 @@ class AdapterStage(Stage):
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         images = augment_colours(batch["frames"], batch["jitter"])
         height, width = images.shape[-2:]
-        grid = (height // self.vggt.config.patch_size, width // self.vggt.config.patch_size)
+        patch = self.vggt.config["patch_size"]
+        grid = (height // patch, width // patch)
         with torch.no_grad():
             levels = self.vggt.tokens(images)
             tokens = pack_tokens(levels, grid)
@@ -51,7 +54,9 @@ class AdapterStage(Stage):
         report = {"tokens": reconstruction, "camera": camera, "depth": depth, "points": points, "kl": kl}
         return loss, {k: v.detach() for k, v in report.items()}
 
-    def _head_losses(self, decoded: list[Tensor], levels: list[Tensor], shown: Tensor, height: int, width: int) -> tuple[Tensor, ...]:
+    def _head_losses(
+        self, decoded: list[Tensor], levels: list[Tensor], shown: Tensor, height: int, width: int
+    ) -> tuple[Tensor, ...]:
         """Errors of the heads run on decoded tokens against the same heads on the originals, on some frames."""
         truth = self.vggt.camera(levels)[-1].detach()
         camera = camera_loss(self.vggt.camera(decoded), truth)

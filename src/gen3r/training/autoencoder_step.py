@@ -20,7 +20,9 @@ class AutoencoderStage(Stage):
 
     name = "autoencoder"
 
-    def __init__(self, vae: VideoVAE, clips: ClipShards, frames: int = 9, photos: float = 0.2, train_encoder: bool = True) -> None:
+    def __init__(
+        self, vae: VideoVAE, clips: ClipShards, frames: int = 9, photos: float = 0.2, train_encoder: bool = True
+    ) -> None:
         super().__init__()
         self.vae, self.clips, self.frames, self.photos = vae, clips, frames, photos
         self.kl_weight = 1e-3
@@ -42,7 +44,10 @@ class AutoencoderStage(Stage):
         difference = decoded - video
         squared = difference.square().mean()
         edges = sum(difference.diff(dim=d).abs().mean() for d in (-1, -2))
-        kl = 0.5 * (posterior.mean.float().square() + posterior.logvar.float().exp() - 1 - posterior.logvar.float()).mean()
+        kl = (
+            0.5
+            * (posterior.mean.float().square() + posterior.logvar.float().exp() - 1 - posterior.logvar.float()).mean()
+        )
         loss = 4 * squared + difference.abs().mean() + 0.5 * edges + self.kl_weight * kl
         psnr = -10 * torch.log10(F.mse_loss(decoded.clamp(-1, 1), video) / 4)
         return loss, {"psnr": psnr.detach(), "kl": kl.detach()}

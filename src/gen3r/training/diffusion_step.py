@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import CLIPVisionModel, PreTrainedTokenizerBase, UMT5EncoderModel
+from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase, UMT5EncoderModel
 
 from gen3r.models.conditioning import camera_condition, control_latents
 from gen3r.models.encoders import encode_image, encode_text
@@ -27,7 +27,7 @@ class DiffusionStage(Stage):
         self,
         transformer: Gen3RTransformer,
         text_encoder: UMT5EncoderModel,
-        image_encoder: CLIPVisionModel,
+        image_encoder: CLIPVisionModelWithProjection,
         tokenizer: PreTrainedTokenizerBase,
         vae: VideoVAE,
         latents: LatentShards,
@@ -50,13 +50,16 @@ class DiffusionStage(Stage):
             module.requires_grad_(True)
         with torch.no_grad():
             nothing = control_latents(vae, torch.zeros(1, frames, 3, *size), torch.zeros(1, frames, dtype=torch.bool))
+        self.nothing: Tensor
         self.register_buffer("nothing", nothing, persistent=False)
 
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         index = torch.from_numpy(rng.integers(len(self.latents), size=size))
         batch: Batch = {k: v[index].float() for k, v in self.latents.tensors.items()}
         batch["captions"] = ["" if rng.random() < self.drop_text else self.latents.captions[int(i)] for i in index]
-        batch["views"] = torch.from_numpy(rng.choice(3, size, p=[1 - self.all_views - self.no_views, self.all_views, self.no_views]))
+        batch["views"] = torch.from_numpy(
+            rng.choice(3, size, p=[1 - self.all_views - self.no_views, self.all_views, self.no_views])
+        )
         batch["with_cameras"] = torch.from_numpy(rng.random(size) >= self.drop_cameras).float()
         batch["time"] = torch.from_numpy(rng.random(size)).float()
         return batch

@@ -37,7 +37,9 @@ class GeometryStage(Stage):
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         """`size` frames in all, whatever the number of frames a clip, so that every step costs about the same."""
         frames = int(rng.choice(self.frames))
-        batch = clip_batch(self.clips, rng, max(1, size // frames), frames, any_order=bool(rng.random() < 0.7), backwards=0.0)
+        batch = clip_batch(
+            self.clips, rng, max(1, size // frames), frames, any_order=bool(rng.random() < 0.7), backwards=0.0
+        )
         batch["shown"] = torch.from_numpy(np.sort(rng.choice(frames, max(1, frames // 4), replace=False)))
         return batch
 
@@ -64,4 +66,9 @@ class GeometryStage(Stage):
         with torch.no_grad():
             absrel = ((dense.depth - depth).abs() / depth.clamp_min(1e-3) * valid).sum() / valid.sum()
             point_report = (point_error * valid).sum() / valid.sum()
-        return loss, {"camera": camera.detach(), "baseline": baseline.detach(), "absrel": absrel, "points": point_report}
+        return loss, {
+            "camera": camera.detach(),
+            "baseline": baseline.detach(),
+            "absrel": absrel,
+            "points": point_report,
+        }

@@ -53,10 +53,11 @@ def appearance_encoder(vae: VideoVAE) -> ClipEncoder:
 def geometry_encoder(vggt: VGGT, adapter: GeometryAdapter) -> ClipEncoder:
     """The geometry posterior of VGGT's tokens."""
 
-    def encode(clip: ClipRecord, number: int) -> dict[str, Tensor]:  # noqa: ARG001
+    def encode(clip: ClipRecord, number: int) -> dict[str, Tensor]:
         frames = _frames(clip)
-        grid = tuple(n // vggt.config.patch_size for n in frames.shape[-2:])
-        posterior = adapter.encode(pack_tokens(vggt.tokens(frames), grid))  # pyright: ignore[reportArgumentType]
+        patch = vggt.config["patch_size"]
+        grid = (frames.shape[-2] // patch, frames.shape[-1] // patch)
+        posterior = adapter.encode(pack_tokens(vggt.tokens(frames), grid))
         return {"geometry": torch.cat([posterior.mean, posterior.logvar], 1)[0].half()}
 
     return encode

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from gen3r.errors import InputError
 from gen3r.models.precision import fast_dtype
 from gen3r.training.optimizers import MuonAdamW
 
-Batch = dict[str, Tensor | list[str]]
+Batch = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,7 @@ def train(stage: Stage, config: TrainConfig, folder: Path) -> None:
             with accelerator.autocast():
                 loss, report = model(_to_device(batch, accelerator.device))
             accelerator.backward(loss)
-            norm = accelerator.clip_grad_norm_(stage.parameters(), config.clip_norm)
+            norm = torch.as_tensor(accelerator.clip_grad_norm_(stage.parameters(), config.clip_norm))
             if not (torch.isfinite(loss) and torch.isfinite(norm)):
                 wrapped.zero_grad()
                 continue

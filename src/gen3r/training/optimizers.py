@@ -26,7 +26,7 @@ class MuonAdamW(torch.optim.Optimizer):
         self._parts.append((adam, others))
         super().__init__([p for _, p in named], {"lr": lr})
 
-    def step(self, closure=None) -> None:  # noqa: ANN001 - torch's signature
+    def step(self, closure=None) -> None:
         """One step of both parts at the current learning rate."""
         for parameter, view in self._matrices.values():
             view.grad = None if parameter.grad is None else _as_matrix(parameter.grad, like=parameter)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from gen3r.checkpoints.load import save_components
@@ -82,7 +82,7 @@ def package(folder: Path, target: Path) -> None:
     save_components({**parts, "defaults": config.defaults}, target)
 
 
-def trained_components(folder: Path, config: ModelConfig, trained: tuple[str, ...]) -> dict[str, nn.Module]:
+def trained_components(folder: Path, config: ModelConfig, trained: tuple[str, ...]) -> dict[str, Any]:
     """The modules of a configuration: `trained` ones with their stage's averaged weights, the rest ready to train."""
     stages = {"vae": "autoencoder", "vggt": "geometry", "geo_adapter": "adapter"}
     statistics = _statistics(folder)

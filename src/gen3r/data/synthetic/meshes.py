@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import trimesh
+from numpy.typing import ArrayLike
 
 Array = np.ndarray
 
@@ -43,26 +44,26 @@ class MeshBuilder:
         self.origins.append(np.broadcast_to(low, (n, 3)))
         self.extents.append(np.broadcast_to(np.maximum(high - low, 1e-3), (n, 3)))
 
-    def box(self, centre: Array, size: Array, material: int, yaw: float = 0.0) -> None:
+    def box(self, centre: ArrayLike, size: ArrayLike, material: int, yaw: float = 0.0) -> None:
         """A box about `centre` [3], of full extents `size` [3], turned about the vertical."""
         self.add(_placed(trimesh.creation.box(np.asarray(size, float)), centre, yaw), material)
 
-    def cylinder(self, centre: Array, radius: float, height: float, material: int, sections: int = 14) -> None:
+    def cylinder(self, centre: ArrayLike, radius: float, height: float, material: int, sections: int = 14) -> None:
         """An upright cylinder about its middle."""
         self.add(_placed(trimesh.creation.cylinder(radius, height, sections=sections), centre), material)
 
-    def cone(self, base: Array, radius: float, height: float, material: int) -> None:
+    def cone(self, base: ArrayLike, radius: float, height: float, material: int) -> None:
         """An upright cone standing on `base`."""
         self.add(_placed(trimesh.creation.cone(radius, height, sections=14), base), material)
 
-    def sphere(self, centre: Array, radius: float, material: int, squash: float = 1.0) -> None:
+    def sphere(self, centre: ArrayLike, radius: float, material: int, squash: float = 1.0) -> None:
         """A ball, flattened vertically by `squash`."""
         ball = trimesh.creation.icosphere(2, radius)
         ball.apply_scale([1, 1, squash])
         self.add(_placed(ball, centre), material)
 
 
-def _placed(mesh: trimesh.Trimesh, centre: Array, yaw: float = 0.0) -> trimesh.Trimesh:
+def _placed(mesh: trimesh.Trimesh, centre: ArrayLike, yaw: float = 0.0) -> trimesh.Trimesh:
     if yaw:
         mesh.apply_transform(trimesh.transformations.rotation_matrix(yaw, [0, 0, 1]))
     mesh.apply_translation(centre)

@@ -14,7 +14,7 @@ def camera_path(rng: Rng, walk: Array, look: Array, frames: int) -> Array:
     """
     start, target = rng.uniform(*walk), rng.uniform(*look)
     ahead = target - start
-    distance = np.linalg.norm(ahead)
+    distance = float(np.linalg.norm(ahead))
     ahead /= distance
     right = np.cross(ahead, [0, 0, 1.0])
     right /= np.linalg.norm(right)

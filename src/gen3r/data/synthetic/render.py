@@ -84,7 +84,10 @@ class Renderer:
         """Origins, and directions of unit depth along the camera's z axis, each [F*H*W, 3]."""
         half = np.tan(fov / 2)
         y, x = np.mgrid[0:height, 0:width]
-        local = np.stack([(2 * (x + 0.5 + dx) - width) / height * half, (2 * (y + 0.5 + dy) / height - 1) * half, np.ones_like(x)], -1)
+        local = np.stack(
+            [(2 * (x + 0.5 + dx) - width) / height * half, (2 * (y + 0.5 + dy) / height - 1) * half, np.ones_like(x)],
+            -1,
+        )
         direction = np.einsum("fij,hwj->fhwi", poses[:, :3, :3], local)
         origin = np.broadcast_to(poses[:, None, None, :3, 3], direction.shape)
         origin, direction = (np.ascontiguousarray(a.reshape(-1, 3), np.float32) for a in (origin, direction))
@@ -153,7 +156,9 @@ class Renderer:
         return total
 
     def _visible(self, start: Array, to: Array) -> Array:
-        reach = self.scene.run(np.ascontiguousarray(start, np.float32), np.ascontiguousarray(to, np.float32), query="DISTANCE")
+        reach = self.scene.run(
+            np.ascontiguousarray(start, np.float32), np.ascontiguousarray(to, np.float32), query="DISTANCE"
+        )
         return reach >= 1.0
 
     def _sky(self, direction: Array) -> Array:

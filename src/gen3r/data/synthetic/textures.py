@@ -30,7 +30,8 @@ def value_noise(rng: Rng, cells: int, octaves: int = 3) -> Array:
 
 
 def _coordinates() -> tuple[Array, Array]:
-    return np.mgrid[0:TILE, 0:TILE] / TILE
+    rows, columns = np.mgrid[0:TILE, 0:TILE] / TILE
+    return rows, columns
 
 
 def plaster(rng: Rng, a: Array, b: Array) -> Array:

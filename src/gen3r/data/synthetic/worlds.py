@@ -79,23 +79,25 @@ def room(rng: Rng) -> World:
     """A furnished room with one or two lamps, a window and pictures."""
     d = _Decorator(rng)
     b = d.builder
-    w, l, h = rng.uniform([3.6, 4.0, 2.4], [6.5, 7.5, 3.2])
-    floor_kind, floor_colour, floor = d.surface(["planks", "tiles", "checker", "mottled"], ["brown", "beige", "grey", "white"])
+    w, depth, h = rng.uniform([3.6, 4.0, 2.4], [6.5, 7.5, 3.2])
+    floor_kind, floor_colour, floor = d.surface(
+        ["planks", "tiles", "checker", "mottled"], ["brown", "beige", "grey", "white"]
+    )
     wall_kind, wall_colour, wall = d.surface(["plaster", "plaster", "stripes", "bricks", "mottled"], scale=0.6)
     back_wall = wall if rng.random() < 0.5 else d.surface(["plaster", "bricks", "stripes", "planks"], scale=0.6)[2]
     ceiling = d.surface(["plaster"], ["white", "beige"])[2]
     t = 0.1
-    b.box([0, 0, -t / 2], [w, l, t], floor)
-    b.box([0, 0, h + t / 2], [w, l, t], ceiling)
+    b.box([0, 0, -t / 2], [w, depth, t], floor)
+    b.box([0, 0, h + t / 2], [w, depth, t], ceiling)
     for x in (-1, 1):
-        b.box([x * (w + t) / 2, 0, h / 2], [t, l, h], wall)
-    b.box([0, (l + t) / 2, h / 2], [w, t, h], back_wall)
-    b.box([0, -(l + t) / 2, h / 2], [w, t, h], wall)
+        b.box([x * (w + t) / 2, 0, h / 2], [t, depth, h], wall)
+    b.box([0, (depth + t) / 2, h / 2], [w, t, h], back_wall)
+    b.box([0, -(depth + t) / 2, h / 2], [w, t, h], wall)
 
-    _wall_pieces(d, w, l, h)
-    things = _furnish(d, w, l)
+    _wall_pieces(d, w, depth, h)
+    things = _furnish(d, w, depth)
     count = int(rng.integers(1, 3))
-    points = np.stack([[rng.uniform(-w, w) * 0.25, rng.uniform(-l, l) * 0.25, h - 0.35] for _ in range(count)])
+    points = np.stack([[rng.uniform(-w, w) * 0.25, rng.uniform(-depth, depth) * 0.25, h - 0.35] for _ in range(count)])
     lamp = d.material("plaster", np.array([1.0, 0.97, 0.88]), emission=1.0)
     for p in points:
         b.sphere([p[0], p[1], h - 0.12], 0.13, lamp, 0.6)
@@ -103,35 +105,38 @@ def room(rng: Rng) -> World:
     ambient = rng.uniform(0.38, 0.5)
     lights = Lights(points, None, warm * rng.uniform(1.1, 1.6) / count, ambient * warm, 0.8 * ambient * warm)
     caption = _room_caption(rng, wall_colour, wall_kind, floor_colour, floor_kind, things)
-    walk = np.array([[-w * 0.28, -l * 0.42, 1.0], [w * 0.28, -l * 0.12, 1.8]])
-    look = np.array([[-w * 0.25, l * 0.1, 0.5], [w * 0.25, l * 0.5, 1.4]])
-    return World(b, Atlas(d.textures), lights, Sky(*np.ones((2, 3)), 0.0), walk, look, caption)
+    walk = np.array([[-w * 0.28, -depth * 0.42, 1.0], [w * 0.28, -depth * 0.12, 1.8]])
+    look = np.array([[-w * 0.25, depth * 0.1, 0.5], [w * 0.25, depth * 0.5, 1.4]])
+    return World(b, Atlas(d.textures), lights, Sky(np.ones(3), np.ones(3), 0.0), walk, look, caption)
 
 
-def _wall_pieces(d: _Decorator, w: float, l: float, h: float) -> None:
+def _wall_pieces(d: _Decorator, w: float, depth: float, h: float) -> None:
     """A window and pictures on the back and the side walls."""
     rng, b = d.rng, d.builder
     glass = d.material("painting", np.array([0.75, 0.85, 0.95]), emission=0.8)
     x = rng.uniform(-0.25, 0.25) * w
-    b.box([x, l / 2, h * 0.58], [rng.uniform(0.8, 1.6), 0.06, rng.uniform(0.8, 1.2)], glass)
+    b.box([x, depth / 2, h * 0.58], [rng.uniform(0.8, 1.6), 0.06, rng.uniform(0.8, 1.2)], glass)
     for side in (-1, 1):
         picture = d.material("painting", d.colour()[1])
-        y = rng.uniform(-0.1, 0.4) * l
+        y = rng.uniform(-0.1, 0.4) * depth
         b.box([side * w / 2, y, h * 0.58], [0.06, rng.uniform(0.5, 1.2), rng.uniform(0.4, 0.9)], picture)
 
 
-def _furnish(d: _Decorator, w: float, l: float) -> list[str]:
+def _furnish(d: _Decorator, w: float, depth: float) -> list[str]:
     """Furniture in the far two thirds of the room, without overlap; returns what was placed."""
     rng, b = d.rng, d.builder
     things, placed = [], []
-    rug_kind, rug_colour, rug = d.surface(["mottled", "checker", "stripes"], scale=1.2)
+    _, rug_colour, rug = d.surface(["mottled", "checker", "stripes"], scale=1.2)
     if rng.random() < 0.6:
-        b.box([rng.uniform(-0.5, 0.5), l * 0.12, 0.01], [rng.uniform(1.4, 2.4), rng.uniform(1.2, 2.2), 0.02], rug)
+        b.box([rng.uniform(-0.5, 0.5), depth * 0.12, 0.01], [rng.uniform(1.4, 2.4), rng.uniform(1.2, 2.2), 0.02], rug)
         things.append(f"a {rug_colour} rug")
     for _ in range(int(rng.integers(4, 8))):
         name = str(rng.choice(list(FURNITURE)))
         size = np.array(FURNITURE[name][0]) * rng.uniform(0.85, 1.15, 3)
-        x, y = rng.uniform(-w / 2 + size[0] / 2 + 0.1, w / 2 - size[0] / 2 - 0.1), rng.uniform(0.0, l / 2 - size[1] / 2 - 0.05)
+        x, y = (
+            rng.uniform(-w / 2 + size[0] / 2 + 0.1, w / 2 - size[0] / 2 - 0.1),
+            rng.uniform(0.0, depth / 2 - size[1] / 2 - 0.05),
+        )
         radius = np.hypot(*size[:2]) / 2
         if any(np.hypot(x - px, y - py) < radius + pr for px, py, pr in placed):
             continue
@@ -150,54 +155,54 @@ def _part(b: MeshBuilder, at: Array, yaw: float, offset: list[float], size: list
 
 
 def _table(b: MeshBuilder, at: Array, size: Array, yaw: float, main: int, second: int) -> None:
-    w, l, h = size
-    _part(b, at, yaw, [0, 0, h - 0.04], [w, l, 0.08], main)
+    w, d, h = size
+    _part(b, at, yaw, [0, 0, h - 0.04], [w, d, 0.08], main)
     for x in (-1, 1):
         for y in (-1, 1):
-            _part(b, at, yaw, [x * (w / 2 - 0.06), y * (l / 2 - 0.06), (h - 0.08) / 2], [0.08, 0.08, h - 0.08], second)
+            _part(b, at, yaw, [x * (w / 2 - 0.06), y * (d / 2 - 0.06), (h - 0.08) / 2], [0.08, 0.08, h - 0.08], second)
     b.sphere(at + [0, 0, h + 0.1], 0.11, second)
 
 
 def _sofa(b: MeshBuilder, at: Array, size: Array, yaw: float, main: int, second: int) -> None:
-    w, l, h = size
-    _part(b, at, yaw, [0, 0, h * 0.27], [w, l, h * 0.54], main)
-    _part(b, at, yaw, [0, l * 0.38, h * 0.6], [w, l * 0.24, h * 0.8], main)
+    w, d, h = size
+    _part(b, at, yaw, [0, 0, h * 0.27], [w, d, h * 0.54], main)
+    _part(b, at, yaw, [0, d * 0.38, h * 0.6], [w, d * 0.24, h * 0.8], main)
     for x in (-1, 1):
-        _part(b, at, yaw, [x * w * 0.45, 0, h * 0.4], [w * 0.1, l, h * 0.78], second)
+        _part(b, at, yaw, [x * w * 0.45, 0, h * 0.4], [w * 0.1, d, h * 0.78], second)
 
 
 def _shelf(b: MeshBuilder, at: Array, size: Array, yaw: float, main: int, second: int) -> None:
-    w, l, h = size
-    _part(b, at, yaw, [0, l * 0.45, h / 2], [w, l * 0.1, h], main)
+    w, d, h = size
+    _part(b, at, yaw, [0, d * 0.45, h / 2], [w, d * 0.1, h], main)
     for z in np.linspace(0.03, h - 0.03, 4):
-        _part(b, at, yaw, [0, 0, z], [w, l, 0.05], second)
+        _part(b, at, yaw, [0, 0, z], [w, d, 0.05], second)
     for x in (-1, 1):
-        _part(b, at, yaw, [x * w * 0.48, 0, h / 2], [0.05, l, h], second)
+        _part(b, at, yaw, [x * w * 0.48, 0, h / 2], [0.05, d, h], second)
     for z in np.linspace(0.03, h - 0.03, 4)[:-1]:
-        _part(b, at, yaw, [-w * 0.15, 0.05, z + h * 0.12], [w * 0.5, l * 0.6, h * 0.2], main)
+        _part(b, at, yaw, [-w * 0.15, 0.05, z + h * 0.12], [w * 0.5, d * 0.6, h * 0.2], main)
 
 
 def _bed(b: MeshBuilder, at: Array, size: Array, yaw: float, main: int, second: int) -> None:
-    w, l, h = size
-    _part(b, at, yaw, [0, 0, h * 0.25], [w, l, h * 0.5], second)
-    _part(b, at, yaw, [0, -l * 0.05, h * 0.6], [w * 0.96, l * 0.9, h * 0.3], main)
-    _part(b, at, yaw, [0, l * 0.48, h * 0.8], [w, 0.08, h * 1.6], second)
+    w, d, h = size
+    _part(b, at, yaw, [0, 0, h * 0.25], [w, d, h * 0.5], second)
+    _part(b, at, yaw, [0, -d * 0.05, h * 0.6], [w * 0.96, d * 0.9, h * 0.3], main)
+    _part(b, at, yaw, [0, d * 0.48, h * 0.8], [w, 0.08, h * 1.6], second)
 
 
 def _cabinet(b: MeshBuilder, at: Array, size: Array, yaw: float, main: int, second: int) -> None:
-    w, l, h = size
-    _part(b, at, yaw, [0, 0, h / 2], [w, l, h], main)
+    w, d, h = size
+    _part(b, at, yaw, [0, 0, h / 2], [w, d, h], main)
     for x in (-1, 1):
-        _part(b, at, yaw, [x * w * 0.24, -l * 0.5, h / 2], [w * 0.42, 0.04, h * 0.86], second)
+        _part(b, at, yaw, [x * w * 0.24, -d * 0.5, h / 2], [w * 0.42, 0.04, h * 0.86], second)
 
 
 def _chair(b: MeshBuilder, at: Array, size: Array, yaw: float, main: int, second: int) -> None:
-    w, l, h = size
-    _part(b, at, yaw, [0, 0, h * 0.48], [w, l, 0.07], main)
-    _part(b, at, yaw, [0, l * 0.46, h * 0.75], [w, 0.06, h * 0.5], main)
+    w, d, h = size
+    _part(b, at, yaw, [0, 0, h * 0.48], [w, d, 0.07], main)
+    _part(b, at, yaw, [0, d * 0.46, h * 0.75], [w, 0.06, h * 0.5], main)
     for x in (-1, 1):
         for y in (-1, 1):
-            _part(b, at, yaw, [x * w * 0.43, y * l * 0.43, h * 0.23], [0.06, 0.06, h * 0.46], second)
+            _part(b, at, yaw, [x * w * 0.43, y * d * 0.43, h * 0.23], [0.06, 0.06, h * 0.46], second)
 
 
 def _lamp(b: MeshBuilder, at: Array, size: Array, yaw: float, main: int, second: int) -> None:
@@ -220,7 +225,9 @@ FURNITURE = {
 
 def _join(things: list[str]) -> str:
     things = sorted(set(things))[:4]
-    return things[0] if len(things) == 1 else ", ".join(things[:-1]) + " and " + things[-1] if things else "nothing else"
+    return (
+        things[0] if len(things) == 1 else ", ".join(things[:-1]) + " and " + things[-1] if things else "nothing else"
+    )
 
 
 def _room_caption(rng: Rng, wall: str, wall_kind: str, floor: str, floor_kind: str, things: list[str]) -> str:
@@ -237,14 +244,19 @@ def plaza(rng: Rng) -> World:
     """An open place between buildings, with trees, benches, lamp posts and monuments under a sky."""
     d = _Decorator(rng)
     b = d.builder
-    ground_kind, ground_colour, ground = d.surface(["tiles", "bricks", "mottled", "checker"], ["grey", "beige", "brown", "green", "red"], 0.5)
+    ground_kind, ground_colour, ground = d.surface(
+        ["tiles", "bricks", "mottled", "checker"], ["grey", "beige", "brown", "green", "red"], 0.5
+    )
     b.box([0, 10, -0.5], [90, 90, 1.0], ground)
     wall_colour = _buildings(d)
     things = _street_furniture(d)
     azimuth, elevation = rng.uniform(-np.pi, np.pi), rng.uniform(0.45, 1.2)
     sun = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
     warm = np.array([1.0, 0.95, 0.72 + 0.2 * elevation])
-    horizon, zenith = rng.uniform([0.75, 0.78, 0.8], [0.92, 0.92, 0.95]), rng.uniform([0.3, 0.5, 0.75], [0.5, 0.68, 0.92])
+    horizon, zenith = (
+        rng.uniform([0.75, 0.78, 0.8], [0.92, 0.92, 0.95]),
+        rng.uniform([0.3, 0.5, 0.75], [0.5, 0.68, 0.92]),
+    )
     shade = rng.uniform(0.45, 0.58)
     lights = Lights(np.zeros((1, 3)), sun, warm * rng.uniform(0.5, 0.8), shade * zenith**0.3, shade * 0.7 * horizon)
     weather = "a cloudy" if (clouds := rng.uniform(0, 0.8)) > 0.4 else "a clear"
@@ -262,7 +274,7 @@ def plaza(rng: Rng) -> World:
 def _buildings(d: _Decorator) -> str:
     """Facades behind and beside the place; returns the colour of the first."""
     rng, first = d.rng, ""
-    for i, x in enumerate(np.linspace(-14, 14, int(rng.integers(4, 6)))):
+    for x in np.linspace(-14, 14, int(rng.integers(4, 6))):
         name, colour = d.colour(["beige", "white", "grey", "red", "orange", "brown", "yellow"])
         first = first or name
         size = np.array([rng.uniform(5, 8), 6.0, rng.uniform(4, 11)])
@@ -290,7 +302,9 @@ def _street_furniture(d: _Decorator) -> list[str]:
         placed.append(at)
         name = str(rng.choice(["tree", "pine", "bench", "lamp post", "monument", "kiosk", "planter"]))
         green = name in ("tree", "pine", "planter")
-        _, colour, main = d.surface(["mottled"] if green else ["plaster", "mottled", "stripes"], ["green", "teal", "orange"] if green else None)
+        _, colour, main = d.surface(
+            ["mottled"] if green else ["plaster", "mottled", "stripes"], ["green", "teal", "orange"] if green else None
+        )
         second = d.surface(["mottled", "planks"], ["brown", "grey", "black"])[2]
         size, yaw = rng.uniform(0.8, 1.25), rng.uniform(-0.6, 0.6)
         if name == "tree":

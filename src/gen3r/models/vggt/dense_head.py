@@ -99,4 +99,5 @@ class DenseHead(nn.Module):
 
     @staticmethod
     def _with_positions(x: Tensor, height: int, width: int) -> Tensor:
-        return x + 0.1 * position_embedding(x.shape[1], *x.shape[-2:], width / height, x.device).to(x.dtype)
+        _, channels, rows, columns = x.shape
+        return x + 0.1 * position_embedding(channels, rows, columns, width / height, x.device).to(x.dtype)

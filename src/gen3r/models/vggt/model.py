@@ -77,8 +77,11 @@ class VGGT(ModelMixin, ConfigMixin):
         with torch.no_grad():
             self.camera_head.pose_branch.fc2.bias.copy_(start)
             for head in (self.point_head, self.depth_head):
-                head.scratch.output_conv2[-1].weight.mul_(0.1)
-                head.scratch.output_conv2[-1].bias.zero_()
+                last = head.scratch.output_conv2[-1]
+                assert isinstance(last, nn.Conv2d)
+                assert last.bias is not None
+                last.weight.mul_(0.1)
+                last.bias.zero_()
 
     @apply_forward_hook
     def tokens(self, images: Tensor) -> list[Tensor]:
