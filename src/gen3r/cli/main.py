@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         say(f"error: {' '.join(str(error).split())}")
         return 2
-    except KeyboardInterrupt:
-        say("interrupted; nothing was written")
+    except KeyboardInterrupt as interruption:
+        say(f"interrupted; {interruption or 'nothing was written'}")
         return 130
     return 0
 

@@ -114,7 +114,7 @@ def train(stage: Stage, config: TrainConfig, folder: Path) -> None:
             if stopped:
                 if main:
                     state.save(step + 1)
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt(f"saved at step {step + 1}; the same command goes on from there")
     if main:
         state.save(config.steps)
 
