@@ -1,0 +1,273 @@
+"""The command line as people use it: what works gives whole folders, what cannot work gives one line and code 2."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from gen3r.cli.main import main
+from gen3r.export import WRITERS
+from gen3r.export.video import write_rgb_video
+from gen3r.scene import Scene
+from tests.tiny import tiny_pipeline
+
+FRAMES, SIZE = 5, 112
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tiny_pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    picture(path, 0)
+    return path
+
+
+def picture(path: Path, seed: int, size: tuple[int, int] = (90, 120)) -> None:
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size, 3), np.uint8)).save(path)
+
+
+def generate(model: Path, out: Path, *arguments: str | Path) -> int:
+    return main(["generate", *map(str, arguments), "--model", str(model), "--device", "cpu", "--out", str(out)])
+
+
+class TestGenerate:
+    def test_a_photo_becomes_every_file(self, model: Path, photo: Path, tmp_path: Path, capsys):
+        assert (
+            generate(model, tmp_path / "out", photo, "--camera", "dolly_in", "--seed", "3", "--prompt", "a wall") == 0
+        )
+        assert {p.name for p in (tmp_path / "out").iterdir()} == set(WRITERS)
+        scene = Scene.load(tmp_path / "out" / "scene.safetensors")
+        assert scene.frames.shape == (FRAMES, SIZE, SIZE, 3)
+        about = json.loads((tmp_path / "out" / "metadata.json").read_text())
+        assert scene.prompt == "a wall"
+        assert scene.settings["seed"] == 3
+        assert scene.settings["task"] in json.dumps(about)
+        printed = capsys.readouterr()
+        assert [Path(line).name for line in printed.out.splitlines()] == list(WRITERS)
+        assert "Traceback" not in printed.err
+
+    @pytest.mark.parametrize(
+        ("count", "task"), [(0, "text"), (1, "one view"), (2, "two views"), (FRAMES, "all views"), (9, "all views")]
+    )
+    def test_the_task_follows_from_the_inputs(self, model: Path, tmp_path: Path, count: int, task: str, capsys):
+        paths = [tmp_path / f"{i}.png" for i in range(count)]
+        for i, path in enumerate(paths):
+            picture(path, i)
+        assert generate(model, tmp_path / "out", *paths, "--prompt", "a plaza") == 0
+        made = Scene.load(tmp_path / "out" / "scene.safetensors").settings["task"]
+        assert made.startswith(task.split()[0]), (made, capsys.readouterr().err)
+
+    def test_a_folder_and_a_video_are_clips(self, model: Path, tmp_path: Path):
+        frames = torch.randint(0, 255, (7, 96, 96, 3), dtype=torch.uint8)
+        folder = tmp_path / "pictures"
+        folder.mkdir()
+        for i, frame in enumerate(frames):
+            Image.fromarray(frame.numpy()).save(folder / f"{i}.png")
+        assert generate(model, tmp_path / "a", folder) == 0
+        scene = Scene.load(tmp_path / "a" / "scene.safetensors")
+        clip = tmp_path / "clip.mp4"
+        write_rgb_video(scene, clip)
+        assert generate(model, tmp_path / "b", clip) == 0
+        assert Scene.load(tmp_path / "b" / "scene.safetensors").settings["task"] == scene.settings["task"]
+
+    def test_cameras_come_from_an_earlier_scene(self, model: Path, photo: Path, tmp_path: Path):
+        assert generate(model, tmp_path / "a", photo) == 0
+        assert generate(model, tmp_path / "b", photo, "--camera", tmp_path / "a" / "cameras.json") == 0
+
+    def test_the_seed_decides(self, model: Path, photo: Path, tmp_path: Path):
+        for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+            assert generate(model, tmp_path / name, photo, "--seed", str(seed)) == 0
+        a, b, c = (load_file(tmp_path / n / "scene.safetensors")["frames"] for n in "abc")
+        assert torch.equal(a, b)
+        assert not torch.equal(a, c)
+
+    def test_a_size_that_is_not_square(self, model: Path, photo: Path, tmp_path: Path):
+        assert generate(model, tmp_path / "out", photo, "--size", "112x224", "--frames", "1", "--guidance", "1") == 0
+        assert Scene.load(tmp_path / "out" / "scene.safetensors").frames.shape == (1, 112, 224, 3)
+
+
+def file(name: str, content: bytes) -> Callable[[Path], list[str]]:
+    def make(folder: Path) -> list[str]:
+        (folder / name).write_bytes(content)
+        return [str(folder / name)]
+
+    return make
+
+
+def truncated(folder: Path) -> list[str]:
+    picture(folder / "whole.png", 1)
+    data = (folder / "whole.png").read_bytes()
+    (folder / "cut.png").write_bytes(data[: len(data) // 2])
+    return [str(folder / "cut.png")]
+
+
+def camera_file(change: Callable[[dict], None]) -> Callable[[Path], list[str]]:
+    def make(folder: Path) -> list[str]:
+        frame = {"transform_matrix": np.eye(4).tolist(), "file_path": "0.png"}
+        data = {"fl_x": 100.0, "fl_y": 100.0, "cx": 56.0, "cy": 56.0, "w": 112, "h": 112, "frames": [frame, frame]}
+        change(data)
+        (folder / "transforms.json").write_text(json.dumps(data))
+        return ["--prompt", "a room", "--camera", str(folder / "transforms.json")]
+
+    return make
+
+
+def spoil_pose(value: float) -> Callable[[dict], None]:
+    def change(data: dict) -> None:
+        data["frames"][1] = {"transform_matrix": np.full((4, 4), value).tolist(), "file_path": "1.png"}
+
+    return change
+
+
+BAD = {
+    "nothing to start from": lambda f: [],
+    "an empty prompt": lambda f: ["--prompt", "  "],
+    "a missing file": lambda f: [str(f / "nowhere.jpg")],
+    "an empty file": file("empty.png", b""),
+    "no picture": file("letter.png", b"Dear Sir or Madam,"),
+    "a truncated picture": truncated,
+    "an empty folder": lambda f: [str((f / "empty").mkdir() or f / "empty")],
+    "a wrong frame count": lambda f: ["--prompt", "x", "--frames", "6"],
+    "no frames": lambda f: ["--prompt", "x", "--frames", "0"],
+    "a wrong size": lambda f: ["--prompt", "x", "--size", "100"],
+    "a size that is no size": lambda f: ["--prompt", "x", "--size", "big"],
+    "no steps": lambda f: ["--prompt", "x", "--steps", "0"],
+    "a guidance that is no number": lambda f: ["--prompt", "x", "--guidance", "nan"],
+    "a negative seed": lambda f: ["--prompt", "x", "--seed", "-1"],
+    "an unknown path": lambda f: ["--prompt", "x", "--camera", "somersault"],
+    "an infinite extent": lambda f: ["--prompt", "x", "--camera", "dolly_in", "--extent", "inf"],
+    "a camera scale of zero": lambda f: ["--prompt", "x", "--camera-scale", "0"],
+    "a camera of NaN": camera_file(spoil_pose(float("nan"))),
+    "a singular camera": camera_file(spoil_pose(0.0)),
+    "cameras without a frame": camera_file(lambda data: data["frames"].clear()),
+    "a lens without length": camera_file(lambda data: data.update(fl_x=0.0)),
+    "a camera file that is no JSON": lambda f: ["--prompt", "x", "--camera", *file("c.json", b"{")(f)],
+    "an unknown device": lambda f: ["--prompt", "x", "--device", "abacus"],
+    "an unknown option": lambda f: ["--prompt", "x", "--speed", "9"],
+    "an unknown model": lambda f: ["--prompt", "x", "--model", str(f / "no-model")],
+}
+
+
+@pytest.mark.parametrize("case", BAD, ids=[name.replace(" ", "-") for name in BAD])
+def test_bad_input_is_one_line_and_leaves_nothing(case: str, model: Path, tmp_path: Path, capsys):
+    arguments = BAD[case](tmp_path)
+    before = set(tmp_path.rglob("*"))
+    command = ["generate", "--model", str(model), "--device", "cpu", "--out", str(tmp_path / "out"), *arguments]
+    assert main(command) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(errors) == 1
+    assert errors[0].startswith("gen3r: error: ")
+    assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_very_long_prompt_is_cut_and_says_so(model: Path, photo: Path, tmp_path: Path, capsys):
+    words = "a very long story " * 200
+    assert generate(model, tmp_path / "out", photo, "--prompt", words, "--steps", "1") == 0
+    assert "tokens; only the first" in capsys.readouterr().err
+
+
+def spoilt(model: Path, target: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> Path:
+    shutil.copytree(model, target)
+    path = next((target / "vae").glob("*.safetensors"))
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda t: t.pop(sorted(t)[0]), "lacks the tensor"),
+        (lambda t: t.update(stranger=torch.zeros(1)), "unknown tensor"),
+        (lambda t: t.update({sorted(t)[0]: torch.zeros(2, 3)}), "has shape"),
+    ],
+)
+def test_a_spoilt_checkpoint(change, says: str, model: Path, tmp_path: Path, capsys):
+    broken = spoilt(model, tmp_path / "model", change)
+    for command in (["generate", "--prompt", "x", "--out", str(tmp_path / "out"), "--model"], ["info"]):
+        assert main([*command, str(broken)]) == 2
+        assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pickled_checkpoint_is_not_opened(model: Path, tmp_path: Path, capsys):
+    broken = Path(shutil.copytree(model, tmp_path / "model"))
+    for path in (broken / "vae").glob("*.safetensors"):
+        path.rename(path.with_suffix(".bin"))
+    assert main(["info", str(broken)]) == 2
+    assert "pickle" in capsys.readouterr().err
+
+
+def test_an_existing_scene_is_kept_unless_told_otherwise(model: Path, photo: Path, tmp_path: Path, capsys):
+    assert generate(model, tmp_path / "out", photo, "--steps", "1") == 0
+    before = (tmp_path / "out" / "rgb.mp4").read_bytes()
+    assert generate(model, tmp_path / "out", photo, "--steps", "1", "--seed", "5") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (tmp_path / "out" / "rgb.mp4").read_bytes() == before
+    assert generate(model, tmp_path / "out", photo, "--steps", "1", "--seed", "5", "--overwrite") == 0
+    assert (tmp_path / "out" / "rgb.mp4").read_bytes() != before
+
+
+def test_an_interrupted_run_leaves_nothing(model: Path, photo: Path, tmp_path: Path):
+    command = ["generate", str(photo), "--model", str(model), "--device", "cpu", "--steps", "100000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gen3r.cli.main", *command, "--out", str(tmp_path / "out")], stderr=subprocess.PIPE
+    )
+    assert process.stderr is not None
+    seen = b""
+    while b"denoising" not in seen:
+        piece = process.stderr.read1(200)  # pyright: ignore[reportAttributeAccessIssue]
+        assert piece, seen
+        seen += piece
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in seen + rest
+    assert [p.name for p in tmp_path.iterdir()] == ["photo.png"]
+
+
+def test_reconstruct(model: Path, photo: Path, tmp_path: Path):
+    out = str(tmp_path / "out")
+    assert main(["reconstruct", str(photo), str(photo), "--model", str(model), "--device", "cpu", "--out", out]) == 0
+    assert Scene.load(tmp_path / "out" / "scene.safetensors").frames.shape == (2, SIZE, SIZE, 3)
+
+
+@pytest.mark.parametrize("options", [["--size", "113"], ["--frames", "0"]])
+def test_reconstruct_refuses(options: list[str], model: Path, photo: Path, tmp_path: Path, capsys):
+    out = str(tmp_path / "out")
+    assert main(["reconstruct", str(photo), "--model", str(model), "--out", out, *options]) == 2
+    assert capsys.readouterr().err.startswith("gen3r: error: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_info_and_convert(model: Path, tmp_path: Path, capsys):
+    published, ours = tmp_path / "published", tmp_path / "ours"
+    assert main(["convert", str(model), str(published)]) == 0
+    assert main(["convert", str(published), str(ours)]) == 0
+    assert main(["convert", str(published), str(ours)]) == 2
+    tables = []
+    for folder in (model, published, ours):
+        capsys.readouterr()
+        assert main(["info", str(folder)]) == 0
+        tables.append(capsys.readouterr().out.splitlines()[1:])
+    assert tables[0] == tables[1] == tables[2]
+    assert any("transformer" in line for line in tables[0])
