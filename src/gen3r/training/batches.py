@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gen3r.data.shards import ClipShards
@@ -37,6 +38,38 @@ def clip_batch(
         "captions": [r.caption for r in records],
         "jitter": torch.from_numpy(rng.uniform(-1, 1, (size, 7))).float(),
     }
+
+
+def matches_in_first_frame(
+    depth: Tensor, T_world_camera: Tensor, points: Tensor, K_px: Tensor, patch: int, tolerance: float = 0.08
+) -> tuple[Tensor, Tensor]:
+    """Where the first frame shows what the middle of every patch shows.
+
+    depth: [B, F, H, W], 0 where unknown. T_world_camera: [B, F, 4, 4]. points: [B, F, H, W, 3] in the world.
+
+    Returns:
+        Bilinear weights of the first frame's patches [B, F, h * w, h * w], and bool [B, F, h * w]: the surface is in
+        the first frame and not hidden there.
+    """
+    height, width = depth.shape[-2:]
+    h, w = height // patch, width // patch
+    middle = points[:, :, patch // 2 :: patch, patch // 2 :: patch].flatten(2, 3)
+    known = depth[:, :, patch // 2 :: patch, patch // 2 :: patch].flatten(2) > 0
+    T_camera_world = torch.linalg.inv(T_world_camera[:, :1])
+    local = middle @ T_camera_world[..., :3, :3].mT + T_camera_world[..., None, :3, 3]
+    z = local[..., 2].clamp_min(1e-6)
+    pixel = (local @ K_px[:, :1].mT)[..., :2] / z[..., None]
+    size = pixel.new_tensor([width, height])
+    seen = F.grid_sample(depth[:, :1], (2 * pixel / size - 1).flatten(1, 2)[:, :, None], align_corners=False)
+    agrees = (seen.view_as(z) / z - 1).abs() < tolerance
+    inside = ((pixel > 0) & (pixel < size)).all(-1)
+    # position in units of patches, from the middle of the first; a patch weighs 1 - distance along either axis
+    position = pixel / patch - 0.5
+    position = torch.minimum(position.clamp_min(0), position.new_tensor([w - 1, h - 1]))
+    columns = (1 - (position[..., :1] - torch.arange(w, device=depth.device)).abs()).clamp_min(0)
+    rows = (1 - (position[..., 1:] - torch.arange(h, device=depth.device)).abs()).clamp_min(0)
+    weights = (rows[..., :, None] * columns[..., None, :]).flatten(-2)
+    return weights, known & inside & agrees & (local[..., 2] > 0)
 
 
 def augment_colours(frames: Tensor, jitter: Tensor, strength: float = 0.2) -> Tensor:

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gen3r.models.vggt.aggregator import SPECIAL_TOKENS
+
 ROUND_DECAY = 0.6
 
 
@@ -61,6 +63,18 @@ def sky_error(depth: Tensor, sky: Tensor, at_least: float = 4.0) -> Tensor:
     """Asks of pixels without a surface only that they lie far away: relu(log at_least - log depth)."""
     short = F.relu(torch.log(torch.as_tensor(at_least)) - depth.clamp_min(1e-4).log())
     return (short * sky).sum() / sky.sum().clamp_min(1)
+
+
+def matching_loss(scores: Tensor, target: Tensor, visible: Tensor) -> Tensor:
+    """Cross-entropy of attention scores [B, F, h * w, N] over all N tokens, whose first F's patches are the target's.
+
+    target: [B, F, h * w, h * w], the weight of every patch of the first frame. visible: bool [B, F, h * w]; only these
+    patches count. In nats above the target's own entropy: 0 is a perfect look.
+    """
+    patches = target.shape[-1]
+    log_attention = scores.log_softmax(-1)[..., SPECIAL_TOKENS : SPECIAL_TOKENS + patches]
+    cost = target * (target.clamp_min(1e-8).log() - log_attention)
+    return (cost.sum(-1) * visible).sum() / visible.sum().clamp_min(1)
 
 
 def token_loss(tokens: Tensor, target: Tensor, camera_channels: int) -> Tensor:

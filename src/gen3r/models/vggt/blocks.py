@@ -43,12 +43,22 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """x: [B, N, C]; rope: cosines and sines [B or 1, 1, N, C / heads]."""
+        q, k, v = self._queries_keys_values(x, rope)
+        x = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype))
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+    def scores(self, x: Tensor, rope: tuple[Tensor, Tensor] | None, head: int) -> Tensor:
+        """What the softmax of one head is taken of, [B, N, N]; for losses on attention."""
+        q, k, _ = (t[:, head] for t in self._queries_keys_values(x, rope))
+        return q @ k.mT / q.shape[-1] ** 0.5
+
+    def _queries_keys_values(self, x: Tensor, rope: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Each [B, heads, N, C / heads]."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = self.q_norm(q), self.k_norm(k)
         if rope is not None:
             q, k = rotate(q, *rope), rotate(k, *rope)
-        x = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype))
-        return self.proj(x.transpose(1, 2).flatten(2))
+        return q, k, v
 
 
 class Block(nn.Module):

@@ -1,0 +1,51 @@
+"""What a batch says of the scene behind it."""
+
+import torch
+
+from gen3r.cameras import Cameras
+from gen3r.geometry.points import unproject
+from gen3r.training.batches import matches_in_first_frame
+
+PATCH, GRID = 14, 4
+SIZE = PATCH * GRID
+
+
+def wall(*centres: tuple[float, float, float]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Depth, poses, points and intrinsics of cameras that look along z at a wall at z = 2."""
+    n = len(centres)
+    T = torch.eye(4).repeat(n, 1, 1)
+    T[:, :3, 3] = torch.tensor(centres)
+    cameras = Cameras.from_fov(T, 1.0, SIZE, SIZE)
+    depth = (2 - T[:, 2, 3])[:, None, None].expand(n, SIZE, SIZE).contiguous()
+    return depth[None], T[None], unproject(depth, T, cameras.K_px)[None], cameras.K_px[None]
+
+
+def test_the_first_frame_matches_itself() -> None:
+    weights, visible = matches_in_first_frame(*wall((0, 0, 0)), PATCH)
+    assert visible.all()
+    assert (weights.sum(-1) - 1).abs().max() < 1e-5
+    # the middle of an even patch lies between pixels: half a pixel of 14 goes to the neighbours, along each axis
+    assert weights[0, 0].diagonal().min() > (1 - 0.5 / PATCH) ** 2 - 1e-3
+
+
+def test_a_sideways_step_moves_the_match_by_its_parallax() -> None:
+    depth, T, points, K = wall((0, 0, 0), (0, 0, 0))
+    step = 2 * PATCH / K[0, 0, 0, 0]  # one patch at depth 2
+    depth, T, points, K = wall((0, 0, 0), (float(step), 0, 0))
+    weights, visible = matches_in_first_frame(depth, T, points, K, PATCH)
+    grid = visible[0, 1].view(GRID, GRID)
+    assert grid[:, :-1].all()
+    assert not grid[:, -1].any()  # what entered on the right was never seen
+    best = weights[0, 1].argmax(-1).view(GRID, GRID)[:, :-1]
+    assert torch.equal(best, torch.arange(GRID * GRID).view(GRID, GRID)[:, 1:])
+
+
+def test_hidden_and_unknown_surfaces_match_nothing() -> None:
+    depth, T, points, K = wall((0, 0, 0), (0, 0, 0))
+    depth[0, 0, :, : SIZE // 2] = 1.0  # something stood before the left half, in the first frame alone
+    depth[0, 1, SIZE // 2 :] = 0.0  # and the lower half is sky in the second
+    _, visible = matches_in_first_frame(depth, T, points, K, PATCH)
+    grid = visible[0, 1].view(GRID, GRID)
+    assert not grid[:, : GRID // 2].any()
+    assert not grid[GRID // 2 :].any()
+    assert grid[: GRID // 2, GRID // 2 :].all()
