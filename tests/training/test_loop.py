@@ -1,5 +1,6 @@
 """The loop: resumption, checkpoints, and the stages on tiny models."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,25 @@ def test_resumed_is_uninterrupted_bit_for_bit(tmp_path: Path) -> None:
     assert [k for k in whole if not torch.equal(whole[k], parts[k])] == []
 
 
+def test_a_signal_saves_first(tmp_path: Path) -> None:
+    train(Regression(), CONFIG, tmp_path / "whole")
+
+    class Signalled(Regression):
+        def forward(self, batch: dict) -> tuple[torch.Tensor, dict]:
+            self.calls = getattr(self, "calls", 0) + 1
+            if self.calls == 11:
+                signal.raise_signal(signal.SIGTERM)
+            return super().forward(batch)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt, match="saved at step 11"):
+        train(Signalled(), CONFIG, tmp_path / "parts")
+    assert signal.getsignal(signal.SIGTERM) == before
+    train(Regression(), CONFIG, tmp_path / "parts")
+    whole, parts = (load_file(tmp_path / n / "checkpoint.safetensors") for n in ("whole", "parts"))
+    assert [k for k in whole if not torch.equal(whole[k], parts[k])] == []
+
+
 def test_averages_load_into_a_module(tmp_path: Path) -> None:
     train(Regression(), CONFIG, tmp_path)
     net = Regression().net
@@ -134,7 +154,7 @@ def test_stages_on_tiny_models(name: str, clips: ClipShards, tmp_path: Path) -> 
     torch.manual_seed(0)
     parts = build_components(tiny())
     stage = {
-        "autoencoder": lambda: AutoencoderStage(parts["vae"], clips, frames=5, photos=1.0),
+        "autoencoder": lambda: AutoencoderStage(parts["vae"], clips, frames=(5,), photos=1.0),
         "geometry": lambda: GeometryStage(parts["vggt"], clips, frames=(4,)),
         "adapter": lambda: AdapterStage(parts["geo_adapter"], parts["vggt"], parts["vae"], clips, dense_frames=1),
     }[name]()

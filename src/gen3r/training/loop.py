@@ -6,7 +6,9 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +79,6 @@ def train(stage: Stage, config: TrainConfig, folder: Path) -> None:
     model, wrapped = accelerator.prepare(stage, optimizer)
     rank, main = accelerator.process_index, accelerator.is_main_process
     saved = began = time.monotonic()
-    stopped = _catch_stop_signals()
 
     def draw(step: int) -> Batch:
         return stage.make_batch(np.random.default_rng([config.seed, step, rank]), config.batch_size)
@@ -86,6 +87,7 @@ def train(stage: Stage, config: TrainConfig, folder: Path) -> None:
         ThreadPoolExecutor(1) as prefetcher,
         tqdm(total=config.steps, initial=start, desc=stage.name, unit="step", disable=not main, mininterval=5) as bar,
         open(folder / "metrics.jsonl", "a", encoding="utf-8") as log,
+        _stop_signals() as stopped,
     ):
         following = prefetcher.submit(draw, start)
         for step in range(start, config.steps):
@@ -119,18 +121,22 @@ def train(stage: Stage, config: TrainConfig, folder: Path) -> None:
         state.save(config.steps)
 
 
-def _catch_stop_signals() -> list[int]:
-    """The list that the first Ctrl-C or termination signal enters, so that the loop can save; a second one kills."""
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """The list that a first Ctrl-C or termination signal enters, so that the loop can save; a second one kills."""
     received: list[int] = []
 
     def note(number: int, _frame: object) -> None:
         received.append(number)
         signal.signal(number, signal.default_int_handler)
 
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, note)
-    return received
+    caught = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = [signal.signal(number, note) for number in caught]
+    try:
+        yield received
+    finally:
+        for number, handler in zip(caught, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:
