@@ -19,14 +19,14 @@ from gen3r.cameras.conventions import decode_pose
 from gen3r.cameras.interpolate import resample
 from gen3r.cameras.trajectories import trajectory
 from gen3r.checkpoints import load_components
-from gen3r.checkpoints.load import PACKAGED, save_components
+from gen3r.checkpoints.load import PACKAGED, resolve_model, save_components
 from gen3r.errors import InputError
 from gen3r.geometry.points import unproject, valid_depth_mask
 from gen3r.media import Picture, picture_batch
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.conditioning import camera_condition, control_latents, free_cameras
 from gen3r.models.encoders import encode_image, encode_text
-from gen3r.models.precision import fast_dtype
+from gen3r.models.precision import fast_products
 from gen3r.models.tokens import unpack_tokens
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.vggt import VGGT, GeometryPrediction
@@ -103,8 +103,9 @@ class Gen3RPipeline(DiffusionPipeline):
         Raises:
             InputError: there is no such model, or a tensor is missing, left over, misshapen, damaged or pickled.
         """
-        packaged = torch_dtype is None and (PACKAGED / str(model) / "model_index.json").is_file()
-        pipe = cls(**load_components(model, torch.float32 if packaged else torch_dtype))
+        folder = resolve_model(model)
+        packaged = torch_dtype is None and folder.parent == PACKAGED
+        pipe = cls(**load_components(folder, torch.float32 if packaged else torch_dtype))
         pipe.mixed_precision = packaged
         return pipe
 
@@ -376,10 +377,8 @@ class Gen3RPipeline(DiffusionPipeline):
 
     def _products(self) -> AbstractContextManager[Any]:
         """bfloat16 products of float32 weights, where `mixed_precision` asks for them and the device does them fast."""
-        device = self._execution_device.type
-        fast = fast_dtype(device)
-        if self.mixed_precision and self.transformer.dtype == torch.float32 and fast != torch.float32:
-            return torch.autocast(device, fast)
+        if self.mixed_precision and self.transformer.dtype == torch.float32:
+            return fast_products(self._execution_device)
         return nullcontext()
 
     def _see(self, frames: Tensor) -> GeometryPrediction:

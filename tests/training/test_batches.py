@@ -4,7 +4,7 @@ import torch
 
 from gen3r.cameras import Cameras
 from gen3r.geometry.points import unproject
-from gen3r.training.batches import matches_in_first_frame
+from gen3r.training.batches import mirror, patch_matches
 
 PATCH, GRID = 14, 4
 SIZE = PATCH * GRID
@@ -21,7 +21,7 @@ def wall(*centres: tuple[float, float, float]) -> tuple[torch.Tensor, torch.Tens
 
 
 def test_the_first_frame_matches_itself() -> None:
-    weights, visible = matches_in_first_frame(*wall((0, 0, 0)), PATCH)
+    weights, visible = patch_matches(*wall((0, 0, 0)), PATCH)
     assert visible.all()
     assert (weights.sum(-1) - 1).abs().max() < 1e-5
     # the middle of an even patch lies between pixels: half a pixel of 14 goes to the neighbours, along each axis
@@ -32,7 +32,7 @@ def test_a_sideways_step_moves_the_match_by_its_parallax() -> None:
     depth, T, points, K = wall((0, 0, 0), (0, 0, 0))
     step = 2 * PATCH / K[0, 0, 0, 0]  # one patch at depth 2
     depth, T, points, K = wall((0, 0, 0), (float(step), 0, 0))
-    weights, visible = matches_in_first_frame(depth, T, points, K, PATCH)
+    weights, visible = patch_matches(depth, T, points, K, PATCH)
     grid = visible[0, 1].view(GRID, GRID)
     assert grid[:, :-1].all()
     assert not grid[:, -1].any()  # what entered on the right was never seen
@@ -44,8 +44,23 @@ def test_hidden_and_unknown_surfaces_match_nothing() -> None:
     depth, T, points, K = wall((0, 0, 0), (0, 0, 0))
     depth[0, 0, :, : SIZE // 2] = 1.0  # something stood before the left half, in the first frame alone
     depth[0, 1, SIZE // 2 :] = 0.0  # and the lower half is sky in the second
-    _, visible = matches_in_first_frame(depth, T, points, K, PATCH)
+    _, visible = patch_matches(depth, T, points, K, PATCH)
     grid = visible[0, 1].view(GRID, GRID)
     assert not grid[:, : GRID // 2].any()
     assert not grid[GRID // 2 :].any()
     assert grid[: GRID // 2, GRID // 2 :].all()
+
+
+def test_a_mirrored_clip_is_as_consistent_as_the_clip() -> None:
+    cameras = Cameras.from_fov(torch.eye(4)[None], 1.0, SIZE, SIZE)
+    depth = torch.linspace(1, 3, SIZE).expand(1, 1, SIZE, SIZE)
+    K = cameras.K_px[None].clone()
+    K[..., 0, 2] += 3
+    T = torch.eye(4)[None, None].clone()
+    T[..., 0, 3] = 0.7
+    batch = {"frames": torch.arange(SIZE).expand(1, 1, 3, SIZE, SIZE), "depth": depth, "T_world_camera": T, "K_px": K}
+    ours = mirror(batch, torch.tensor([True]))
+    points, seen = (unproject(b["depth"], b["T_world_camera"], b["K_px"]) for b in (batch, ours))
+    assert torch.allclose(seen.flip(-2), points * torch.tensor([-1.0, 1, 1]), atol=1e-5)
+    assert torch.equal(ours["frames"].flip(-1), batch["frames"])
+    assert torch.equal(mirror(batch, torch.tensor([False]))["depth"], depth)

@@ -3,9 +3,11 @@
 import struct
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import colmap_to_opencv
@@ -16,16 +18,45 @@ MODELS = {
     0: ("SIMPLE_PINHOLE", 3), 1: ("PINHOLE", 4), 2: ("SIMPLE_RADIAL", 4), 3: ("RADIAL", 5), 4: ("OPENCV", 8),
 }  # fmt: skip
 _COUNTS = dict(MODELS.values())
-Intrinsics = dict[int, tuple[list[list[float]], int, int]]
 Image = tuple[str, int, list[float], list[float]]
 
 
+@dataclass(frozen=True)
+class ColmapLens:
+    """K_px: 3 x 3, in pixels. distortion: k1, k2, p1, p2, k3 (OpenCV's order), 0 for a pinhole."""
+
+    K_px: list[list[float]]
+    height: int
+    width: int
+    distortion: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ColmapModel:
+    """Pictures in the order of their names: T_world_camera float64 [F, 4, 4], K_px [F, 3, 3], one distortion."""
+
+    names: list[str]
+    T_world_camera: Tensor
+    K_px: Tensor
+    height: int
+    width: int
+    distortion: tuple[float, ...]
+
+
 def read_colmap(folder: Path) -> Cameras:
-    """The cameras of a sparse model's folder, or of its `sparse/0` or `0` below.
+    """The cameras of a sparse model's folder, or of its `sparse/0` or `0` below; lens distortion is ignored.
 
     Raises:
         InputError: files are missing, damaged, use another camera model, or pictures differ in size.
     """
+    model = read_colmap_model(folder)
+    if any(model.distortion):
+        warnings.warn("the lens distortion in the COLMAP model is ignored", stacklevel=3)
+    return Cameras(model.T_world_camera.float(), model.K_px, model.height, model.width)
+
+
+def read_colmap_model(folder: Path) -> ColmapModel:
+    """The same with the pictures' names and their lens; errors as `read_colmap`, and more than one distortion."""
     for place in (folder, folder / "sparse" / "0", folder / "sparse", folder / "0"):
         for suffix, cameras, images in ((".bin", _cameras_bin, _images_bin), (".txt", _cameras_txt, _images_txt)):
             if (place / f"cameras{suffix}").is_file() and (place / f"images{suffix}").is_file():
@@ -39,33 +70,38 @@ def read_colmap(folder: Path) -> Cameras:
     raise InputError(f"{folder} holds no COLMAP model: cameras.txt and images.txt, or the same as .bin")
 
 
-def _assemble(lenses: Intrinsics, images: list[Image], place: Path) -> Cameras:
+def _assemble(lenses: dict[int, ColmapLens], images: list[Image], place: Path) -> ColmapModel:
     if not images:
         raise InputError(f"{place}: the COLMAP model has no picture")
-    sizes = {lenses[camera][1:] for _, camera, _, _ in images}
+    used = [lenses[camera] for _, camera, _, _ in images]
+    sizes, distortions = {(lens.height, lens.width) for lens in used}, {lens.distortion for lens in used}
     if len(sizes) > 1:
         raise InputError(f"{place}: the pictures have {len(sizes)} different sizes; give one size")
+    if len(distortions) > 1:
+        raise InputError(f"{place}: the pictures have {len(distortions)} different lenses; undistort them first")
     quaternion = torch.tensor([q for _, _, q, _ in images], dtype=torch.float64)
     translation = torch.tensor([t for _, _, _, t in images], dtype=torch.float64)
-    K = torch.tensor([lenses[camera][0] for _, camera, _, _ in images])
-    height, width = sizes.pop()
-    return Cameras(colmap_to_opencv(quaternion, translation).float(), K, height, width)
+    K = torch.tensor([lens.K_px for lens in used])
+    names = [name for name, *_ in images]
+    return ColmapModel(names, colmap_to_opencv(quaternion, translation), K, *sizes.pop(), distortions.pop())
 
 
-def _lens(model: str, width: int, height: int, p: list[float]) -> tuple[list[list[float]], int, int]:
+def _lens(model: str, width: int, height: int, p: list[float]) -> ColmapLens:
     if model not in _COUNTS:
         raise InputError(f"the camera model {model} is not supported; undistort to {', '.join(_COUNTS)}")
-    fx, fy, cx, cy = (p[0], p[0], p[1], p[2]) if model in ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL") else p[:4]
-    if any(p[4 if model == "OPENCV" else 3 :]) and model not in ("SIMPLE_PINHOLE", "PINHOLE"):
-        warnings.warn("the lens distortion in the COLMAP model is ignored", stacklevel=4)
-    return [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], height, width
+    one_focal = model in ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
+    fx, fy, cx, cy = (p[0], p[0], p[1], p[2]) if one_focal else p[:4]
+    distortion = p[3 if one_focal else 4 :]
+    return ColmapLens(
+        [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], height, width, (*distortion, *[0.0] * (5 - len(distortion)))
+    )
 
 
 def _lines(path: Path) -> list[str]:
     return [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
 
 
-def _cameras_txt(path: Path) -> Intrinsics:
+def _cameras_txt(path: Path) -> dict[int, ColmapLens]:
     rows = [line.split() for line in _lines(path) if line.strip()]
     return {int(r[0]): _lens(r[1], int(r[2]), int(r[3]), [float(x) for x in r[4:]]) for r in rows}
 
@@ -100,7 +136,7 @@ class _Reader:
         return text
 
 
-def _cameras_bin(path: Path) -> Intrinsics:
+def _cameras_bin(path: Path) -> dict[int, ColmapLens]:
     reader = _Reader(path)
     lenses = {}
     for _ in range(reader.take("Q")[0]):

@@ -1,5 +1,6 @@
-"""One record for every clip, wherever it comes from."""
+"""What every dataset becomes: a scene whose frames are read when they are asked for, and a clip in memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -8,14 +9,42 @@ from gen3r.cameras.camera import Cameras
 
 
 @dataclass(frozen=True)
-class ClipRecord:
-    """A posed RGB-D clip.
+class Clip:
+    """A posed RGB-D clip in memory.
 
-    frames: uint8 [F, H, W, 3]. depth: float32 [F, H, W], along the camera's z axis, 0 where it is unknown
-    (sky). cameras: F cameras of the same size as the frames. caption: one sentence.
+    frames: uint8 [F, H, W, 3]. depth: float32 [F, H, W], along the camera's z axis, 0 where it is unknown (sky, or
+    things that move); all 0 where the dataset has none. cameras: F cameras of the same size as the frames.
+    caption: one sentence, or nothing.
     """
 
     frames: torch.Tensor
     depth: torch.Tensor
     cameras: Cameras
     caption: str
+
+
+@dataclass(frozen=True)
+class ClipRecord:
+    """A posed sequence as a dataset holds it. Nothing but its cameras is in memory.
+
+    dataset, scene: where it comes from; together they name it. cameras: all F of its cameras, OpenCV axes,
+    camera-to-world, in pixels of the stored pictures. read_frame: number -> uint8 [H, W, 3], any lens distortion
+    undone. read_depth: number -> float32 [H, W], z-depth in the cameras' unit, 0 where unknown or moving; None for a
+    dataset without depth. metric: the unit is the metre, else it is the dataset's own. captions: any number of them.
+    """
+
+    dataset: str
+    scene: str
+    cameras: Cameras
+    read_frame: Callable[[int], torch.Tensor]
+    read_depth: Callable[[int], torch.Tensor] | None = None
+    metric: bool = False
+    captions: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.cameras)
+
+    @property
+    def name(self) -> str:
+        """The dataset and the scene in one word."""
+        return f"{self.dataset}/{self.scene}"

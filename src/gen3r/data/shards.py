@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from gen3r.cameras.camera import Cameras
-from gen3r.data.records import ClipRecord
+from gen3r.data.records import Clip
 from gen3r.errors import InputError
 
 SHARD_CLIPS = 64
@@ -70,9 +70,9 @@ class ClipShards:
     def __len__(self) -> int:
         return len(self._index)
 
-    def __getitem__(self, number: int) -> ClipRecord:
+    def __getitem__(self, number: int) -> Clip:
         i, j = self._index[number]
         item = {k: self._files[i].get_slice(k)[j] for k in ("frames", "depth", "T_world_camera", "K_px")}
         height, width = item["frames"].shape[1:3]
         cameras = Cameras(item["T_world_camera"], item["K_px"], height, width)
-        return ClipRecord(item["frames"], item["depth"].float(), cameras, self._captions[i][j])
+        return Clip(item["frames"], item["depth"].float(), cameras, self._captions[i][j])

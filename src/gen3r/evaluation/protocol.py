@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import decode_pose
-from gen3r.data.records import ClipRecord
+from gen3r.data.records import Clip
 from gen3r.evaluation.metrics import absolute_relative, camera_auc, psnr
 from gen3r.geometry.gauge import to_vggt_gauge
 from gen3r.models.tokens import pack_tokens, unpack_tokens
@@ -21,13 +21,13 @@ from gen3r.pipeline import Gen3RPipeline
 Scores = dict[str, float]
 
 
-def frames_of(clip: ClipRecord) -> Tensor:
+def frames_of(clip: Clip) -> Tensor:
     """A clip's frames as [1, F, 3, H, W] in [0, 1]."""
     return clip.frames.permute(0, 3, 1, 2)[None].float() / 255
 
 
 @torch.inference_mode()
-def autoencoder_scores(pipe: Gen3RPipeline, clip: ClipRecord) -> Scores:
+def autoencoder_scores(pipe: Gen3RPipeline, clip: Clip) -> Scores:
     """PSNR of the frames through the video autoencoder (posterior mean)."""
     frames = frames_of(clip)
     latents = pipe.vae.encode_video((2 * frames - 1).transpose(1, 2)).mean
@@ -35,7 +35,7 @@ def autoencoder_scores(pipe: Gen3RPipeline, clip: ClipRecord) -> Scores:
 
 
 @torch.inference_mode()
-def geometry_scores(pipe: Gen3RPipeline, clip: ClipRecord) -> Scores:
+def geometry_scores(pipe: Gen3RPipeline, clip: Clip) -> Scores:
     """Depth and cameras of VGGT on the real frames, and the depth again after the tokens went through the adapter."""
     frames = frames_of(clip)
     height, width = frames.shape[-2:]
@@ -54,7 +54,7 @@ def geometry_scores(pipe: Gen3RPipeline, clip: ClipRecord) -> Scores:
 
 
 @torch.inference_mode()
-def generation_scores(pipe: Gen3RPipeline, clip: ClipRecord, seed: int) -> Scores:
+def generation_scores(pipe: Gen3RPipeline, clip: Clip, seed: int) -> Scores:
     """One view and the true cameras in, the clip out, against the true clip and against the first frame repeated."""
     frames = frames_of(clip)
     _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
@@ -73,16 +73,16 @@ def generation_scores(pipe: Gen3RPipeline, clip: ClipRecord, seed: int) -> Score
     }
 
 
-def _depth_and_cameras(seen: GeometryPrediction, clip: ClipRecord) -> tuple[float, float]:
+def _depth_and_cameras(seen: GeometryPrediction, clip: Clip) -> tuple[float, float]:
     height, width = clip.depth.shape[-2:]
     T, _ = decode_pose(seen.pose_enc[-1, 0], height, width)
     absrel = absolute_relative(seen.depth[0], clip.depth, clip.depth > 0)
     return absrel, camera_auc(T, clip.cameras.T_world_camera)
 
 
-def evaluate(pipe: Gen3RPipeline, clips: list[ClipRecord], generate: bool = True) -> Scores:
+def evaluate(pipe: Gen3RPipeline, clips: list[Clip], generate: bool = True) -> Scores:
     """Mean scores over clips."""
-    measures: list[Callable[[ClipRecord, int], Scores]] = [
+    measures: list[Callable[[Clip, int], Scores]] = [
         lambda clip, i: autoencoder_scores(pipe, clip),
         lambda clip, i: geometry_scores(pipe, clip),
     ]
@@ -96,7 +96,7 @@ def evaluate(pipe: Gen3RPipeline, clips: list[ClipRecord], generate: bool = True
     return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
 
-def held_out_clips(count: int, frames: int, height: int, width: int) -> list[ClipRecord]:
+def held_out_clips(count: int, frames: int, height: int, width: int) -> list[Clip]:
     """The first `count` scenes of the procedural world's test split."""
     from gen3r.data.synthetic import render_clip
 

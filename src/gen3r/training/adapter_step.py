@@ -6,6 +6,7 @@ from torch import Tensor
 
 from gen3r.data.shards import ClipShards
 from gen3r.models.adapter import GeometryAdapter
+from gen3r.models.precision import exact_products
 from gen3r.models.tokens import pack_tokens, unpack_tokens
 from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
@@ -58,8 +59,9 @@ class AdapterStage(Stage):
         self, decoded: list[Tensor], levels: list[Tensor], shown: Tensor, height: int, width: int
     ) -> tuple[Tensor, ...]:
         """Errors of the heads run on decoded tokens against the same heads on the originals, on some frames."""
-        truth = self.vggt.camera(levels)[-1].detach()
-        camera = camera_loss(self.vggt.camera(decoded), truth)
+        with exact_products(levels[0].device):
+            truth = self.vggt.camera([x.float() for x in levels])[-1].detach()
+            camera = camera_loss(self.vggt.camera([x.float() for x in decoded]), truth)
         with torch.no_grad():
             original = self.vggt.dense([x[:, shown] for x in levels], height, width)
         ours = self.vggt.dense([x[:, shown] for x in decoded], height, width)

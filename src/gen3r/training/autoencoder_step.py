@@ -48,6 +48,6 @@ class AutoencoderStage(Stage):
             0.5
             * (posterior.mean.float().square() + posterior.logvar.float().exp() - 1 - posterior.logvar.float()).mean()
         )
-        loss = 4 * squared + difference.abs().mean() + 0.5 * edges + self.kl_weight * kl
+        loss = 10 * squared + 0.5 * difference.abs().mean() + 0.3 * edges + self.kl_weight * kl
         psnr = -10 * torch.log10(F.mse_loss(decoded.clamp(-1, 1), video) / 4)
         return loss, {"psnr": psnr.detach(), "kl": kl.detach()}

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gen3r.data.shards import ClipShards
+from gen3r.geometry.points import project
 from gen3r.training.loop import Batch
 
 
@@ -16,11 +17,12 @@ def clip_batch(
     frames: int,
     any_order: bool = False,
     backwards: float = 0.5,
+    mirrored: float = 0.0,
 ) -> Batch:
     """`size` clips of `frames` frames: a run of consecutive frames, or sorted random ones where `any_order`.
 
     frames uint8 [B, F, 3, H, W], depth [B, F, H, W], T_world_camera [B, F, 4, 4], K_px [B, F, 3, 3], captions.
-    A share of the clips, `backwards`, is played in reverse.
+    A share of the clips, `backwards`, is played in reverse, and another, `mirrored`, seen in a mirror, left for right.
     """
     records = [clips[int(i)] for i in rng.integers(len(clips), size=size)]
     chosen = []
@@ -30,7 +32,7 @@ def clip_batch(
         index = np.sort(rng.choice(total, frames, replace=False)) if any_order else start + np.arange(frames)
         chosen.append(torch.from_numpy(index[::-1].copy() if rng.random() < backwards else index))
     pairs = list(zip(records, chosen, strict=True))
-    return {
+    batch = {
         "frames": torch.stack([r.frames[i] for r, i in pairs]).permute(0, 1, 4, 2, 3),
         "depth": torch.stack([r.depth[i] for r, i in pairs]),
         "T_world_camera": torch.stack([r.cameras.T_world_camera[i] for r, i in pairs]),
@@ -38,38 +40,54 @@ def clip_batch(
         "captions": [r.caption for r in records],
         "jitter": torch.from_numpy(rng.uniform(-1, 1, (size, 7))).float(),
     }
+    return mirror(batch, torch.from_numpy(rng.random(size) < mirrored))
 
 
-def matches_in_first_frame(
+def mirror(batch: Batch, chosen: Tensor) -> Batch:
+    """The batch with the `chosen` clips, bool [B], left for right: pictures, depth, and the cameras' x axes."""
+    picked = chosen[:, None, None, None]
+    flip = torch.diag(torch.tensor([-1.0, 1, 1, 1]))
+    K = batch["K_px"].clone()
+    K[..., 0, 2] = batch["frames"].shape[-1] - K[..., 0, 2]
+    T = batch["T_world_camera"]
+    return batch | {
+        "frames": torch.where(picked[..., None], batch["frames"].flip(-1), batch["frames"]),
+        "depth": torch.where(picked, batch["depth"].flip(-1), batch["depth"]),
+        "T_world_camera": torch.where(picked, flip @ T @ flip, T),
+        "K_px": torch.where(picked, K, batch["K_px"]),
+    }
+
+
+def patch_matches(
     depth: Tensor, T_world_camera: Tensor, points: Tensor, K_px: Tensor, patch: int, tolerance: float = 0.08
 ) -> tuple[Tensor, Tensor]:
-    """Where the first frame shows what the middle of every patch shows.
+    """Where every frame shows what the middle of every other frame's patches shows.
 
     depth: [B, F, H, W], 0 where unknown. T_world_camera: [B, F, 4, 4]. points: [B, F, H, W, 3] in the world.
 
     Returns:
-        Bilinear weights of the first frame's patches [B, F, h * w, h * w], and bool [B, F, h * w]: the surface is in
-        the first frame and not hidden there.
+        Bilinear weights [B, F, h * w, F, h * w] of the patches of a frame (last two axes) for a patch of another
+        (second and third), and bool [B, F, h * w, F]: the surface is in that frame and not hidden there.
     """
-    height, width = depth.shape[-2:]
+    frames, height, width = depth.shape[1:]
     h, w = height // patch, width // patch
-    middle = points[:, :, patch // 2 :: patch, patch // 2 :: patch].flatten(2, 3)
-    known = depth[:, :, patch // 2 :: patch, patch // 2 :: patch].flatten(2) > 0
-    T_camera_world = torch.linalg.inv(T_world_camera[:, :1])
-    local = middle @ T_camera_world[..., :3, :3].mT + T_camera_world[..., None, :3, 3]
-    z = local[..., 2].clamp_min(1e-6)
-    pixel = (local @ K_px[:, :1].mT)[..., :2] / z[..., None]
+    half = slice(patch // 2, None, patch)
+    middle, known = points[:, :, half, half].flatten(1, 3), depth[:, :, half, half].flatten(1) > 0
+    pixel, z = project(middle[:, None], T_world_camera, K_px)  # [B, F, F * h * w], frames that look before frames seen
+    pixel = torch.where(z[..., None] > 1e-3, pixel, torch.full_like(pixel, -1.0))
     size = pixel.new_tensor([width, height])
-    seen = F.grid_sample(depth[:, :1], (2 * pixel / size - 1).flatten(1, 2)[:, :, None], align_corners=False)
-    agrees = (seen.view_as(z) / z - 1).abs() < tolerance
-    inside = ((pixel > 0) & (pixel < size)).all(-1)
+    grid = (2 * pixel / size - 1).flatten(0, 1)[:, :, None]
+    seen = F.grid_sample(depth.flatten(0, 1)[:, None], grid, align_corners=False).view_as(z)
+    agrees = (seen / z.clamp_min(1e-3) - 1).abs() < tolerance
+    visible = known[:, None] & ((pixel > 0) & (pixel < size)).all(-1) & agrees
     # position in units of patches, from the middle of the first; a patch weighs 1 - distance along either axis
     position = pixel / patch - 0.5
     position = torch.minimum(position.clamp_min(0), position.new_tensor([w - 1, h - 1]))
     columns = (1 - (position[..., :1] - torch.arange(w, device=depth.device)).abs()).clamp_min(0)
     rows = (1 - (position[..., 1:] - torch.arange(h, device=depth.device)).abs()).clamp_min(0)
     weights = (rows[..., :, None] * columns[..., None, :]).flatten(-2)
-    return weights, known & inside & agrees & (local[..., 2] > 0)
+    weights, visible = (x.unflatten(2, (frames, h * w)) for x in (weights, visible))
+    return weights.permute(0, 2, 3, 1, 4), visible.permute(0, 2, 3, 1)
 
 
 def augment_colours(frames: Tensor, jitter: Tensor, strength: float = 0.2) -> Tensor:

@@ -7,6 +7,7 @@ from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase,
 
 from gen3r.models.conditioning import camera_condition, control_latents
 from gen3r.models.encoders import encode_image, encode_text
+from gen3r.models.precision import exact_products
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.video_vae import VideoVAE
 from gen3r.training.latents import LatentShards
@@ -70,7 +71,8 @@ class DiffusionStage(Stage):
         noise = torch.randn_like(sample)
         sigma = self.shift * batch["time"] / (1 + (self.shift - 1) * batch["time"])
         s = sigma[:, None, None, None, None]
-        cameras = camera_condition(batch["T_world_camera"], batch["K_px"], *self.size)
+        with exact_products(sample.device):
+            cameras = camera_condition(batch["T_world_camera"], batch["K_px"], *self.size)
         cameras = cameras * batch["with_cameras"][:, None, None, None, None]
         text = encode_text(self.tokenizer, self.text_encoder, batch["captions"], self.text_length, sample.device)
         control, image = self._control(batch)

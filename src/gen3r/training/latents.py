@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from gen3r.data.records import ClipRecord
+from gen3r.data.records import Clip
 from gen3r.data.shards import SHARD_CLIPS, ClipShards
 from gen3r.errors import InputError
 from gen3r.geometry.gauge import to_vggt_gauge
@@ -23,7 +23,7 @@ from gen3r.models.tokens import pack_tokens
 from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
 
-ClipEncoder = Callable[[ClipRecord, int], dict[str, Tensor]]
+ClipEncoder = Callable[[Clip, int], dict[str, Tensor]]
 HALVES = ("appearance", "geometry")
 
 
@@ -33,7 +33,7 @@ def appearance_encoder(vae: VideoVAE) -> ClipEncoder:
     Cameras are in VGGT's gauge, which is what the geometry latents hold.
     """
 
-    def encode(clip: ClipRecord, number: int) -> dict[str, Tensor]:
+    def encode(clip: Clip, number: int) -> dict[str, Tensor]:
         frames = _frames(clip)
         posterior = vae.encode_video((2 * frames - 1).transpose(1, 2))
         given = torch.zeros(1, frames.shape[1], dtype=torch.bool)
@@ -53,7 +53,7 @@ def appearance_encoder(vae: VideoVAE) -> ClipEncoder:
 def geometry_encoder(vggt: VGGT, adapter: GeometryAdapter) -> ClipEncoder:
     """The geometry posterior of VGGT's tokens."""
 
-    def encode(clip: ClipRecord, number: int) -> dict[str, Tensor]:
+    def encode(clip: Clip, number: int) -> dict[str, Tensor]:
         frames = _frames(clip)
         patch = vggt.config["patch_size"]
         grid = (frames.shape[-2] // patch, frames.shape[-1] // patch)
@@ -63,7 +63,7 @@ def geometry_encoder(vggt: VGGT, adapter: GeometryAdapter) -> ClipEncoder:
     return encode
 
 
-def _frames(clip: ClipRecord) -> Tensor:
+def _frames(clip: Clip) -> Tensor:
     return clip.frames.permute(0, 3, 1, 2)[None].float() / 255
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gen3r.errors import InputError
-from gen3r.models.precision import fast_dtype
+from gen3r.models.precision import fast_products
 from gen3r.training.optimizers import MuonAdamW
 
 Batch = dict[str, Any]
@@ -69,8 +69,7 @@ def train(stage: Stage, config: TrainConfig, folder: Path) -> None:
 
     A step's data and noise depend on (seed, step, rank) alone: a resumed run repeats an uninterrupted one.
     """
-    dtype = fast_dtype()
-    accelerator = Accelerator(mixed_precision="bf16" if dtype is torch.bfloat16 else "no")
+    accelerator = Accelerator()
     folder.mkdir(parents=True, exist_ok=True)
     set_seed(config.seed)
     optimizer = MuonAdamW(stage, config.learning_rate, config.weight_decay)
@@ -94,7 +93,7 @@ def train(stage: Stage, config: TrainConfig, folder: Path) -> None:
             batch, following = following.result(), prefetcher.submit(draw, step + 1)
             torch.manual_seed(config.seed * 1_000_003 + step * 131 + rank)
             optimizer.param_groups[0]["lr"] = config.learning_rate_at(step)
-            with accelerator.autocast():
+            with fast_products(accelerator.device):
                 loss, report = model(_to_device(batch, accelerator.device))
             accelerator.backward(loss)
             norm = torch.as_tensor(accelerator.clip_grad_norm_(stage.parameters(), config.clip_norm))

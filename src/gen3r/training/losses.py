@@ -4,8 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gen3r.models.vggt.aggregator import SPECIAL_TOKENS
-
 ROUND_DECAY = 0.6
 
 
@@ -65,16 +63,13 @@ def sky_error(depth: Tensor, sky: Tensor, at_least: float = 4.0) -> Tensor:
     return (short * sky).sum() / sky.sum().clamp_min(1)
 
 
-def matching_loss(scores: Tensor, target: Tensor, visible: Tensor) -> Tensor:
-    """Cross-entropy of attention scores [B, F, h * w, N] over all N tokens, whose first F's patches are the target's.
+def matching_loss(log_attention: Tensor, target: Tensor, visible: Tensor) -> Tensor:
+    """Cross-entropy of log-attention [..., P] over the P patches of a frame with their true weights [..., P].
 
-    target: [B, F, h * w, h * w], the weight of every patch of the first frame. visible: bool [B, F, h * w]; only these
-    patches count. In nats above the target's own entropy: 0 is a perfect look.
+    visible: bool [...]; only these count. In nats above the target's own entropy: 0 is a perfect look.
     """
-    patches = target.shape[-1]
-    log_attention = scores.log_softmax(-1)[..., SPECIAL_TOKENS : SPECIAL_TOKENS + patches]
-    cost = target * (target.clamp_min(1e-8).log() - log_attention)
-    return (cost.sum(-1) * visible).sum() / visible.sum().clamp_min(1)
+    cost = (target * (target.clamp_min(1e-8).log() - log_attention)).sum(-1)
+    return (cost * visible).sum() / visible.sum().clamp_min(1)
 
 
 def token_loss(tokens: Tensor, target: Tensor, camera_channels: int) -> Tensor:

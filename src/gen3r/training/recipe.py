@@ -28,8 +28,8 @@ from gen3r.training.loop import Stage, TrainConfig, load_average, train
 
 STATISTICS_CLIPS = 48
 STAGES = {
-    "autoencoder": TrainConfig(steps=4400, batch_size=2, learning_rate=2e-3, weight_decay=0.0, ema_decay=0.998),
-    "geometry": TrainConfig(steps=3700, batch_size=34, learning_rate=1e-3, ema_decay=0.998, decay_fraction=0.3),
+    "autoencoder": TrainConfig(steps=4600, batch_size=2, learning_rate=2e-3, weight_decay=0.0, ema_decay=0.998),
+    "geometry": TrainConfig(steps=4000, batch_size=34, learning_rate=1.5e-3, ema_decay=0.998, decay_fraction=0.3),
     "adapter": TrainConfig(steps=320, batch_size=2, learning_rate=2e-3, ema_decay=0.99, weight_decay=0.0, warmup=30),
     "diffusion": TrainConfig(
         steps=740, batch_size=6, learning_rate=1.5e-3, ema_decay=0.995, warmup=50, decay_fraction=0.4

@@ -18,7 +18,7 @@ def camera_path(rng: Rng, walk: Array, look: Array, frames: int) -> Array:
     ahead /= distance
     right = np.cross(ahead, [0, 0, 1.0])
     right /= np.linalg.norm(right)
-    kind = rng.choice(KINDS, p=[0.25, 0.2, 0.1, 0.25, 0.2])
+    kind = rng.choice(KINDS, p=[0.3, 0.2, 0.1, 0.25, 0.15])
     extent = distance * rng.uniform(0.3, 0.65) * rng.choice([-1, 1])
     t = _ease(np.linspace(0, 1, frames), rng)[:, None]
     turned = np.zeros((frames, 3))
@@ -35,9 +35,10 @@ def camera_path(rng: Rng, walk: Array, look: Array, frames: int) -> Array:
     else:
         moved = (ahead * abs(extent) + right * extent * rng.uniform(0.2, 0.8)) * t
         turned = right * extent * rng.uniform(-0.6, 0.6) * t
-    eye = start + moved + _sway(rng, frames, 0.006 * distance)
-    target = target + turned + _sway(rng, frames, 0.01 * distance)
-    return np.stack([look_at(e, g) for e, g in zip(eye, target, strict=True)])
+    eye = start + moved + _sway(rng, frames, 0.004 * distance)
+    target = target + turned + _sway(rng, frames, 0.008 * distance)
+    poses = np.stack([look_at(e, g) for e, g in zip(eye, target, strict=True)])
+    return poses[::-1].copy() if kind == "dolly" and rng.random() < 0.4 else poses  # in, or out
 
 
 def look_at(eye: Array, target: Array) -> Array:
@@ -52,7 +53,7 @@ def look_at(eye: Array, target: Array) -> Array:
 
 
 def _ease(t: Array, rng: Rng) -> Array:
-    return t + rng.uniform(0, 1) * (t * t * (3 - 2 * t) - t)
+    return t + rng.uniform(0, 0.6) * (t * t * (3 - 2 * t) - t)
 
 
 def _sway(rng: Rng, frames: int, size: float) -> Array:

@@ -6,7 +6,7 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
 from gen3r.cameras.camera import Cameras
-from gen3r.data.records import ClipRecord
+from gen3r.data.records import Clip
 from gen3r.data.synthetic.meshes import Array
 from gen3r.data.synthetic.paths import camera_path
 from gen3r.data.synthetic.worlds import World, plaza, room
@@ -15,7 +15,7 @@ SPLITS = {"train": 0, "test": 1}
 _EDGE_SAMPLES = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))
 
 
-def render_clip(seed: int, frames: int = 17, height: int = 112, width: int = 112, split: str = "train") -> ClipRecord:
+def render_clip(seed: int, frames: int = 17, height: int = 112, width: int = 112, split: str = "train") -> Clip:
     """The clip of a seed: the same seed, split and size give the same clip, and the splits share no scene.
 
     Half of the seeds are rooms, half are plazas. The vertical field of view is 45 to 70 degrees.
@@ -30,7 +30,7 @@ def render_clip(seed: int, frames: int = 17, height: int = 112, width: int = 112
             if renderer.is_free(poses, fov):
                 images, depth = renderer.render(poses, fov, height, width)
                 cameras = Cameras.from_fov(torch.from_numpy(poses).float(), float(fov), height, width)
-                return ClipRecord(torch.from_numpy(images), torch.from_numpy(depth), cameras, world.caption)
+                return Clip(torch.from_numpy(images), torch.from_numpy(depth), cameras, world.caption)
 
 
 class Renderer:
@@ -88,10 +88,10 @@ class Renderer:
             [(2 * (x + 0.5 + dx) - width) / height * half, (2 * (y + 0.5 + dy) / height - 1) * half, np.ones_like(x)],
             -1,
         )
-        direction = np.einsum("fij,hwj->fhwi", poses[:, :3, :3], local)
-        origin = np.broadcast_to(poses[:, None, None, :3, 3], direction.shape)
-        origin, direction = (np.ascontiguousarray(a.reshape(-1, 3), np.float32) for a in (origin, direction))
-        return origin, direction
+        poses = poses.astype(np.float32)
+        direction = local.reshape(-1, 3).astype(np.float32) @ poses[:, :3, :3].mT
+        origin = np.broadcast_to(poses[:, None, :3, 3], direction.shape)
+        return np.ascontiguousarray(origin.reshape(-1, 3)), direction.reshape(-1, 3)
 
     def _cast(self, origin: Array, direction: Array) -> tuple[Array, Array]:
         """The face that each ray meets first (-1: none) and its z-depth (0: none)."""

@@ -107,7 +107,7 @@ def painting(rng: Rng, a: Array, b: Array) -> Array:
 def facade(rng: Rng, a: Array, b: Array) -> Array:
     """A wall of `a` with rows of windows of `b`, lighter on top."""
     v, u = _coordinates()
-    rows, columns = rng.integers(2, 5, 2)
+    rows, columns = rng.integers(1, 4, 2)
     y, x = (v * rows) % 1, (u * columns) % 1
     margin = rng.uniform(0.18, 0.3, 2)
     glass = (np.abs(y - 0.5) < 0.5 - margin[0]) & (np.abs(x - 0.5) < 0.5 - margin[1])

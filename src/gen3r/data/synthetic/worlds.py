@@ -58,12 +58,15 @@ class _Decorator:
 
     def colour(self, names: list[str] | None = None) -> tuple[str, Array]:
         name = str(self.rng.choice(names or list(COLOURS)))
-        return name, np.clip(np.array(COLOURS[name]) * self.rng.uniform(0.85, 1.15, 3), 0.02, 0.95)
+        colour = np.array(COLOURS[name]) * self.rng.uniform(0.85, 1.15, 3)
+        colour += self.rng.uniform(0, 0.5) * (colour.mean() - colour)  # few real surfaces are as vivid as their name
+        return name, np.clip(colour, 0.02, 0.95)
 
     def material(self, kind: str, colour: Array, scale: float = 1.0, emission: float = 0.0) -> int:
         second = np.clip(colour * self.rng.uniform(0.45, 0.75) + self.rng.uniform(0, 0.12, 3), 0, 1)
         if kind in ("checker", "stripes", "painting", "facade", "tiles", "bricks"):
             second = np.clip(self.rng.choice([0.35, 0.8]) + self.rng.uniform(-0.15, 0.15, 3), 0, 1)
+            second = colour + self.rng.uniform(0.35, 0.75) * (second - colour)  # few real patterns are in full contrast
         self.textures.append(TEXTURES[kind](self.rng, colour, second))
         texture = len(self.textures) - 1
         return self.builder.material(Material(texture, scale, emission, kind in ("painting", "facade")))

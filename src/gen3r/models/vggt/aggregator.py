@@ -38,6 +38,33 @@ class PatchEmbed(nn.Module):
         self.blocks = nn.ModuleList([Block(dim, heads, 1.0, eps=1e-6) for _ in range(depth)])
         self.norm = nn.LayerNorm(dim, eps=1e-6)
 
+    @torch.no_grad()
+    def init_weights(self) -> None:
+        """Weights to train from, such that patches can be told apart, and located, from the first step on.
+
+        The filters are cosine waves of luma and chroma, each scaled to what pictures hold of it, about 1 / f^1.6; the
+        positions are sines and cosines.
+        """
+        for table in (self.pos_embed, self.cls_token, self.register_tokens):
+            nn.init.trunc_normal_(table, std=0.02)
+        dim = self.pos_embed.shape[-1]
+        rows, columns = torch.meshgrid(torch.arange(self.side), torch.arange(self.side), indexing="ij")
+        positions = torch.stack([rows, columns], -1).flatten(0, 1)[..., None]
+        angle = (positions * torch.logspace(0, -2, dim // 4)).flatten(1)
+        self.pos_embed[0, 1:] += 0.5 * torch.cat([angle.sin(), angle.cos()], -1)
+
+        n = torch.arange(self.patch_size)
+        waves = torch.cos(torch.pi / self.patch_size * n[:, None] * (n + 0.5))
+        waves = waves / waves.norm(dim=1, keepdim=True)
+        opponents = torch.tensor([[1.0, 1, 1], [1, -1, 0], [1, 1, -2]])
+        opponents = opponents / opponents.norm(dim=1, keepdim=True)
+        frequency = (n[:, None] ** 2 + n**2).sqrt()
+        spread = torch.tensor([18.0, 5.0, 5.0])[:, None, None] / (1 + frequency) ** 1.6
+        filters = torch.einsum("kc,ui,vj->kuvcij", opponents, waves, waves) / spread[..., None, None, None]
+        order = spread.flatten().argsort(descending=True)[:dim]
+        self.patch_embed.proj.weight[: len(order)] = filters.flatten(0, 2)[order]
+        nn.init.zeros_(self.patch_embed.proj.bias)
+
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images [N, 3, H, W] -> patch tokens [N, h * w, C]."""
         grid = (images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size)

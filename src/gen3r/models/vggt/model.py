@@ -61,21 +61,20 @@ class VGGT(ModelMixin, ConfigMixin):
         self.depth_head = DenseHead(2 * embed_dim, patch_size, channels, dpt_features, outputs=2)
 
     def init_weights(self) -> None:
-        """Weights to train from: small normals, gains of 0.1, a field of view of one radian, depths of one."""
+        """Weights to train from: linear layers of unit gain, gains of 0.5, a field of view of one radian, depth 1."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
                 nn.init.zeros_(module.bias)
             if name.endswith((".ls1", ".ls2")):
-                nn.init.constant_(module.gamma, 0.1 if "patch_embed" not in name else 1.0)  # pyright: ignore[reportArgumentType]
-        embed = self.aggregator.patch_embed
-        for table in (embed.pos_embed, embed.cls_token, embed.register_tokens):
-            nn.init.trunc_normal_(table, std=0.02)
+                nn.init.constant_(module.gamma, 0.5)  # pyright: ignore[reportArgumentType]
+        self.aggregator.patch_embed.init_weights()
         for table in (self.aggregator.camera_token, self.aggregator.register_token):
             nn.init.trunc_normal_(table, std=0.02)
         start = torch.tensor([0.0, 0, 0, 0, 0, 0, 0.25, 0.25, 0.25])
         with torch.no_grad():
-            self.camera_head.pose_branch.fc2.bias.copy_(start)
+            self.camera_head.pose_branch.fc2.weight.mul_(0.1)
+            self.camera_head.pose_branch.fc2.bias.copy_(start)  # the rounds add up
             for head in (self.point_head, self.depth_head):
                 last = head.scratch.output_conv2[-1]
                 assert isinstance(last, nn.Conv2d)
