@@ -20,12 +20,12 @@ def wall(*centres: tuple[float, float, float]) -> tuple[torch.Tensor, torch.Tens
     return depth[None], T[None], unproject(depth, T, cameras.K_px)[None], cameras.K_px[None]
 
 
-def test_the_first_frame_matches_itself() -> None:
+def test_a_frame_matches_itself() -> None:
     weights, visible = patch_matches(*wall((0, 0, 0)), PATCH)
     assert visible.all()
     assert (weights.sum(-1) - 1).abs().max() < 1e-5
     # the middle of an even patch lies between pixels: half a pixel of 14 goes to the neighbours, along each axis
-    assert weights[0, 0].diagonal().min() > (1 - 0.5 / PATCH) ** 2 - 1e-3
+    assert weights[0, 0, :, 0].diagonal().min() > (1 - 0.5 / PATCH) ** 2 - 1e-3
 
 
 def test_a_sideways_step_moves_the_match_by_its_parallax() -> None:
@@ -33,11 +33,14 @@ def test_a_sideways_step_moves_the_match_by_its_parallax() -> None:
     step = 2 * PATCH / K[0, 0, 0, 0]  # one patch at depth 2
     depth, T, points, K = wall((0, 0, 0), (float(step), 0, 0))
     weights, visible = patch_matches(depth, T, points, K, PATCH)
-    grid = visible[0, 1].view(GRID, GRID)
+    grid = visible[0, 1, :, 0].view(GRID, GRID)
     assert grid[:, :-1].all()
     assert not grid[:, -1].any()  # what entered on the right was never seen
-    best = weights[0, 1].argmax(-1).view(GRID, GRID)[:, :-1]
-    assert torch.equal(best, torch.arange(GRID * GRID).view(GRID, GRID)[:, 1:])
+    numbers = torch.arange(GRID * GRID).view(GRID, GRID)
+    best = weights[0, 1, :, 0].argmax(-1).view(GRID, GRID)[:, :-1]
+    assert torch.equal(best, numbers[:, 1:])
+    back = weights[0, 0, :, 1].argmax(-1).view(GRID, GRID)[:, 1:]
+    assert torch.equal(back, numbers[:, :-1])
 
 
 def test_hidden_and_unknown_surfaces_match_nothing() -> None:
@@ -45,7 +48,7 @@ def test_hidden_and_unknown_surfaces_match_nothing() -> None:
     depth[0, 0, :, : SIZE // 2] = 1.0  # something stood before the left half, in the first frame alone
     depth[0, 1, SIZE // 2 :] = 0.0  # and the lower half is sky in the second
     _, visible = patch_matches(depth, T, points, K, PATCH)
-    grid = visible[0, 1].view(GRID, GRID)
+    grid = visible[0, 1, :, 0].view(GRID, GRID)
     assert not grid[:, : GRID // 2].any()
     assert not grid[GRID // 2 :].any()
     assert grid[: GRID // 2, GRID // 2 :].all()

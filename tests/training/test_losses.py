@@ -72,12 +72,12 @@ def test_flow_matching_drops_outliers() -> None:
 
 
 def test_matching_loss_is_zero_for_a_perfect_look() -> None:
-    target = torch.zeros(1, 2, 3, 3)
-    target[..., 0], target[..., 1] = 0.25, 0.75
+    target = torch.tensor([0.25, 0.75, 0.0]).expand(1, 2, 3, 3)
     visible = torch.tensor([[[True, True, False], [False, False, True]]])
-    scores = torch.full((1, 2, 3, 2 * (5 + 3)), -30.0)  # two frames of five special tokens and three patches
-    scores[..., 5], scores[..., 6] = math.log(0.25), math.log(0.75)
-    assert losses.matching_loss(scores, target, visible).item() == pytest.approx(0, abs=1e-6)
-    elsewhere = scores.roll(8, -1)  # the same patches of the second frame
-    elsewhere[~visible] = scores[~visible]
-    assert losses.matching_loss(elsewhere, target, visible) > 20
+    perfect = target.clamp_min(1e-13).log()
+    assert losses.matching_loss(perfect, target, visible).item() == pytest.approx(0, abs=1e-5)
+    elsewhere = perfect.roll(1, -1)
+    elsewhere[~visible] = perfect[~visible]
+    assert losses.matching_loss(elsewhere, target, visible) > 5
+    elsewhere[visible] = perfect[visible]
+    assert losses.matching_loss(elsewhere, target, visible).item() == pytest.approx(0, abs=1e-5)

@@ -43,9 +43,11 @@ class GeometryStage(Stage):
 
     name = "geometry"
 
-    def __init__(self, vggt: VGGT, clips: ClipShards, frames: tuple[int, ...] = (4, 4, 4, 6, 8, 17)) -> None:
+    def __init__(
+        self, vggt: VGGT, clips: ClipShards, frames: tuple[int, ...] = (2, 2, 3, 4, 8), dense_clips: int = 6
+    ) -> None:
         super().__init__()
-        self.vggt, self.clips, self.frames = vggt, clips, frames
+        self.vggt, self.clips, self.frames, self.dense_clips = vggt, clips, frames, dense_clips
         vggt.requires_grad_(True)
         channels = 2 * vggt.config["embed_dim"]
         levels = len(vggt.config["intermediate_levels"])
@@ -79,17 +81,18 @@ class GeometryStage(Stage):
             looks = patch_matches(depth, poses, points, batch["K_px"], self.vggt.config["patch_size"])
         matching = self._matching_error(entered, *looks)
 
+        some = slice(self.dense_clips)
         shown = batch["shown"]
-        depth, points = depth[:, shown], points[:, shown]
+        depth, points, poses = (x[some][:, shown] for x in (depth, points, poses))
         valid = depth > 0
-        dense = self.vggt.dense([x[:, shown] for x in levels], height, width)
+        dense = self.vggt.dense([x[some][:, shown] for x in levels], height, width)
         error = relative_depth_error(dense.depth, depth)
         depth_loss = confident(error, dense.depth_confidence, valid) + edge_error(dense.depth, depth, valid)
-        distance = (points - poses[:, shown, None, None, :3, 3]).norm(dim=-1)
+        distance = (points - poses[..., None, None, :3, 3]).norm(dim=-1)
         point_error = relative_point_error(dense.points, points, distance)
         point_loss = confident(point_error, dense.points_confidence, valid)
         sky = sky_error(dense.depth, ~valid) + 0.05 * (dense.depth_confidence * ~valid).mean()
-        loss = 10 * camera + 0.5 * baseline + 0.3 * matching + probed + depth_loss + 0.5 * point_loss + 0.2 * sky
+        loss = 10 * camera + 0.5 * baseline + matching + 2 * probed + depth_loss + 0.5 * point_loss + 0.2 * sky
         with torch.no_grad():
             absrel = ((dense.depth - depth).abs() / depth.clamp_min(1e-3) * valid).sum() / valid.sum()
             report_points = (point_error * valid).sum() / valid.sum()

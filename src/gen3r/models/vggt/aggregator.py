@@ -42,7 +42,7 @@ class PatchEmbed(nn.Module):
     def init_weights(self) -> None:
         """Weights to train from, such that patches can be told apart, and located, from the first step on.
 
-        The filters are cosine waves of luma and chroma, each scaled to what pictures hold of it, about 1 / f^1.6; the
+        The filters are cosine waves of luma and chroma, the finer ones raised by half of what pictures lack of them; the
         positions are sines and cosines.
         """
         for table in (self.pos_embed, self.cls_token, self.register_tokens):
@@ -59,7 +59,7 @@ class PatchEmbed(nn.Module):
         opponents = torch.tensor([[1.0, 1, 1], [1, -1, 0], [1, 1, -2]])
         opponents = opponents / opponents.norm(dim=1, keepdim=True)
         frequency = (n[:, None] ** 2 + n**2).sqrt()
-        spread = torch.tensor([18.0, 5.0, 5.0])[:, None, None] / (1 + frequency) ** 1.6
+        spread = torch.tensor([18.0, 5.0, 5.0])[:, None, None] / (1 + frequency) ** 0.8
         filters = torch.einsum("kc,ui,vj->kuvcij", opponents, waves, waves) / spread[..., None, None, None]
         order = spread.flatten().argsort(descending=True)[:dim]
         self.patch_embed.proj.weight[: len(order)] = filters.flatten(0, 2)[order]

@@ -69,6 +69,9 @@ class VGGT(ModelMixin, ConfigMixin):
             if name.endswith((".ls1", ".ls2")):
                 nn.init.constant_(module.gamma, 0.5)  # pyright: ignore[reportArgumentType]
         self.aggregator.patch_embed.init_weights()
+        for block in self.aggregator.global_blocks:
+            query, key, _ = block.attn.qkv.weight.data.chunk(3)
+            key.copy_(query)  # attention across frames starts out by looking for what looks alike
         for table in (self.aggregator.camera_token, self.aggregator.register_token):
             nn.init.trunc_normal_(table, std=0.02)
         start = torch.tensor([0.0, 0, 0, 0, 0, 0, 0.25, 0.25, 0.25])
