@@ -66,8 +66,7 @@ class DiffusionStage(Stage):
         return batch
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        appearance, geometry = (_sample(batch[k]) for k in ("appearance", "geometry"))
-        sample = torch.cat([appearance, geometry], dim=-1)
+        sample = torch.cat([_mean(batch[k]) for k in ("appearance", "geometry")], dim=-1)
         noise = torch.randn_like(sample)
         sigma = self.shift * batch["time"] / (1 + (self.shift - 1) * batch["time"])
         s = sigma[:, None, None, None, None]
@@ -86,7 +85,7 @@ class DiffusionStage(Stage):
     def _control(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Control latents and image context for the drawn views: as cached, all frames, or none."""
         control, views = batch["control"], batch["views"][:, None, None, None, None]
-        mean = batch["appearance"].chunk(2, dim=1)[0]
+        mean = _mean(batch["appearance"])
         half = mean.shape[-1]
         full = torch.zeros_like(control)
         full[:, : mean.shape[1], ..., :half] = mean
@@ -96,6 +95,6 @@ class DiffusionStage(Stage):
         return control, image * (batch["views"] != 2)[:, None, None]
 
 
-def _sample(moments: Tensor) -> Tensor:
-    mean, logvar = moments.chunk(2, dim=1)
-    return mean + torch.exp(0.5 * logvar) * torch.randn_like(mean)
+def _mean(moments: Tensor) -> Tensor:
+    """What is denoised: the means, as for Wan's own latents. Their noise would have to be learned and then undone."""
+    return moments.chunk(2, dim=1)[0]

@@ -19,6 +19,7 @@ from gen3r.errors import InputError
 from gen3r.geometry.gauge import to_vggt_gauge
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.conditioning import control_latents
+from gen3r.models.precision import fast_products
 from gen3r.models.tokens import pack_tokens
 from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
@@ -34,14 +35,16 @@ def appearance_encoder(vae: VideoVAE) -> ClipEncoder:
     """
 
     def encode(clip: Clip, number: int) -> dict[str, Tensor]:
-        frames = _frames(clip)
-        posterior = vae.encode_video((2 * frames - 1).transpose(1, 2))
-        given = torch.zeros(1, frames.shape[1], dtype=torch.bool)
+        frames = _frames(clip, vae.device)
+        given = torch.zeros(frames.shape[:2], dtype=torch.bool, device=vae.device)
         given[0, [0] if number % 3 else [0, -1]] = True
+        with fast_products(vae.device):
+            posterior = vae.encode_video((2 * frames - 1).transpose(1, 2))
+            control = control_latents(vae, frames, given)
         _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
         return {
             "appearance": torch.cat([posterior.mean, posterior.logvar], 1)[0].half(),
-            "control": control_latents(vae, frames, given)[0].half(),
+            "control": control[0].half(),
             "first_frame": clip.frames[0].permute(2, 0, 1).contiguous(),
             "T_world_camera": poses,
             "K_px": clip.cameras.K_px,
@@ -54,17 +57,18 @@ def geometry_encoder(vggt: VGGT, adapter: GeometryAdapter) -> ClipEncoder:
     """The geometry posterior of VGGT's tokens."""
 
     def encode(clip: Clip, number: int) -> dict[str, Tensor]:
-        frames = _frames(clip)
+        frames = _frames(clip, vggt.device)
         patch = vggt.config["patch_size"]
         grid = (frames.shape[-2] // patch, frames.shape[-1] // patch)
-        posterior = adapter.encode(pack_tokens(vggt.tokens(frames), grid))
+        with fast_products(vggt.device):
+            posterior = adapter.encode(pack_tokens(vggt.tokens(frames), grid))
         return {"geometry": torch.cat([posterior.mean, posterior.logvar], 1)[0].half()}
 
     return encode
 
 
-def _frames(clip: Clip) -> Tensor:
-    return clip.frames.permute(0, 3, 1, 2)[None].float() / 255
+def _frames(clip: Clip, device: torch.device) -> Tensor:
+    return clip.frames.to(device).permute(0, 3, 1, 2)[None].float() / 255
 
 
 @torch.inference_mode()
@@ -87,7 +91,7 @@ def encode_clips(
         numbers = range(start, min(start + SHARD_CLIPS, total))
         records = [clips[n] for n in numbers]
         items = [encode(record, n) for record, n in zip(records, numbers, strict=True)]
-        tensors = {k: torch.stack([item[k] for item in items]) for k in items[0]}
+        tensors = {k: torch.stack([item[k] for item in items]).cpu() for k in items[0]}
         partial = path.with_suffix(".partial")
         save_file(tensors, partial, {"captions": json.dumps([r.caption for r in records])})
         partial.rename(path)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
@@ -67,11 +68,10 @@ def encode_latents(half: str, folder: Path, count: int | None = None, part: int 
     Several processes may share the work, each with its own `part` of `parts`.
     """
     clips = ClipShards(folder / "train")
-    modules = trained_components(folder, nano(), ("vae",) if half == "appearance" else ("vggt", "geo_adapter"))
-    encode = {
-        "appearance": lambda: appearance_encoder(modules["vae"]),
-        "geometry": lambda: geometry_encoder(modules["vggt"], modules["geo_adapter"]),
-    }[half]()
+    names = ("vae",) if half == "appearance" else ("vggt", "geo_adapter")
+    components = trained_components(folder, nano(), names)
+    modules = [components[name].to(Accelerator().device) for name in names]
+    encode = appearance_encoder(*modules) if half == "appearance" else geometry_encoder(*modules)
     encode_clips(half, encode, clips, folder / "latents", count, part, parts)
 
 
