@@ -33,6 +33,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     stages = ("autoencoder", "geometry", "adapter", "appearance-latents", "geometry-latents", "diffusion", "package")
     parser.add_argument("stage", choices=stages, metavar="STAGE", help=", ".join(stages))
     parser.add_argument("--folder", type=Path, default=Path("runs/nano"), help="the run's folder (default: runs/nano)")
+    parser.add_argument(
+        "--start",
+        metavar="MODEL",
+        help="model (nano, a folder) that stands in where the run has no checkpoint",
+    )
     parser.add_argument("--out", type=Path, help="package: the model folder to write")
     parser.add_argument("--clips", type=int, help="latents: how many clips (default: all)")
     parser.add_argument("--part", type=int, default=0, help="latents: this process's number, from 0")
@@ -51,16 +56,17 @@ def run(args: argparse.Namespace) -> None:
     import torch
 
     from gen3r.errors import InputError
-    from gen3r.training.recipe import encode_latents, package, run_stage
+    from gen3r.training.recipe import Run
 
     if args.threads:
         torch.set_num_threads(args.threads)
+    this_run = Run(args.folder, args.start)
     if args.stage.endswith("-latents"):
-        encode_latents(args.stage.removesuffix("-latents"), args.folder, args.clips, args.part, args.parts)
+        this_run.encode_latents(args.stage.removesuffix("-latents"), args.clips, args.part, args.parts)
     elif args.stage == "package":
         if args.out is None:
             raise InputError("package needs --out, a folder that does not exist yet")
-        package(args.folder, args.out)
+        this_run.package(args.out)
     else:
         given = {k: getattr(args, k) for k in ("steps", "batch_size", "learning_rate", "seed")}
-        run_stage(args.stage, args.folder, {k: v for k, v in given.items() if v is not None})
+        this_run.train(args.stage, {k: v for k, v in given.items() if v is not None})

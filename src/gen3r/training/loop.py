@@ -27,6 +27,7 @@ from gen3r.models.precision import fast_products
 from gen3r.training.optimizers import MuonAdamW
 
 Batch = dict[str, Any]
+CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +147,7 @@ class Checkpoint:
     """A stage's trained weights, their moving average and the optimizer's state in one folder, as safetensors."""
 
     def __init__(self, folder: Path, stage: Stage, optimizer: MuonAdamW, config: TrainConfig) -> None:
-        self.path = folder / "checkpoint.safetensors"
+        self.path = folder / CHECKPOINT
         self.stage, self.optimizer, self.config = stage, optimizer, config
         self.trained = {n: p for n, p in stage.named_parameters() if p.requires_grad}
         self.ema = {n: p.detach().clone() for n, p in self.trained.items()}
@@ -191,7 +192,7 @@ class Checkpoint:
 
 def load_average(folder: Path, module: nn.Module, prefix: str) -> None:
     """Puts a stage's averaged weights whose names start with `prefix` into `module` (the rest stay)."""
-    path = Path(folder) / "checkpoint.safetensors"
+    path = folder / CHECKPOINT
     if not path.exists():
         raise InputError(f"{path} does not exist; train that stage first")
     own = dict(module.named_parameters())
