@@ -30,6 +30,28 @@ class AdapterStage(Stage):
         vae.requires_grad_(False)
         adapter.requires_grad_(True)
 
+    @torch.no_grad()
+    def fit_to_tokens(self, count: int) -> None:
+        """Starts the adapter such that it sees, and makes, tokens of the mean and spread of the first clips'.
+
+        VGGT's channels differ a hundredfold in size: learning that alone would take hundreds of steps.
+        """
+        patch = self.vggt.config["patch_size"]
+        packed = []
+        for number in range(min(count, len(self.clips))):
+            images = self.clips[number].frames.permute(0, 3, 1, 2)[None].float() / 255
+            grid = (images.shape[-2] // patch, images.shape[-1] // patch)
+            packed.append(pack_tokens(self.vggt.tokens(images), grid)[0].flatten(1))
+        tokens = torch.cat(packed, dim=1)
+        mean, std = tokens.mean(1), tokens.std(1).clamp_min(1e-3)
+        into, out = self.adapter.conv_tokens_in, self.adapter.conv_tokens_out
+        assert into.bias is not None
+        assert out.bias is not None
+        into.weight /= std[:, None, None]
+        into.bias -= (into.weight * mean[:, None, None]).sum((1, 2, 3))
+        out.weight *= std[:, None, None, None]
+        out.bias.copy_(mean)
+
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         batch = clip_batch(self.clips, rng, size, frames=17)
         shown = torch.from_numpy(np.sort(rng.choice(17, self.dense_frames, replace=False)))

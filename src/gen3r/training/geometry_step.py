@@ -44,7 +44,7 @@ class GeometryStage(Stage):
     name = "geometry"
 
     def __init__(
-        self, vggt: VGGT, clips: ClipShards, frames: tuple[int, ...] = (2, 2, 3, 4, 8), dense_clips: int = 6
+        self, vggt: VGGT, clips: ClipShards, frames: tuple[int, ...] = (2, 3, 4, 8, 17), dense_clips: int = 6
     ) -> None:
         super().__init__()
         self.vggt, self.clips, self.frames, self.dense_clips = vggt, clips, frames, dense_clips

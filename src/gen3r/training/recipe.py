@@ -27,6 +27,7 @@ from gen3r.training.latents import LatentShards, appearance_encoder, encode_clip
 from gen3r.training.loop import CHECKPOINT, Stage, TrainConfig, load_average, train
 
 STATISTICS_CLIPS = 48
+FITTED_CLIPS = 16
 STATISTICS_OF = ("vae", "geo_adapter")
 STAGES = {
     "autoencoder": TrainConfig(steps=4600, batch_size=2, learning_rate=2e-3, weight_decay=0.0, ema_decay=0.998),
@@ -69,7 +70,10 @@ class Run:
         if name == "geometry":
             return GeometryStage(parts["vggt"], self.clips())
         if name == "adapter":
-            return AdapterStage(parts["geo_adapter"], parts["vggt"], parts["vae"], self.clips())
+            stage = AdapterStage(parts["geo_adapter"], parts["vggt"], parts["vae"], self.clips())
+            if not self.start:
+                stage.fit_to_tokens(FITTED_CLIPS)
+            return stage
         return DiffusionStage(
             parts["transformer"], parts["text_encoder"], parts["image_encoder"], self.tokenizer(), parts["vae"],
             LatentShards(self.folder / "latents"), config.text_length, config.num_frames,
