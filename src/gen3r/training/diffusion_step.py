@@ -49,6 +49,10 @@ class DiffusionStage(Stage):
         self.all_views, self.no_views = all_views, no_views
         for module in (transformer, text_encoder, image_encoder):
             module.requires_grad_(True)
+        last = image_encoder.config.num_hidden_layers - 1  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
+        for name, parameter in image_encoder.named_parameters():  # nothing reads what follows the last block but one
+            if name.startswith((f"vision_model.encoder.layers.{last}.", "vision_model.post", "visual_projection")):
+                parameter.requires_grad_(False)
         with torch.no_grad():
             nothing = control_latents(vae, torch.zeros(1, frames, 3, *size), torch.zeros(1, frames, dtype=torch.bool))
         self.nothing: Tensor
