@@ -1,6 +1,6 @@
 """Clips of a chosen length, step and size out of the sequences that datasets hold."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -15,6 +15,31 @@ from gen3r.geometry.points import unproject
 # What becomes the unit of length: the dataset's own, the distance to the farthest camera, or the mean distance of the
 # points from the first camera (VGGT's, which needs depth).
 Unit = Literal["dataset", "cameras", "points"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSampler:
+    """Draws a clip from a sequence: `frames` frames, 1 to `max_stride` apart, at `height` x `width`, in `unit`.
+
+    The published training takes 49 frames at 560 x 560, 1 or 2 apart, in the dataset's own unit.
+    """
+
+    frames: int
+    height: int
+    width: int
+    max_stride: int = 2
+    unit: Unit = "dataset"
+
+    def __post_init__(self) -> None:
+        if min(self.frames, self.height, self.width, self.max_stride) < 1:
+            raise InputError("a clip's frames, height, width and max_stride must be at least 1")
+
+    def __call__(self, record: ClipRecord, rng: np.random.Generator) -> Clip:
+        """The clip that `rng` draws; errors as `load_clip`."""
+        stride = int(rng.integers(1, self.max_stride + 1))
+        indices = clip_indices(len(record), self.frames, stride, rng)
+        caption = int(rng.integers(max(1, len(record.captions))))
+        return load_clip(record, indices, self.height, self.width, self.unit, caption)
 
 
 def clip_indices(total: int, frames: int, stride: int, rng: np.random.Generator) -> list[int]:
@@ -46,7 +71,7 @@ def load_clip(
     if unit not in get_args(Unit):
         raise InputError(f"no unit {unit!r}; choose one of {', '.join(get_args(Unit))}")
     wanted = sorted(set(indices))
-    pictures = {i: cover(record.read_frame(i), height, width) for i in wanted}
+    pictures = {i: cover(_whole(record, i), height, width) for i in wanted}
     depth = torch.zeros(len(indices), height, width)
     if record.read_depth is not None:
         maps = {i: cover_depth(record.read_depth(i), height, width) for i in wanted}
@@ -58,6 +83,17 @@ def load_clip(
     scale = 1 / _unit(unit, record, depth, cameras)
     text = record.captions[caption % len(record.captions)] if record.captions else ""
     return Clip(torch.stack([pictures[i] for i in indices]), depth * scale, cameras.scaled(scale), text)
+
+
+def _whole(record: ClipRecord, number: int) -> torch.Tensor:
+    """A frame, which must have the size that its camera is for."""
+    frame, size = record.read_frame(number), (record.cameras.height, record.cameras.width)
+    if frame.shape[:2] != size:
+        raise InputError(
+            f"{record.name}: picture {number} is {frame.shape[0]} x {frame.shape[1]}, its camera's is "
+            f"{size[0]} x {size[1]}; leave the picture out"
+        )
+    return frame
 
 
 def _unit(unit: Unit, record: ClipRecord, depth: torch.Tensor, cameras: Cameras) -> float:

@@ -1,5 +1,8 @@
 """A weighted mixture of datasets as one endless sequence that depends on its seed and position alone."""
 
+import hashlib
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,7 +23,7 @@ class Draw:
 
     dataset: str
     scene: int
-    seed: tuple[int, int]
+    seed: tuple[int, ...]
 
 
 class Mixture:
@@ -36,40 +39,55 @@ class Mixture:
 
     def __init__(self, sizes: Mapping[str, int], weights: Mapping[str, float] | None = None, seed: int = 0) -> None:
         weights = {name: PUBLISHED_WEIGHTS.get(name, 1.0) for name in sizes} if weights is None else weights
+        if not sizes:
+            raise InputError("a mixture needs at least one dataset")
         for name in sizes:
             if sizes[name] < 1:
                 raise InputError(f"the dataset {name} has no scenes; leave it out")
-            if not weights.get(name, 0) > 0:
+            if not 0 < weights.get(name, 0) < math.inf:
                 raise InputError(f"the dataset {name} needs a weight over 0")
-        if not sizes:
-            raise InputError("a mixture needs at least one dataset")
+        if unknown := sorted(set(weights) - set(sizes)):
+            raise InputError(f"there is a weight for {unknown[0]}, but no such dataset")
         self.sizes, self.seed = dict(sizes), seed
         whole = max(sizes[name] / weights[name] for name in sizes)
         self.counts = {name: max(1, round(whole * weights[name])) for name in sizes}
-        self._names = [name for name, count in self.counts.items() for _ in range(count)]
-        self._order: dict[tuple[int, ...], np.ndarray] = {}
+        self._names = list(sizes)
+        self._ends = np.cumsum(list(self.counts.values()))
+        self._order: dict[tuple[int, int], np.ndarray] = {}
 
     def __len__(self) -> int:
         """Draws in an epoch."""
-        return len(self._names)
+        return int(self._ends[-1])
 
     def __getitem__(self, position: int) -> Draw:
+        if position < 0:
+            raise IndexError("positions start at 0")
         epoch, place = divmod(position, len(self))
-        order = self._shuffled(0, epoch, len(self))
-        which = int(order[place])
-        name = self._names[which]
-        number = list(self.sizes).index(name)
-        first = self._names.index(name)
-        turn = epoch * self.counts[name] + which - first
+        slot = int(self._shuffled(0, epoch, len(self))[place])
+        number = int(np.searchsorted(self._ends, slot, side="right"))
+        name = self._names[number]
+        # The how-manieth draw of this dataset since the start: its slots come after those of the datasets before it.
+        turn = epoch * self.counts[name] + slot - int(self._ends[number] - self.counts[name])
         lap, step = divmod(turn, self.sizes[name])
-        scene = int(self._shuffled(number + 1, lap, self.sizes[name])[step])
-        return Draw(name, scene, (self.seed, position))
+        return Draw(name, int(self._shuffled(number + 1, lap, self.sizes[name])[step]), (self.seed, position))
+
+    def instead(self, position: int, attempt: int) -> Draw:
+        """Another draw from the same dataset, for a position whose own scene cannot be read; `attempt` from 1."""
+        name = self[position].dataset
+        seed = (self.seed, position, attempt)
+        return Draw(name, int(np.random.default_rng(seed).integers(self.sizes[name])), seed)
+
+    @property
+    def fingerprint(self) -> str:
+        """What the sequence depends on. A run resumes exactly where this is the same."""
+        facts = json.dumps([self.seed, list(self.sizes.items()), list(self.counts.items())])
+        return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
     def _shuffled(self, stream: int, lap: int, length: int) -> np.ndarray:
-        """The order of `length` things in a lap; the last one of each stream is kept at hand."""
+        """The order of `length` things in a lap; the last ones asked for are kept at hand."""
         key = (stream, lap)
         if key not in self._order:
-            if len(self._order) > 4 * len(self.sizes) + 4:
+            if len(self._order) > 2 * len(self.sizes) + 2:
                 self._order.clear()
             self._order[key] = np.random.default_rng([self.seed, stream, lap]).permutation(length)
         return self._order[key]
