@@ -32,7 +32,7 @@ def marked(count: int, height: int = 12, width: int = 16) -> ClipRecord:
 def test_indices(total: int, frames: int, stride: int, seed: int) -> None:
     indices = clip_indices(total, frames, stride, np.random.default_rng(seed))
     assert len(indices) == frames
-    assert 0 <= min(indices)
+    assert min(indices) >= 0
     assert max(indices) < total
     steps = set(np.diff(indices).tolist())
     if total >= (frames - 1) * stride + 1:

@@ -1,7 +1,10 @@
 """What the readers share: the interface, tables of numbers, pictures, depth maps, lens distortion."""
 
+import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -15,21 +18,26 @@ from PIL import Image, UnidentifiedImageError
 from gen3r.cameras.camera import Cameras
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
+from gen3r.media import video_frames
 
 
 class Reader(ABC):
     """A dataset as it is downloaded: a sequence of scenes, each read when it is asked for.
 
+    A file that is needed to list the scenes and is damaged is left out, with a warning that counts; `strict` stops.
+
     Raises:
-        InputError: on creation, there is no scene under `root`; on reading a scene, a file of it is missing or damaged.
+        InputError: on creation, there is no such folder; on listing, no scene under it; on reading a scene, a file of
+            it is missing or damaged.
     """
 
     name: ClassVar[str]
     licence: ClassVar[str]
     layout: ClassVar[str]  # where a scene lies, for the error
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+    def __init__(self, root: str | Path, strict: bool = False) -> None:
+        self.root, self.strict = Path(root), strict
+        self.problems: list[str] = []  # what kept scenes from being listed
         if not self.root.is_dir():
             raise InputError(f"no folder at {self.root}")
 
@@ -37,6 +45,8 @@ class Reader(ABC):
     def scenes(self) -> list[str]:
         """The scenes' names in order."""
         names = sorted(self.find_scenes())
+        if self.problems:
+            warnings.warn(f"{self.name}: {len(self.problems)} files skipped; {self.problems[-1]}", stacklevel=2)
         if not names:
             raise InputError(f"{self.root} holds no {self.name} scene; expected {self.layout}")
         return names
@@ -47,6 +57,16 @@ class Reader(ABC):
     def __getitem__(self, number: int) -> ClipRecord:
         return self.read(self.scenes[number])
 
+    @contextmanager
+    def tolerant(self) -> Iterator[None]:
+        """For `find_scenes`: notes a damaged file instead of stopping, unless strict."""
+        try:
+            yield
+        except InputError as error:
+            if self.strict:
+                raise
+            self.problems.append(str(error))
+
     @abstractmethod
     def find_scenes(self) -> Iterator[str]:
         """The names of the scenes under `root`, in any order, without opening their pictures."""
@@ -54,6 +74,14 @@ class Reader(ABC):
     @abstractmethod
     def read(self, scene: str) -> ClipRecord:
         """One scene."""
+
+
+def folders_with(root: Path, name: str) -> Iterator[Path]:
+    """The folders at or below `root` that hold a file or folder `name`; nothing below such a folder is looked at."""
+    for folder, folders, files in os.walk(root, followlinks=True):
+        if name in files or name in folders:
+            folders.clear()
+            yield Path(folder)
 
 
 def number_table(path: Path, columns: int, skip_lines: int = 0) -> np.ndarray:
@@ -200,18 +228,19 @@ class PictureFiles:
 class DepthFiles:
     """Depth in 16-bit pictures: number -> float32 [H, W], the stored whole numbers over `per_unit`.
 
-    What is 0, or more than `limit` afterwards, is unknown.
+    per_unit: one for all pictures, or one each. What is 0, or more than `limit` afterwards, is unknown.
     """
 
     paths: Sequence[Path]
-    per_unit: float
+    per_unit: float | Sequence[float]
     limit: float
 
     def __call__(self, number: int) -> torch.Tensor:
         pixels = read_pixels(self.paths[number])
         if pixels.ndim != 2:
             raise InputError(f"{self.paths[number]} is no depth map: it has {pixels.ndim} axes")
-        return keep_known(pixels.astype(np.float32) / self.per_unit, self.limit)
+        per_unit = self.per_unit if isinstance(self.per_unit, int | float) else self.per_unit[number]
+        return keep_known(pixels.astype(np.float32) / per_unit, self.limit)
 
 
 def keep_known(depth: np.ndarray, limit: float) -> torch.Tensor:
@@ -219,3 +248,33 @@ def keep_known(depth: np.ndarray, limit: float) -> torch.Tensor:
     with np.errstate(invalid="ignore"):
         known = np.isfinite(depth) & (depth > 0) & (depth <= limit)
     return torch.from_numpy(np.where(known, depth, 0).astype(np.float32))
+
+
+@dataclass
+class VideoFrames:
+    """Frames of a video, decoded in order: number -> uint8 [H, W, 3]. Going back starts the video again."""
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        self._ahead: Iterator[torch.Tensor] = iter(())
+        self._next = 0
+        self._last: torch.Tensor | None = None
+
+    def __call__(self, number: int) -> torch.Tensor:
+        if self._last is None or number < self._next - 1:
+            self._ahead, self._next = video_frames(self.path), 0
+        while self._next <= number:
+            frame = next(self._ahead, None)
+            if frame is None:
+                raise InputError(f"{self.path} ends before frame {number}; cut it again")
+            self._last, self._next = frame, self._next + 1
+        assert self._last is not None
+        return self._last
+
+    def __getstate__(self) -> dict[str, Path]:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Path]) -> None:
+        self.path = state["path"]
+        self.__post_init__()

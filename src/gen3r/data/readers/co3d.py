@@ -24,9 +24,10 @@ class Co3D(Reader):
     """Co3Dv2 (Reizenstein et al., 2021).
 
     Tree: <category>/{frame_annotations.jgz, sequence_annotations.jgz, <sequence>/images/frame000001.jpg,
-    <sequence>/depths/frame000001.jpg.geometric.png}. Poses: PyTorch3D's (x_camera = x_world R + T; x left, y up,
-    z forward). Intrinsics: normalised, either way that the annotation names. Depth: 16-bit pictures whose bits are
-    float16, times scale_adjustment; 0 unknown. Unit: COLMAP's, another one each sequence. Frames in the order of names.
+    <sequence>/depths/frame000001.jpg.geometric.png, <sequence>/depth_masks/frame000001.png}. Poses: PyTorch3D's
+    (x_camera = x_world R + T; x left, y up, z forward). Intrinsics: normalised, either way that the annotation names.
+    Depth: 16-bit pictures whose bits are float16, times scale_adjustment; 0 where unknown or, if the masks are there,
+    not trusted. Unit: COLMAP's, another one each sequence. Frames in the order of names.
     """
 
     name = "co3d"
@@ -36,9 +37,10 @@ class Co3D(Reader):
     def find_scenes(self) -> Iterator[str]:
         """Sequences whose pictures are there."""
         for path in self.root.glob("*/frame_annotations.jgz"):
-            for sequence in _annotations(path):
-                if (path.parent / sequence / "images").is_dir():
-                    yield f"{path.parent.name}/{sequence}"
+            with self.tolerant():
+                for sequence in _annotations(path):
+                    if (path.parent / sequence / "images").is_dir():
+                        yield f"{path.parent.name}/{sequence}"
 
     def read(self, scene: str) -> ClipRecord:
         category, sequence = scene.split("/")
@@ -50,7 +52,7 @@ class Co3D(Reader):
             T = torch.tensor([f["viewpoint"]["T"] for f in frames], dtype=torch.float64)
             K = np.stack([_intrinsics(f["viewpoint"], *f["image"]["size"]) for f in frames])
             pictures = [self.root / f["image"]["path"] for f in frames]
-            depths = [(self.root / d["path"], float(d["scale_adjustment"])) for f in frames if (d := f.get("depth"))]
+            depths = [self._depth_file(d) for f in frames if (d := f.get("depth"))]
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: {sequence} lacks or misstates {error}; download it again") from error
         if len(sizes) > 1:
@@ -61,6 +63,10 @@ class Co3D(Reader):
         cameras = make_cameras(pytorch3d_to_opencv(R, T).numpy(), K, (height, width))
         read_depth = Float16Depth(depths) if len(depths) == len(frames) else None
         return ClipRecord(self.name, scene, cameras, PictureFiles(pictures), read_depth)
+
+    def _depth_file(self, depth: dict[str, Any]) -> tuple[Path, float, Path | None]:
+        mask = depth.get("mask_path")
+        return self.root / depth["path"], float(depth["scale_adjustment"]), self.root / mask if mask else None
 
 
 @lru_cache(maxsize=4)
@@ -87,13 +93,16 @@ def _intrinsics(viewpoint: dict[str, Any], height: int, width: int) -> np.ndarra
 
 @dataclass(frozen=True)
 class Float16Depth:
-    """Depth whose float16 bits are stored as 16-bit whole numbers; files with their scale adjustments."""
+    """Depth whose float16 bits are stored as 16-bit whole numbers; files with their scale adjustments and masks."""
 
-    files: Sequence[tuple[Path, float]]
+    files: Sequence[tuple[Path, float, Path | None]]
 
     def __call__(self, number: int) -> torch.Tensor:
-        path, scale = self.files[number]
+        path, scale, mask = self.files[number]
         pixels = read_pixels(path)
         if pixels.ndim != 2:
             raise InputError(f"{path} is no depth map: it has {pixels.ndim} axes")
-        return keep_known(pixels.astype(np.uint16).view(np.float16).astype(np.float32) * scale, np.inf)
+        depth = keep_known(pixels.astype(np.uint16).view(np.float16).astype(np.float32) * scale, np.inf)
+        if mask is not None and mask.is_file():
+            depth[torch.from_numpy(read_pixels(mask)[..., 0] == 0)] = 0
+        return depth

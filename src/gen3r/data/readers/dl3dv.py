@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from gen3r.data.readers.base import files_in
 from gen3r.data.readers.transforms import Nerfstudio
+from gen3r.errors import InputError
 
 PICTURE_FOLDERS = ("images", "images_2", "images_4", "images_8")
 
@@ -26,4 +26,4 @@ class DL3DV(Nerfstudio):
         for place in PICTURE_FOLDERS:
             if (folder / place / name).is_file():
                 return folder / place / name
-        return files_in(folder / PICTURE_FOLDERS[0], name)[0]
+        raise InputError(f"{folder} has no picture {name} in any of {', '.join(PICTURE_FOLDERS)}; download it again")

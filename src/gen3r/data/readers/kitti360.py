@@ -41,12 +41,16 @@ class KITTI360(Reader):
     def find_scenes(self) -> Iterator[str]:
         """Pieces of drives, named by drive and first frame."""
         for path in self.root.glob("data_poses/*/cam0_to_world.txt"):
-            for numbers, _ in self._pieces(path.parent.name):
-                yield f"{path.parent.name}/{numbers[0]:010d}"
+            with self.tolerant():
+                for numbers, _ in self._pieces(path.parent.name):
+                    yield f"{path.parent.name}/{numbers[0]:010d}"
 
     def read(self, scene: str) -> ClipRecord:
         drive, first = scene.split("/")
-        numbers, poses = next((n, p) for n, p in self._pieces(drive) if n[0] == int(first))
+        pieces = {numbers[0]: (numbers, poses) for numbers, poses in self._pieces(drive)}
+        if int(first) not in pieces:
+            raise InputError(f"{self.root}: no piece of {drive} starts at frame {first}")
+        numbers, poses = pieces[int(first)]
         pictures = self.root / "data_2d_raw" / drive / "image_00" / "data_rect"
         scans = self.root / "data_3d_raw" / drive / "velodyne_points" / "data"
         (width, height), P = (self._calibration[k] for k in ("S_rect_00", "P_rect_00"))
@@ -63,6 +67,8 @@ class KITTI360(Reader):
         folder = self.root / "data_2d_raw" / drive / "image_00" / "data_rect"
         there = {int(p.stem) for p in folder.glob("*.png")}
         rows = rows[[int(n) in there for n in rows[:, 0]]]
+        if not len(rows):
+            return
         breaks = np.flatnonzero(np.diff(rows[:, 0]) != 1) + 1
         for piece in np.split(rows, breaks):
             if len(piece) >= FEWEST:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gen3r.cameras.colmap import read_colmap_model
-from gen3r.data.readers.base import Lens, PictureFiles, Reader, make_cameras
+from gen3r.data.readers.base import Lens, PictureFiles, Reader, folders_with, make_cameras
 from gen3r.data.records import ClipRecord
 
 
@@ -19,13 +19,12 @@ class COLMAP(Reader):
     name = "colmap"
     licence = "that of the pictures"
     layout = "<scene>/sparse/0/images.bin and <scene>/images"
-    levels = "**"
 
     def find_scenes(self) -> Iterator[str]:
         """Folders with images/ and sparse/."""
-        for sparse in self.root.glob(f"{self.levels}/sparse"):
-            if (sparse.parent / "images").is_dir():
-                yield sparse.parent.relative_to(self.root).as_posix()
+        for folder in folders_with(self.root, "sparse"):
+            if (folder / "images").is_dir():
+                yield folder.relative_to(self.root).as_posix()
 
     def read(self, scene: str) -> ClipRecord:
         folder = self.root / scene
@@ -47,4 +46,3 @@ class MVImgNet(COLMAP):
     name = "mvimgnet"
     licence = "MVImgNet terms of use (a form and a password)"
     layout = "<class>/<object>/sparse/0/images.bin"
-    levels = "*/*"

@@ -1,16 +1,14 @@
 """RealEstate10K and ACID: camera files whose frames everyone cuts from the videos themselves."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from gen3r.data.readers.base import (
     PictureFiles,
     Reader,
+    VideoFrames,
     as_pose,
     files_in,
     inverse,
@@ -21,7 +19,7 @@ from gen3r.data.readers.base import (
 )
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
-from gen3r.media import VIDEO_SUFFIXES, read_video
+from gen3r.media import VIDEO_SUFFIXES, Pictures
 
 
 class RealEstate10K(Reader):
@@ -44,8 +42,8 @@ class RealEstate10K(Reader):
 
     def read(self, scene: str) -> ClipRecord:
         path = self.root / f"{scene}.txt"
-        has_url = len(text_lines(path)[0].split()) == 1 if path.stat().st_size else False
-        rows = number_table(path, 19, skip_lines=int(has_url))
+        first = next(iter(text_lines(path)), "")
+        rows = number_table(path, 19, skip_lines=int(len(first.split()) == 1))
         rows = rows[np.argsort(rows[:, 0], kind="stable")]
         read_frame, (height, width) = self._frames(path, rows[:, 0])
         T = inverse(as_pose(rows[:, 7:]), path)
@@ -70,10 +68,12 @@ class RealEstate10K(Reader):
         video = self._video(path)
         if video is None:
             raise InputError(f"{path.with_suffix('')} has neither frames nor a video; cut them from the video")
+        count = Pictures.open([video]).count
+        if count != len(times):
+            raise InputError(f"{video} has {count} frames, {path} has {len(times)} cameras; cut it again")
         frames = VideoFrames(video)
-        if len(frames.pixels) != len(times):
-            raise InputError(f"{video} has {len(frames.pixels)} frames, {path} has {len(times)} cameras; cut it again")
-        return frames, (frames.pixels.shape[1], frames.pixels.shape[2])
+        height, width = frames(0).shape[:2]
+        return frames, (height, width)
 
 
 class ACID(RealEstate10K):
@@ -81,18 +81,3 @@ class ACID(RealEstate10K):
 
     name = "acid"
     licence = "cameras as published by Google Research; the frames are their uploaders'"
-
-
-@dataclass(frozen=True)
-class VideoFrames:
-    """The frames of a short video, decoded once."""
-
-    path: Path
-
-    @cached_property
-    def pixels(self) -> torch.Tensor:
-        """uint8 [F, H, W, 3]."""
-        return (read_video(self.path) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-
-    def __call__(self, number: int) -> torch.Tensor:
-        return self.pixels[number]

@@ -10,9 +10,20 @@ import numpy as np
 import torch
 
 from gen3r.cameras.conventions import opengl_to_opencv
-from gen3r.data.readers.base import DepthFiles, Lens, PictureFiles, Reader, make_cameras, picture_size, text_lines
+from gen3r.data.readers.base import (
+    DepthFiles,
+    Lens,
+    PictureFiles,
+    Reader,
+    folders_with,
+    make_cameras,
+    picture_size,
+    text_lines,
+)
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
+
+LENSES = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 
 
 class Standard(Reader):
@@ -20,19 +31,21 @@ class Standard(Reader):
 
     Tree: <scene>/transforms.json, <scene>/images/frame00000.png ..., <scene>/captions.txt (one a line, optional),
     <scene>/depth/frame00000.png (16 bits, optional). Poses: transform_matrix, camera-to-world, OpenCV axes.
-    Intrinsics: w h fl_x fl_y cx cy in pixels, in every frame. Depth: stored numbers over "depth_per_unit", 0 unknown.
+    Intrinsics: w h fl_x fl_y cx cy in pixels, in every frame. Depth: stored numbers over the frame's depth_per_unit,
+    0 unknown; metres where "metric" is true.
     """
 
     name = "standard"
     licence = "that of the dataset it was made from"
     layout = "<scene>/transforms.json"
     opengl = False
+    metric = False  # where the file does not say
     by_name = False  # frames in the order of their names, not of the file
 
     def find_scenes(self) -> Iterator[str]:
         """Folders with a transforms.json, at any depth; the root itself counts."""
-        for path in self.root.rglob("transforms.json"):
-            yield path.parent.relative_to(self.root).as_posix()
+        for folder in folders_with(self.root, "transforms.json"):
+            yield folder.relative_to(self.root).as_posix()
 
     def read(self, scene: str) -> ClipRecord:
         folder = self.root / scene
@@ -44,13 +57,16 @@ class Standard(Reader):
         T, K = poses_and_intrinsics(data, folder, (height, width))
         if self.opengl:
             T = opengl_to_opencv(torch.from_numpy(T)).numpy()
+        model = str(data.get("camera_model", "OPENCV"))
+        if model not in LENSES:
+            raise InputError(f"{folder}: the camera model {model} is not supported; undistort to {', '.join(LENSES)}")
         distortion = tuple(float(data.get(k, 0)) for k in ("k1", "k2", "p1", "p2", "k3"))
         lens = Lens(tuple(K[0]), distortion) if any(distortion) else None
         captions = folder / "captions.txt"
         lines = tuple(x.strip() for x in text_lines(captions) if x.strip()) if captions.exists() else ()
         return ClipRecord(
             str(data.get("dataset", self.name)), scene, make_cameras(T, K, (height, width)), PictureFiles(paths, lens),
-            self.depth(folder, paths, data), bool(data.get("metric", False)), lines,
+            self.depth(folder, paths, data), bool(data.get("metric", self.metric)), lines,
         )  # fmt: skip
 
     def picture(self, folder: Path, file_path: str) -> Path:
@@ -59,10 +75,11 @@ class Standard(Reader):
 
     def depth(self, folder: Path, pictures: list[Path], data: dict[str, Any]) -> DepthFiles | None:
         """The depth maps, if the scene has any."""
-        if "depth_per_unit" not in data:
+        stored = [{**data, **frame}.get("depth_per_unit", 0) for frame in data["frames"]]
+        if not all(stored):
             return None
         paths = [folder / "depth" / f"{p.stem}.png" for p in pictures]
-        return DepthFiles(paths, float(data["depth_per_unit"]), math.inf)
+        return DepthFiles(paths, [float(x) for x in stored], math.inf)
 
 
 class Nerfstudio(Standard):

@@ -42,7 +42,7 @@ class VirtualKITTI2(Reader):
     def find_scenes(self) -> Iterator[str]:
         """A scene, a weather and a camera."""
         for path in self.root.glob("Scene*/*/extrinsic.txt"):
-            for camera in (path.parent / "frames" / "rgb").glob("Camera_*"):
+            for camera in (path.parent / "frames" / "rgb").glob("Camera_[0-9]"):
                 yield f"{path.parent.relative_to(self.root).as_posix()}/{camera.name}"
 
     def read(self, scene: str) -> ClipRecord:

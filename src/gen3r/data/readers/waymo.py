@@ -46,24 +46,28 @@ class Waymo(Reader):
         path = self.root / split / "camera_image" / f"{segment}.parquet"
         calibration = self.root / split / "camera_calibration" / path.name
         lens, (height, width), T_vehicle_camera = _lens(calibration, CAMERAS[camera])
-        rows = _table(path, (TIME, NAME, POSE))
-        order = [i for i in np.argsort(rows[TIME], kind="stable") if rows[NAME][i] == CAMERAS[camera]]
-        if not order:
+        rows = _table(path, (TIME, POSE), CAMERAS[camera])
+        if not rows[TIME]:
             raise InputError(f"{path} has no picture of the camera {camera}; leave it out")
-        T = np.array([rows[POSE][i] for i in order], float).reshape(-1, 4, 4)
+        try:
+            T = np.array([rows[POSE][i] for i in np.argsort(rows[TIME], kind="stable")], float).reshape(-1, 4, 4)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path} holds a pose that is not 16 numbers ({error}); download it again") from error
         T = T @ T_vehicle_camera @ np.linalg.inv(OPENCV_FROM_WAYMO)
         cameras = make_cameras(T, np.array(lens.intrinsics), (height, width))
-        return ClipRecord(self.name, scene, cameras, ParquetFrames(path, order, lens), metric=True)
+        return ClipRecord(self.name, scene, cameras, ParquetFrames(path, CAMERAS[camera], lens), metric=True)
 
 
-def _table(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
+def _table(path: Path, columns: Sequence[str], camera: int) -> dict[str, list[Any]]:
+    """The columns of one camera's rows."""
     try:
         import pyarrow.parquet
     except ModuleNotFoundError as error:
         raise InputError("reading parquet needs an extra: pip install 'gen3r[data]'") from error
     try:
-        return pyarrow.parquet.read_table(path, columns=list(columns)).to_pydict()
-    except (OSError, ValueError, KeyError) as error:
+        rows = pyarrow.parquet.read_table(path, columns=list(columns), filters=[(NAME, "=", camera)])
+        return rows.to_pydict()
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are ValueErrors
         raise InputError(f"{path} cannot be read as Waymo's parquet ({error}); download it again") from error
 
 
@@ -71,30 +75,30 @@ def _lens(path: Path, camera: int) -> tuple[Lens, tuple[int, int], np.ndarray]:
     """The lens, the picture's (height, width), and camera to vehicle [4, 4]."""
     names = [f"{_CALIBRATION}.intrinsic.{k}" for k in ("f_u", "f_v", "c_u", "c_v", "k1", "k2", "p1", "p2", "k3")]
     others = [f"{_CALIBRATION}.{k}" for k in ("height", "width", "extrinsic.transform")]
-    table = _table(path, [NAME, *names, *others])
+    table = _table(path, [*names, *others], camera)
     try:
-        row = table[NAME].index(camera)
-        numbers = tuple(float(table[n][row]) for n in names)
-        height, width, T = (table[n][row] for n in others)
+        numbers = tuple(float(table[n][0]) for n in names)
+        height, width, T = (table[n][0] for n in others)
         return Lens(numbers[:4], numbers[4:]), (int(height), int(width)), np.array(T, float).reshape(4, 4)
-    except (KeyError, ValueError, TypeError) as error:
+    except (IndexError, ValueError, TypeError) as error:
         raise InputError(f"{path} lacks camera {camera} or misstates it ({error})") from error
 
 
 @dataclass(frozen=True)
 class ParquetFrames:
-    """Frames in a column of JPEGs: number -> uint8 [H, W, 3], straightened."""
+    """Frames in a column of JPEGs, in the order of their times: number -> uint8 [H, W, 3], straightened."""
 
     path: Path
-    rows: Sequence[int]
+    camera: int
     lens: Lens
 
     def __call__(self, number: int) -> torch.Tensor:
-        pixels = read_pixels(_pictures(self.path)[self.rows[number]], f"row {self.rows[number]} of {self.path}")
+        pixels = read_pixels(_pictures(self.path, self.camera)[number], f"picture {number} of {self.path}")
         return torch.from_numpy(self.lens.undistort(pixels))
 
 
 @lru_cache(maxsize=1)
-def _pictures(path: Path) -> list[bytes]:
-    """The JPEGs of a segment, about 300 MB; the last one stays in memory."""
-    return _table(path, [IMAGE])[IMAGE]
+def _pictures(path: Path, camera: int) -> list[bytes]:
+    """One camera's JPEGs of a segment, about 70 MB; the last ones stay in memory."""
+    rows = _table(path, (TIME, IMAGE), camera)
+    return [rows[IMAGE][i] for i in np.argsort(rows[TIME], kind="stable")]
