@@ -1,10 +1,17 @@
-"""The scene that every layout is written from, rendered once."""
+"""The scene that every layout is written from, rendered once a lens."""
+
+from collections.abc import Callable
+from functools import cache
 
 import pytest
 
-from tests.data.layouts import Truth, render_truth
+from tests.data.layouts import LAYOUTS, Truth
+
+Truths = Callable[[str], Truth]
 
 
 @pytest.fixture(scope="session")
-def truth() -> Truth:
-    return render_truth()
+def truths() -> Truths:
+    """Dataset -> the scene through a lens that it can describe."""
+    rendered = cache(lambda lens: lens())
+    return lambda name: rendered(LAYOUTS[name].lens)

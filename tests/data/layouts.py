@@ -19,8 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from gen3r.data.synthetic import render_clip
 
-SEED, FRAMES = 135, (0, 2, 4, 6, 8)  # half of this scene's width is its focal length, which TartanAir's must be
-HEIGHT, WIDTH = 112, 160
+SEED, FRAMES = 234, [0, 2, 4, 6, 8]
 RADIAL = (-0.06, 0.02, 0.0, 0.0, 0.0)
 BROWN = (-0.06, 0.02, 0.004, -0.003, 0.0)
 
@@ -35,6 +34,11 @@ class Truth:
     T: np.ndarray
     intrinsics: tuple[float, float, float, float]
     caption: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        height, width = self.frames.shape[1:3]
+        return height, width
 
     @property
     def w2c(self) -> np.ndarray:
@@ -54,15 +58,36 @@ class Truth:
         return replace(self, T=gauge @ T, depth=self.depth * np.float32(scale))
 
 
-def render_truth() -> Truth:
-    clip = render_clip(SEED, 17, HEIGHT, WIDTH)
-    chosen = list(FRAMES)
-    T = clip.cameras.T_world_camera[chosen].double().numpy()
+def render_truth(height: int, width: int) -> Truth:
+    clip = render_clip(SEED, 17, height, width)
+    T = clip.cameras.T_world_camera[FRAMES].double().numpy()
     U, _, Vh = np.linalg.svd(T[:, :3, :3])
     T[:, :3, :3] = U @ Vh
     K = clip.cameras.K_px[0].double()
     intrinsics = (float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2]))
-    return Truth(clip.frames[chosen].numpy(), clip.depth[chosen].numpy(), T, intrinsics, clip.caption)
+    return Truth(clip.frames[FRAMES].numpy(), clip.depth[FRAMES].numpy(), T, intrinsics, clip.caption)
+
+
+def lens_free() -> Truth:
+    """Pixels that are not square and a principal point off the centre: no two numbers of the lens are the same."""
+    big = render_truth(224, 444)
+    rows, columns = slice(10, 214, 2), slice(3, 423, 3)
+    fx, fy, cx, cy = big.intrinsics
+    intrinsics = (fx / 3, fy / 2, (cx - 3.5) / 3 + 0.5, (cy - 10.5) / 2 + 0.5)
+    return replace(big, frames=big.frames[:, rows, columns], depth=big.depth[:, rows, columns], intrinsics=intrinsics)
+
+
+def lens_square() -> Truth:
+    """Square pixels, a principal point off the centre."""
+    whole = lens_fixed()
+    fx, fy, cx, cy = whole.intrinsics
+    return replace(whole, frames=whole.frames[:, 8:, :165], depth=whole.depth[:, 8:, :165],
+                   intrinsics=(fx, fy, cx, cy - 8))  # fmt: skip
+
+
+def lens_fixed() -> Truth:
+    """TartanAir's: a focal length of half the width, as this scene happens to have."""
+    return render_truth(112, 175)
 
 
 def axes(T: np.ndarray, x: str, y: str, z: str) -> np.ndarray:
@@ -78,7 +103,7 @@ def bent(truth: Truth, coefficients: Sequence[float]) -> np.ndarray:
     """The frames as a lens with k1, k2, p1, p2, k3 would have taken them."""
     fx, fy, cx, cy = truth.intrinsics
     k1, k2, p1, p2, k3 = coefficients
-    height, width = truth.frames.shape[1:3]
+    height, width = truth.size
     row, column = np.mgrid[0:height, 0:width] + 0.5
     u, v = (column - cx) / fx, (row - cy) / fy  # where the ray landed; sought: where it would have, straight
     x, y = u.copy(), v.copy()
@@ -114,8 +139,9 @@ def row(*parts: Any) -> str:
 
 
 def write_realestate(root: Path, truth: Truth) -> None:
+    height, width = truth.size
     fx, fy, cx, cy = truth.intrinsics
-    normal = [fx / WIDTH, fy / HEIGHT, cx / WIDTH, cy / HEIGHT]
+    normal = [fx / width, fy / height, cx / width, cy / height]
     times = [33_367 * i + 158_692_025 for i in range(len(truth.T))]
     lines = [row(t, normal, 0, 0, P[:3]) for t, P in zip(times, truth.w2c, strict=True)]
     text(root / "train" / "0bf152ef84195293.txt", ["https://www.youtube.com/watch?v=x", *lines[2:], *lines[:2]])
@@ -124,9 +150,10 @@ def write_realestate(root: Path, truth: Truth) -> None:
 
 
 def write_dl3dv(root: Path, truth: Truth) -> None:
+    height, width = truth.size
     folder, eight = root / "1K" / ("ab" * 32), 8
     fx, fy, cx, cy = (eight * x for x in truth.intrinsics)
-    data = {"w": eight * WIDTH, "h": eight * HEIGHT, "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy,
+    data = {"w": eight * width, "h": eight * height, "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy,
             "k1": BROWN[0], "k2": BROWN[1], "p1": BROWN[2], "p2": BROWN[3], "camera_model": "OPENCV",
             "applied_transform": np.eye(4)[[0, 2, 1]].tolist(), "frames": []}  # fmt: skip
     matrices = axes(truth.T, "right", "up", "back")
@@ -149,12 +176,13 @@ def write_tartanair(root: Path, truth: Truth) -> None:
 
 def write_kitti360(root: Path, truth: Truth, missing: int | None = None) -> None:
     """missing: a frame without a pose."""
+    height, width = truth.size
     drive, first = "2013_05_28_drive_0000_sync", 250
     fx, fy, cx, cy = truth.intrinsics
     rectify = Rotation.from_rotvec([0.02, -0.01, 0.03]).as_matrix()
     P = [[fx, 0, cx, 0], [0, fy, cy, 0], [0, 0, 1, 0]]
     text(root / "calibration" / "perspective.txt", [
-        f"S_rect_00: {WIDTH}.0 {HEIGHT}.0", f"R_rect_00: {row(rectify)}", f"P_rect_00: {row(P)}",
+        f"S_rect_00: {width}.0 {height}.0", f"R_rect_00: {row(rectify)}", f"P_rect_00: {row(P)}",
         f"P_rect_01: {row(P)}",
     ])  # fmt: skip
     T_laser_camera = np.eye(4)  # the camera as it hangs, before it is rectified; the laser has x ahead, z up
@@ -177,6 +205,7 @@ def write_kitti360(root: Path, truth: Truth, missing: int | None = None) -> None
 
 
 def write_waymo(root: Path, truth: Truth) -> None:
+    height, width = truth.size
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -206,7 +235,7 @@ def write_waymo(root: Path, truth: Truth) -> None:
     calibration = {"key.segment_context_name": [segment] * 2, "key.camera_name": [1, 2]}
     calibration |= {f"[CameraCalibrationComponent].intrinsic.{k}": [9.0, v] for k, v in lens.items()}
     calibration |= {
-        "[CameraCalibrationComponent].width": [1, WIDTH], "[CameraCalibrationComponent].height": [1, HEIGHT],
+        "[CameraCalibrationComponent].width": [1, width], "[CameraCalibrationComponent].height": [1, height],
         "[CameraCalibrationComponent].extrinsic.transform":
             pa.array([np.eye(4).ravel().tolist(), T_vehicle_camera.ravel().tolist()], matrix),
     }  # fmt: skip
@@ -215,9 +244,10 @@ def write_waymo(root: Path, truth: Truth) -> None:
 
 def write_co3d(root: Path, truth: Truth, form: str = "ndc_isotropic") -> None:
     """Row vectors: x_camera = x_world R + T, with x to the left and y up."""
+    height, width = truth.size
     sequence, adjust = "110_13051_23361", 0.5
     fx, fy, cx, cy = truth.intrinsics
-    half = (WIDTH / 2, HEIGHT / 2)
+    half = (width / 2, height / 2)
     sx, sy = half if form == "ndc_norm_image_bounds" else (min(half), min(half))
     lens = {"focal_length": [fx / sx, fy / sy], "principal_point": [(half[0] - cx) / sx, (half[1] - cy) / sy],
             "intrinsics_format": form}  # fmt: skip
@@ -233,7 +263,7 @@ def write_co3d(root: Path, truth: Truth, form: str = "ndc_isotropic") -> None:
         save(root / place / "depth_masks" / f"{name}.png", mask)
         entries.append({
             "sequence_name": sequence, "frame_number": i, "frame_timestamp": i / 10,
-            "image": {"path": f"{place}/images/{name}.jpg", "size": [HEIGHT, WIDTH]},
+            "image": {"path": f"{place}/images/{name}.jpg", "size": [height, width]},
             "depth": {"path": f"{place}/depths/{name}.jpg.geometric.png", "scale_adjustment": adjust,
                       "mask_path": f"{place}/depth_masks/{name}.png"},
             "viewpoint": {"R": M[:3, :3].T.tolist(), "T": M[:3, 3].tolist(), **lens},
@@ -243,11 +273,12 @@ def write_co3d(root: Path, truth: Truth, form: str = "ndc_isotropic") -> None:
 
 
 def write_mvimgnet(root: Path, truth: Truth) -> None:
+    height, width = truth.size
     folder, (f, _, cx, cy) = root / "7" / "1b00a2f3", truth.intrinsics
     model = folder / "sparse" / "0"
     model.mkdir(parents=True)
     simple_radial = 2
-    lens = struct.pack("<iiQQ4d", 1, simple_radial, WIDTH, HEIGHT, f, cx, cy, RADIAL[0])
+    lens = struct.pack("<iiQQ4d", 1, simple_radial, width, height, f, cx, cy, RADIAL[0])
     (model / "cameras.bin").write_bytes(struct.pack("<Q", 1) + lens)
     images = b""
     coefficients = (RADIAL[0], 0, 0, 0, 0)
@@ -261,9 +292,10 @@ def write_mvimgnet(root: Path, truth: Truth) -> None:
 
 
 def write_colmap(root: Path, truth: Truth) -> None:
+    height, width = truth.size
     folder, (fx, fy, cx, cy) = root / "garden", truth.intrinsics
     k1, k2, p1, p2, _ = BROWN
-    text(folder / "sparse" / "0" / "cameras.txt", [f"3 OPENCV {WIDTH} {HEIGHT} {row(fx, fy, cx, cy, k1, k2, p1, p2)}"])
+    text(folder / "sparse" / "0" / "cameras.txt", [f"3 OPENCV {width} {height} {row(fx, fy, cx, cy, k1, k2, p1, p2)}"])
     lines = ["# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME"]
     for i, (frame, M) in enumerate(zip(bent(truth, BROWN), truth.w2c, strict=True)):
         save(folder / "images" / f"IMG_{i}.png", frame)
@@ -274,6 +306,7 @@ def write_colmap(root: Path, truth: Truth) -> None:
 
 def write_vkitti2(root: Path, truth: Truth) -> None:
     """Camera 1 is another; a box in the picture's corner moves in frame 1."""
+    height, width = truth.size
     folder, frames = root / "Scene01" / "clone", root / "Scene01" / "clone" / "frames"
     poses, lenses, other = [], [], np.eye(4)
     for i, M in enumerate(truth.w2c):
@@ -282,7 +315,7 @@ def write_vkitti2(root: Path, truth: Truth) -> None:
         save(frames / "rgb" / "Camera_0" / f"rgb_{i:05d}.jpg", truth.frames[i])
         depth = np.where(truth.depth[i] > 0, truth.depth[i], 655.35)
         save(frames / "depth" / "Camera_0" / f"depth_{i:05d}.png", (depth * 100).round().astype(np.uint16))
-        track = np.zeros((HEIGHT, WIDTH), np.uint8)
+        track = np.zeros((height, width), np.uint8)
         track[-8:, -8:] = 5  # the number of the track plus one
         mask = Image.fromarray(track, "P")
         mask.putpalette(list(np.random.default_rng(0).bytes(768)))
@@ -292,14 +325,16 @@ def write_vkitti2(root: Path, truth: Truth) -> None:
     r = " ".join(f"r{i + 1},{j + 1}" if j < 3 else f"t{i + 1}" for i in range(3) for j in range(4))
     text(folder / "extrinsic.txt", [f"frame cameraID {r} 0 0 0 1", *poses])
     text(folder / "intrinsic.txt", ["frame cameraID K[0,0] K[1,1] K[0,2] K[1,2]", *lenses])
+    box = f"{width - 8} {width - 1} {height - 8} {height - 1}"
     header = "frame cameraID trackID left right top bottom number_pixels truncation_ratio occupancy_ratio isMoving"
-    text(folder / "bbox.txt", [header, "1 0 4 152 159 104 111 64 0 1 True", "2 0 4 152 159 104 111 64 0 1 False"])
+    text(folder / "bbox.txt", [header, f"1 0 4 {box} 64 0 1 True", f"2 0 4 {box} 64 0 1 False"])
 
 
 def write_wildrgbd(root: Path, truth: Truth) -> None:
+    height, width = truth.size
     folder = root / "apple" / "scenes" / "scenes_001"
     text(folder / "cam_poses.txt", [row(i, T) for i, T in enumerate(truth.T)])
-    text(folder / "metadata", [json.dumps({"w": WIDTH, "h": HEIGHT, "K": truth.K.T.ravel().tolist()})])
+    text(folder / "metadata", [json.dumps({"w": width, "h": height, "K": truth.K.T.ravel().tolist()})])
     for i in range(len(truth.T)):
         save(folder / "rgb" / f"{i:05d}.png", truth.frames[i])
         depth = np.where(truth.depth[i] < 60, truth.depth[i] * 1000, 0)
@@ -307,21 +342,23 @@ def write_wildrgbd(root: Path, truth: Truth) -> None:
 
 
 def write_standard(root: Path, truth: Truth) -> None:
+    height, width = truth.size
     folder, frames = root / "plaza", []
     for i, T in enumerate(truth.T):
         save(folder / "images" / f"frame{i:05d}.png", truth.frames[i])
         save(folder / "depth" / f"frame{i:05d}.png", (truth.depth[i] * (500 + i)).round().astype(np.uint16))
         lens = dict(zip(("fl_x", "fl_y", "cx", "cy"), truth.intrinsics, strict=True))
-        frames.append({"w": WIDTH, "h": HEIGHT, **lens, "file_path": f"/elsewhere/frame{i:05d}.png",
+        frames.append({"w": width, "h": height, **lens, "file_path": f"/elsewhere/frame{i:05d}.png",
                        "transform_matrix": T.tolist(), "depth_per_unit": 500 + i})  # fmt: skip
     text(folder / "transforms.json", [json.dumps({"metric": True, "frames": frames})])
     text(folder / "captions.txt", [truth.caption, "", "The same again."])
 
 
 def write_nerfstudio(root: Path, truth: Truth) -> None:
+    height, width = truth.size
     fx, fy, cx, cy = truth.intrinsics
-    data: dict[str, Any] = {"camera_angle_x": 2 * np.arctan(WIDTH / 2 / fx), "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy,
-                            "w": WIDTH, "h": HEIGHT, "k1": RADIAL[0], "k2": RADIAL[1], "frames": []}  # fmt: skip
+    data: dict[str, Any] = {"camera_angle_x": 2 * np.arctan(width / 2 / fx), "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy,
+                            "w": width, "h": height, "k1": RADIAL[0], "k2": RADIAL[1], "frames": []}  # fmt: skip
     straight, lens = truth.frames, bent(truth, RADIAL)
     assert not np.array_equal(straight, lens)
     for i, M in enumerate(axes(truth.T, "right", "up", "back")):
@@ -334,22 +371,24 @@ def write_nerfstudio(root: Path, truth: Truth) -> None:
 
 @dataclass(frozen=True)
 class Layout:
-    """write: into an empty folder. depth: whether the dataset has it. metric: else its unit is of its own choice."""
+    """write: into an empty folder. depth: whether the dataset has it. metric: else its unit is of its own choice.
+    lens: the scene, through a lens that the dataset can describe."""
 
     write: Callable[[Path, Truth], None]
     depth: bool
     metric: bool
+    lens: Callable[[], Truth] = lens_free
 
 
 LAYOUTS = {
     "re10k": Layout(write_realestate, depth=False, metric=False),
     "acid": Layout(write_realestate, depth=False, metric=False),
     "dl3dv": Layout(write_dl3dv, depth=False, metric=False),
-    "tartanair": Layout(write_tartanair, depth=True, metric=True),
+    "tartanair": Layout(write_tartanair, depth=True, metric=True, lens=lens_fixed),
     "kitti360": Layout(write_kitti360, depth=True, metric=True),
     "waymo": Layout(write_waymo, depth=False, metric=True),
     "co3d": Layout(write_co3d, depth=True, metric=False),
-    "mvimgnet": Layout(write_mvimgnet, depth=False, metric=False),
+    "mvimgnet": Layout(write_mvimgnet, depth=False, metric=False, lens=lens_square),
     "vkitti2": Layout(write_vkitti2, depth=True, metric=True),
     "wildrgbd": Layout(write_wildrgbd, depth=True, metric=True),
     "standard": Layout(write_standard, depth=True, metric=True),
