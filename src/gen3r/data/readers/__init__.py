@@ -20,17 +20,38 @@ READERS = {
     "standard": "transforms.Standard",
     "nerfstudio": "transforms.Nerfstudio",
     "colmap": "mvimgnet.COLMAP",
+    "filmed": "filmed.Filmed",
 }
 
+LOOK_ALIKE = ("acid", "dl3dv", "mvimgnet")
 
-def open_dataset(name: str, root: str | Path) -> Reader:
-    """The dataset `name` (a key of `READERS`) under `root`.
+
+def open_dataset(name: str, root: str | Path, strict: bool = False) -> Reader:
+    """The dataset `name` (a key of `READERS`) under `root`. strict: damaged files stop instead of being skipped.
 
     Raises:
-        InputError: no such dataset, or nothing of it there.
+        InputError: no such dataset, or no such folder.
     """
     if name not in READERS:
         raise InputError(f"no dataset {name!r}; choose one of {', '.join(READERS)}")
     module, kind = READERS[name].split(".")
-    reader: Reader = getattr(import_module(f"{__name__}.{module}"), kind)(root)
+    reader: Reader = getattr(import_module(f"{__name__}.{module}"), kind)(root, strict)
     return reader
+
+
+def detect_dataset(root: str | Path, strict: bool = False) -> Reader:
+    """The dataset that lies under `root`, by its layout.
+
+    Layouts that look alike go to the plainest name: a folder that COLMAP solved is not called MVImgNet, nor drone
+    videos ACID. Of the two that have a transforms.json, the standard form gives the lens in every frame.
+
+    Raises:
+        InputError: none is there.
+    """
+    for name in READERS:
+        if name in LOOK_ALIKE:
+            continue
+        reader = open_dataset(name, root, strict)
+        if next(iter(reader.find_scenes()), None) is not None and reader.recognises():
+            return reader
+    raise InputError(f"{root} holds no dataset that is known by its layout; name it with --dataset")

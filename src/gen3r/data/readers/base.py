@@ -75,6 +75,10 @@ class Reader(ABC):
     def read(self, scene: str) -> ClipRecord:
         """One scene."""
 
+    def recognises(self) -> bool:
+        """Whether the scenes are this dataset's rather than those of one that lies alike."""
+        return True
+
 
 def folders_with(root: Path, name: str) -> Iterator[Path]:
     """The folders at or below `root` that hold a file or folder `name`; nothing below such a folder is looked at."""

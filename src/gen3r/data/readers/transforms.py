@@ -69,6 +69,11 @@ class Standard(Reader):
             self.depth(folder, paths, data), bool(data.get("metric", self.metric)), lines,
         )  # fmt: skip
 
+    def recognises(self) -> bool:
+        """The standard form has the lens in every frame, nowhere else, and names its pictures."""
+        data = load_transforms(self.root / next(iter(self.find_scenes())) / "transforms.json")
+        return "fl_x" in data["frames"][0] and not {"fl_x", "camera_angle_x", "camera_model"} & set(data)
+
     def picture(self, folder: Path, file_path: str) -> Path:
         """The picture that an entry means: only its base name counts (SPEC, section 7)."""
         return folder / "images" / Path(file_path).name
@@ -93,6 +98,9 @@ class Nerfstudio(Standard):
     name = "nerfstudio"
     opengl = True
 
+    def recognises(self) -> bool:
+        return True
+
     def picture(self, folder: Path, file_path: str) -> Path:
         path = folder / file_path
         return path if path.suffix else path.with_suffix(".png")
@@ -114,7 +122,7 @@ def load_transforms(path: Path) -> dict[str, Any]:
     return data
 
 
-def poses_and_intrinsics(data: dict[str, Any], folder: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def poses_and_intrinsics(data: dict[str, Any], where: object, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Poses [F, 4, 4] as written, and fx fy cx cy [F, 4] scaled from the written picture size to `size`."""
     height, width = size
     rows = []
@@ -126,5 +134,5 @@ def poses_and_intrinsics(data: dict[str, Any], folder: Path, size: tuple[int, in
             row = fx, float(values.get("fl_y", fx)), float(values.get("cx", w / 2)), float(values.get("cy", h / 2))
             rows.append(np.array(row) * [width / w, height / h, width / w, height / h])
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise InputError(f"{folder / 'transforms.json'} lacks or misstates {error}") from error
+        raise InputError(f"{where}: transforms.json lacks or misstates {error}") from error
     return np.array([f["transform_matrix"] for f in data["frames"]], float), np.stack(rows)
