@@ -15,7 +15,7 @@ from gen3r.geometry.points import unproject
 
 FRAMES = 5  # of each scene
 PICTURE = 180  # pixels of a thumbnail's longer side
-ABOVE = 300  # pixels of the view from above
+ABOVE = (180, 300)  # least and most pixels of the view from above
 WEDGE = 0.06  # of that view: how long the cameras' wedges are
 POINTS = 20_000
 
@@ -64,7 +64,8 @@ def _row(view: SceneView) -> Image.Image:
     left = Image.new("RGB", (strips[0].width, sum(s.height + GAP for s in strips)), BACKGROUND)
     for i, strip in enumerate(strips):
         left.paste(strip, (0, i * (strips[0].height + GAP)))
-    above = labelled("from above, start dark, end bright", _from_above(view))
+    size = min(max(left.height - GAP, ABOVE[0]), ABOVE[1])
+    above = labelled("from above, dark to bright", _from_above(view, size))
     text = labelled(title, labelled(view.captions[0][:120], left) if view.captions else left)
     return side_by_side([text, above])
 
@@ -82,7 +83,7 @@ def _same_size(depth: Tensor, like: Tensor) -> Tensor:
     return torch.nn.functional.interpolate(depth[None, None], like.shape, mode="nearest")[0, 0]
 
 
-def _from_above(view: SceneView) -> Image.Image:
+def _from_above(view: SceneView, pixels: int) -> Image.Image:
     """The path seen against the cameras' mean up direction, with wedges for some cameras and dots for points."""
     T = view.cameras.T_world_camera.double()
     down = T[:, :3, 1].mean(0)
@@ -92,7 +93,7 @@ def _from_above(view: SceneView) -> Image.Image:
     plane = torch.stack([torch.linalg.cross(down, ahead), -ahead])  # right of the first camera; back is down the page
     path, dots = T[:, :3, 3] @ plane.T, _points(view) @ plane.T
     centre, extent = _frame(path, dots)
-    size = ABOVE * SUPERSAMPLE
+    size = pixels * SUPERSAMPLE
 
     def on_page(places: Tensor) -> list[tuple[float, float]]:
         return [(float(x), float(y)) for x, y in ((places - centre) / extent + 0.5) * size]
@@ -110,7 +111,7 @@ def _from_above(view: SceneView) -> Image.Image:
         corners = torch.stack([-half[i], half[i]])[:, None] * T[i, :3, 0] + T[i, :3, 2]
         ends = path[i] + WEDGE * extent * corners @ plane.T
         draw.polygon([page[i], *on_page(ends)], outline=colours[i], width=SUPERSAMPLE)
-    return picture.resize((ABOVE, ABOVE), Image.Resampling.LANCZOS)
+    return picture.resize((pixels, pixels), Image.Resampling.LANCZOS)
 
 
 def _points(view: SceneView) -> Tensor:
@@ -133,4 +134,4 @@ def _frame(path: Tensor, dots: Tensor) -> tuple[Tensor, float]:
     if len(dots):
         bounds = torch.quantile(dots, torch.tensor([0.05, 0.95], dtype=dots.dtype), dim=0)
         low, high = torch.minimum(low, bounds[0]), torch.maximum(high, bounds[1])
-    return (low + high) / 2, max(1.15 * float((high - low).max()), 1e-6)
+    return (low + high) / 2, max(1.3 * float((high - low).max()), 1e-6)

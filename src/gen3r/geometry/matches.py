@@ -8,7 +8,7 @@ from torch import Tensor
 
 RADIUS = 2  # pixels searched around the coarser level's answer, on every level
 PATCH = 9
-COARSEST = 24  # pixels of the short side
+COARSEST = 12  # pixels of the short side
 GUIDED = 2  # levels below the first where there is a guess
 ALIKE, CORNER, BACK = 0.85, 4.0, 0.5  # least correlation, least contrast in every direction, most pixels off on return
 
@@ -116,8 +116,9 @@ def _flow(a: Tensor, b: Tensor, guess: Tensor | None, level: int = 0) -> tuple[T
     )[:, 0, 0]
     best, index = scores.max(0)
     dx, dy = index % span, index // span
-    flow = flow + torch.stack([dx - RADIUS + _peak(scores, index, dx, 1), dy - RADIUS + _peak(scores, index, dy, span)])
-    return _median(flow), best[None]
+    peak = torch.stack([dx - RADIUS + _peak(scores, index, dx, 1), dy - RADIUS + _peak(scores, index, dy, span)])
+    within = (dx > 0) & (dx < span - 1) & (dy > 0) & (dy < span - 1)  # at the rim, the best may lie beyond
+    return _median(flow + peak), (best * within)[None]
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
