@@ -105,7 +105,8 @@ def as_stored(name: str, truth: Truth) -> Truth:
 
 
 def test_every_reader_has_a_layout() -> None:
-    assert set(LAYOUTS) == set(READERS)
+    """All but plain videos and photos, whose tests are their own."""
+    assert set(LAYOUTS) == set(READERS) - {"filmed"}
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

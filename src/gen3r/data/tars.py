@@ -3,7 +3,9 @@
 import json
 import math
 import shutil
+import tarfile
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -100,16 +102,30 @@ def _sample(scene: str, folder: Path) -> dict[str, Any]:
 def read_tars(urls: str | Sequence[str], strict: bool = False) -> Iterator[ClipRecord]:
     """The scenes of shards, in order; urls as webdataset takes them, such as "scenes-{000000..000009}.tar".
 
+    For many ranks and workers: webdataset.WebDataset(urls, ...).map(record_from_sample).
+
     Raises:
-        InputError: webdataset is not installed; a scene is damaged and `strict` (else it is left out).
+        InputError: webdataset is not installed; a scene or shard is damaged and `strict` (else it is left out, with a
+            warning that counts).
     """
-    wds = webdataset()
-    for sample in wds.WebDataset(urls, shardshuffle=False, nodesplitter=wds.split_by_node):
+    wds, skipped = webdataset(), 0
+    for url in wds.shardlists.expand_urls(urls):
         try:
-            yield record_from_sample(sample)
-        except InputError:
+            with wds.gopen(url) as stream:
+                files = ({**file, "__url__": url} for file in wds.tariterators.tar_file_iterator(stream))
+                for sample in wds.tariterators.group_by_keys(files):
+                    try:
+                        yield record_from_sample(sample)
+                    except InputError as error:
+                        if strict:
+                            raise
+                        skipped += 1
+                        warnings.warn(f"{skipped} scenes of shards skipped so far; {error}", stacklevel=2)
+        except (tarfile.TarError, OSError) as error:
             if strict:
-                raise
+                raise InputError(f"the shard {url} cannot be read ({error}); convert it again") from error
+            skipped += 1
+            warnings.warn(f"{skipped} scenes of shards skipped so far; the rest of {url}: {error}", stacklevel=2)
 
 
 def record_from_sample(sample: dict[str, Any]) -> ClipRecord:

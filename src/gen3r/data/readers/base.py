@@ -152,6 +152,7 @@ def make_cameras(T_world_camera: np.ndarray, K_px: np.ndarray, size: tuple[int, 
     their origin lose nothing.
     """
     poses = inverse(T_world_camera[:1], "the sequence") @ T_world_camera
+    poses[0] = np.eye(4)
     poses[:, 3] = [0, 0, 0, 1]
     K = np.zeros((len(poses), 3, 3))
     K[:, 0, 0], K[:, 1, 1], K[:, 0, 2], K[:, 1, 2] = np.broadcast_to(K_px, (len(poses), 4)).T
