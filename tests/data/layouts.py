@@ -58,6 +58,9 @@ class Truth:
         return replace(self, T=gauge @ T, depth=self.depth * np.float32(scale))
 
 
+Truths = Callable[[str], Truth]  # dataset -> the scene, through a lens that the dataset can describe
+
+
 def render_truth(height: int, width: int) -> Truth:
     clip = render_clip(SEED, 17, height, width)
     T = clip.cameras.T_world_camera[FRAMES].double().numpy()

@@ -16,8 +16,7 @@ from gen3r.export.video import write_video
 from gen3r.geometry.points import unproject
 from gen3r.media import Pictures
 from gen3r.scene import Scene
-from tests.data.conftest import Truths
-from tests.data.layouts import Truth, write_realestate
+from tests.data.layouts import Truth, Truths, write_realestate
 from tests.data.test_readers import frame_error, gap
 
 

@@ -15,8 +15,7 @@ from gen3r.data.readers import READERS, open_dataset
 from gen3r.data.readers.base import Lens, Reader, make_cameras
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
-from tests.data.conftest import Truths
-from tests.data.layouts import LAYOUTS, Truth, write_co3d, write_kitti360
+from tests.data.layouts import LAYOUTS, Truth, Truths, write_co3d, write_kitti360
 
 SCALE = 3.7  # of the datasets whose unit is their own
 FARTHEST = 5.0  # metres that WildRGB-D's laser is trusted for

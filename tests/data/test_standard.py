@@ -14,8 +14,7 @@ from gen3r.data.records import ClipRecord
 from gen3r.data.standard import convert, folder_name
 from gen3r.data.tars import convert_to_tars, read_tars
 from gen3r.errors import InputError
-from tests.data.conftest import Truths
-from tests.data.layouts import LAYOUTS, write_standard
+from tests.data.layouts import LAYOUTS, Truths, write_standard
 from tests.data.test_readers import as_stored, frame_error, gap, the_scene
 
 

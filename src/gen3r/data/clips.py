@@ -70,19 +70,22 @@ def load_clip(
     """
     if unit not in get_args(Unit):
         raise InputError(f"no unit {unit!r}; choose one of {', '.join(get_args(Unit))}")
-    wanted = sorted(set(indices))
-    pictures = {i: cover(_whole(record, i), height, width) for i in wanted}
+    frames = torch.empty(len(indices), height, width, 3, dtype=torch.uint8)
     depth = torch.zeros(len(indices), height, width)
-    if record.read_depth is not None:
-        maps = {i: cover_depth(record.read_depth(i), height, width) for i in wanted}
-        depth = torch.stack([maps[i] for i in indices])
+    for i, number in enumerate(indices):
+        if i and number == indices[i - 1]:  # ends that repeat are read once
+            frames[i], depth[i] = frames[i - 1], depth[i - 1]
+            continue
+        frames[i] = cover(_whole(record, number), height, width)
+        if record.read_depth is not None:
+            depth[i] = cover_depth(record.read_depth(number), height, width)
     cameras = replace(
         record.cameras, T_world_camera=record.cameras.T_world_camera[indices], K_px=record.cameras.K_px[indices]
     )
     cameras = cameras.relative_to_first().resize_and_crop(height, width)
     scale = 1 / _unit(unit, record, depth, cameras)
     text = record.captions[caption % len(record.captions)] if record.captions else ""
-    return Clip(torch.stack([pictures[i] for i in indices]), depth * scale, cameras.scaled(scale), text)
+    return Clip(frames, depth if scale == 1 else depth * scale, cameras.scaled(scale), text)
 
 
 def _whole(record: ClipRecord, number: int) -> torch.Tensor:

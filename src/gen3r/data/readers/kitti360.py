@@ -113,6 +113,8 @@ class LaserDepth:
             points = np.fromfile(self.paths[number], np.float32).reshape(-1, 4)[:, :3]
         except (OSError, ValueError) as error:
             raise InputError(f"{self.paths[number]} cannot be read ({error}); download it again") from error
+        if not len(points):
+            raise InputError(f"{self.paths[number]} cannot be read (it is empty); download it again")
         x, y, z = self.T_camera_laser[:3, :3] @ points.T + self.T_camera_laser[:3, 3:]
         fx, fy, cx, cy = self.intrinsics
         height, width = self.size
