@@ -53,7 +53,7 @@ def resident_mib() -> float:
 
 
 def as_tensors(clips: list[Clip]) -> tuple[torch.Tensor, int, float]:
-    """Frames uint8 [B, F, 3, H, W], which a training step makes float32 where it runs; the worker's number and memory."""
+    """Frames uint8 [B, F, 3, H, W], which a training step makes float32 where it runs; the worker and its memory."""
     frames = torch.stack([clip.frames for clip in clips]).permute(0, 1, 4, 2, 3).contiguous()
     worker = get_worker_info()
     return frames, 0 if worker is None else worker.id, resident_mib()

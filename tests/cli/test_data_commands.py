@@ -115,6 +115,7 @@ def test_a_video_is_converted_with_a_model(truths: Truths, tmp_path: Path) -> No
     (tmp_path / "videos").mkdir()
     write_video(torch.from_numpy(truths("mvimgnet").frames.copy()), tmp_path / "videos" / "walk.mp4")
     tiny_pipeline().save_pretrained(tmp_path / "tiny")
+    assert data("convert", "filmed", tmp_path / "videos", tmp_path / "made", "--model", tmp_path / "none") == 2
     options = ("--model", tmp_path / "tiny", "--device", "cpu")
     assert data("convert", "filmed", tmp_path / "videos", tmp_path / "made", *options) == 0
     record = open_dataset("standard", tmp_path / "made")[0]

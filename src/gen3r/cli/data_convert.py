@@ -1,7 +1,6 @@
 """`gen3r data convert`: any dataset to the standard form."""
 
 import argparse
-import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from gen3r.errors import InputError
 
 if TYPE_CHECKING:
     from gen3r.media import Pictures
+    from gen3r.pipeline import Gen3RPipeline
     from gen3r.scene import Scene
 
 _EXAMPLES = """\
@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> None:
     from gen3r.data.standard import convert
     from gen3r.data.tars import convert_to_tars
 
-    if isinstance(reader, Filmed):
-        reader.estimate = Estimator(args)
+    if isinstance(reader, Filmed) and not all(reader.cameras_file(s).is_file() for s in scenes):
+        reader.estimate = Estimator(load_pipeline(args))
         args.workers = 1  # the model is in this process
     form = args.pictures or ("jpg" if args.tars else "png")
     write = convert_to_tars if args.tars else convert
@@ -80,15 +80,10 @@ def run(args: argparse.Namespace) -> None:
 
 
 class Estimator:
-    """VGGT's view of pictures; the model is loaded when it is first needed."""
+    """VGGT's view of pictures."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.args = args
-
-    @functools.cached_property
-    def pipe(self):
-        """The pipeline of --model."""
-        return load_pipeline(self.args)
+    def __init__(self, pipe: "Gen3RPipeline") -> None:
+        self.pipe = pipe
 
     def __call__(self, pictures: "Pictures") -> "Scene":
         from gen3r.media import spread

@@ -40,9 +40,8 @@ class Filmed(Reader):
                 yield path.relative_to(self.root).as_posix()
 
     def read(self, scene: str) -> ClipRecord:
-        path = self.root / scene
+        path, cameras_file = self.root / scene, self.cameras_file(scene)
         pictures = Pictures.open([path])
-        cameras_file = path / "cameras.json" if path.is_dir() else path.with_suffix(".json")
         if cameras_file.is_file():
             return self._with_cameras(scene, pictures, cameras_file)
         if self.estimate is None:
@@ -50,6 +49,11 @@ class Filmed(Reader):
         seen = self.estimate(pictures)
         depth = seen.depth * seen.mask
         return ClipRecord(self.name, scene, seen.cameras, seen.frames.__getitem__, depth.__getitem__)
+
+    def cameras_file(self, scene: str) -> Path:
+        """Where the cameras of a scene are, if it has any."""
+        path = self.root / scene
+        return path / "cameras.json" if path.is_dir() else path.with_suffix(".json")
 
     def _with_cameras(self, scene: str, pictures: Pictures, cameras_file: Path) -> ClipRecord:
         cameras = read_cameras(cameras_file)
