@@ -1,6 +1,6 @@
 """One procedural scene written in the raw layout of every dataset.
 
-The conversions are written out here from what the datasets' own papers and tools say, and share nothing with the
+The conversions are written out here from what the datasets' own papers and code say, and share nothing with the
 readers: an error would have to be made twice.
 """
 
