@@ -112,17 +112,20 @@ def test_broken_files_are_left_out_and_counted(write: Callable, source: Reader, 
     torch.testing.assert_close(record.cameras.T_world_camera[2], right.cameras.T_world_camera[4])
     with pytest.raises(InputError, match=r"frame00001.png cannot be read"):
         list(write(source, source.scenes, tmp_path / "strict", "png", strict=True))
-    assert not [p for p in (tmp_path / "strict").rglob("*") if p.suffix in (".json", ".tar")]
+    assert not [p for p in (tmp_path / "strict").rglob("*") if p.name in ("transforms.json", "scenes-000000.tar")]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_tars_come_back_the_same_and_are_kept(source: Reader, tmp_path: Path, workers: int) -> None:
     results = list(convert_to_tars(source, source.scenes, tmp_path / "made", "png", workers=workers))
     assert [r.written for r in results] == [5, 5, 5]
-    (shard,) = (tmp_path / "made").iterdir()
+    listed, shard = sorted((tmp_path / "made").iterdir())
+    assert json.loads(listed.read_text()) == source.scenes
     written = shard.stat().st_mtime_ns
     assert all(r.there for r in convert_to_tars(source, source.scenes, tmp_path / "made", "png"))
     assert shard.stat().st_mtime_ns == written
+    with pytest.raises(InputError, match="holds other scenes"):
+        list(convert_to_tars(source, source.scenes[1:], tmp_path / "made", "png"))
     records = list(read_tars(str(shard)))
     assert [r.scene for r in records] == source.scenes
     for record, before in zip(records, source, strict=True):

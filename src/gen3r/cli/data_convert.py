@@ -9,6 +9,7 @@ from gen3r.cli.data_common import DATASETS, add_scene_argument, at_least_one, ch
 from gen3r.errors import InputError
 
 if TYPE_CHECKING:
+    from gen3r.data.standard import Converted
     from gen3r.media import Pictures
     from gen3r.pipeline import Gen3RPipeline
     from gen3r.scene import Scene
@@ -61,14 +62,15 @@ def run(args: argparse.Namespace) -> None:
         args.workers = 1  # the model is in this process
     form = args.pictures or ("jpg" if args.tars else "png")
     write = convert_to_tars if args.tars else convert
-    done = []
-    for result in tqdm(
-        write(reader, scenes, args.target, form, not args.no_depth, args.workers, args.strict),
-        total=len(scenes), desc="scenes", unit="scene",
-    ):  # fmt: skip
-        done.append(result)
-        if result.error:
-            say(f"warning: {result.scene} skipped ({sum(bool(r.error) for r in done)} so far): {result.error}")
+    done: list[Converted] = []
+    results = write(reader, scenes, args.target, form, not args.no_depth, args.workers, args.strict)
+    try:
+        for result in tqdm(results, total=len(scenes), desc="scenes", unit="scene"):
+            done.append(result)
+            if result.error:
+                say(f"warning: {result.scene} skipped ({sum(bool(r.error) for r in done)} so far): {result.error}")
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{args.target} keeps what is whole; the same command goes on") from None
     written, there = [r for r in done if r.written], sum(r.there for r in done)
     skipped, left_out = len(done) - len(written) - there, sum(r.left_out for r in done)
     print(

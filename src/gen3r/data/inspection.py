@@ -3,7 +3,6 @@
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ from gen3r.cameras.camera import Cameras
 from gen3r.data.agreement import Agreement, measure_agreement
 from gen3r.data.readers.base import Reader
 from gen3r.data.records import ClipRecord
+from gen3r.data.workers import in_parallel
 from gen3r.errors import InputError
 
 # A step is a jump where it is so many times the sequence's median, and turns or moves by more than this.
@@ -56,12 +56,8 @@ def inspect_dataset(
     """
     seen: dict[str, str] = {}
     jobs = [(reader, scene, frames, tolerance_px) for scene in scenes]
-    if workers == 1:
-        reports = map(_inspect, jobs)
-        yield from (_with_duplicates(report, seen) for report in reports)
-        return
-    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield from (_with_duplicates(report, seen) for report in pool.map(_inspect, jobs))
+    for report in in_parallel(_inspect, jobs, workers):
+        yield _with_duplicates(report, seen)
 
 
 def _with_duplicates(report: SceneReport, seen: dict[str, str]) -> SceneReport:

@@ -3,18 +3,17 @@
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from PIL import Image
 
 from gen3r.data.readers.base import Reader
 from gen3r.data.records import ClipRecord
+from gen3r.data.workers import in_parallel
 from gen3r.errors import InputError
 
 PictureForm = Literal["png", "jpg"]
@@ -49,18 +48,14 @@ def convert(
     workers: int = 1,
     strict: bool = False,
 ) -> Iterator[Converted]:
-    """Writes scenes into `folder`, each whole or not at all; those that are there are kept. In any order.
+    """Writes scenes into `folder`, each whole or not at all; those that are there are kept.
 
     Frames that cannot be read, or whose depth cannot, are left out; a scene with fewer than two left, or that cannot
     be read at all, is skipped. `strict` raises instead.
     """
     folder.mkdir(parents=True, exist_ok=True)
     work = partial(_convert_scene, reader, folder, form, with_depth, strict)
-    if workers == 1:
-        yield from map(work, scenes)
-        return
-    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield from pool.map(work, scenes)
+    yield from in_parallel(work, scenes, workers)
 
 
 def _convert_scene(

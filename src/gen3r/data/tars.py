@@ -7,7 +7,6 @@ import tarfile
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from gen3r.data.readers.base import Reader, keep_known, make_cameras, read_pixel
 from gen3r.data.readers.transforms import poses_and_intrinsics
 from gen3r.data.records import ClipRecord
 from gen3r.data.standard import Converted, PictureForm, folder_name, write_scene
+from gen3r.data.workers import in_parallel
 from gen3r.errors import InputError
 
 SCENES_PER_SHARD = 16
@@ -47,18 +47,16 @@ def convert_to_tars(
     workers: int = 1,
     strict: bool = False,
 ) -> Iterator[Converted]:
-    """As `standard.convert`, into shards of 16 scenes (scenes-000000.tar, ...), each whole or not at all."""
+    """As `standard.convert`, into shards of 16 scenes (scenes-000000.tar, ...), each whole or not at all.
+
+    Beside each shard a list of its scenes (scenes-000000.json); one of other scenes is never taken for this one.
+    """
     webdataset()
     folder.mkdir(parents=True, exist_ok=True)
     parts = [(k, list(scenes[k : k + SCENES_PER_SHARD])) for k in range(0, len(scenes), SCENES_PER_SHARD)]
     work = partial(_write_shard, reader, folder, form, with_depth, strict)
-    if workers == 1:
-        for part in parts:
-            yield from work(part)
-        return
-    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for results in pool.map(work, parts):
-            yield from results
+    for results in in_parallel(work, parts, workers):
+        yield from results
 
 
 def _write_shard(
@@ -66,7 +64,10 @@ def _write_shard(
 ) -> list[Converted]:
     start, scenes = part
     path = folder / f"scenes-{start // SCENES_PER_SHARD:06d}.tar"
+    listed = path.with_suffix(".json")
     if path.exists():
+        if not listed.exists() or json.loads(listed.read_text()) != scenes:
+            raise InputError(f"{path} holds other scenes; choose another folder")
         return [Converted(scene, there=True) for scene in scenes]
     results, partial_path = [], path.with_suffix(".partial")
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished-") as place:
@@ -83,6 +84,7 @@ def _write_shard(
                         raise
                     results.append(Converted(scene, error=str(error)))
                 shutil.rmtree(Path(place) / "scene", ignore_errors=True)
+        listed.write_text(json.dumps(scenes))
         partial_path.rename(path)
     return results
 

@@ -51,6 +51,10 @@ class Reader(ABC):
             raise InputError(f"{self.root} holds no {self.name} scene; expected {self.layout}")
         return names
 
+    def __getstate__(self) -> dict[str, object]:
+        """Without the list of scenes, which may be long, for the processes that read single ones."""
+        return {k: v for k, v in self.__dict__.items() if k != "scenes"}
+
     def __len__(self) -> int:
         return len(self.scenes)
 
