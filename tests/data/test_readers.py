@@ -108,6 +108,16 @@ def test_every_reader_has_a_layout() -> None:
     assert set(LAYOUTS) == set(READERS) - {"filmed"}
 
 
+@pytest.mark.parametrize("name", READERS)
+def test_docstrings_say_what_lies_where(name: str, tmp_path: Path) -> None:
+    kind = type(open_dataset(name, tmp_path))
+    words = " ".join((kind.__doc__ or "").split())
+    assert words.endswith(f"Licence: {kind.licence}.")
+    if name not in ("acid", "mvimgnet"):  # as RealEstate10K and COLMAP
+        assert all(entry in words for entry in ("Tree: ", "Depth: "))
+        assert "Poses: " in words or "Cameras: " in words or "world-to-camera" in words
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_frames_cameras_and_depth_agree(name: str, truths: Truths, tmp_path: Path) -> None:
     truth = truths(name)

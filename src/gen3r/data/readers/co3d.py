@@ -28,6 +28,8 @@ class Co3D(Reader):
     (x_camera = x_world R + T; x left, y up, z forward). Intrinsics: normalised, either way that the annotation names.
     Depth: 16-bit pictures whose bits are float16, times scale_adjustment; 0 where unknown or, if the masks are there,
     not trusted. Unit: COLMAP's, another one each sequence. Frames in the order of names.
+
+    Licence: CC BY-NC 4.0.
     """
 
     name = "co3d"

@@ -13,7 +13,9 @@ class DL3DV(Nerfstudio):
 
     Tree: <batch>/<hash>/transforms.json with the pictures in images, images_2, images_4 or images_8, whichever package
     was downloaded; the file always says images/ and gives the intrinsics of the full size. Poses: camera-to-world,
-    OpenGL axes. Lens: OpenCV's k1 k2 p1 p2, undone. Unit: COLMAP's. No depth.
+    OpenGL axes. Lens: OpenCV's k1 k2 p1 p2, undone. Unit: COLMAP's. Depth: none.
+
+    Licence: DL3DV terms of use with CC BY-NC 4.0; no redistribution.
     """
 
     name = "dl3dv"

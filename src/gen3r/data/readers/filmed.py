@@ -20,6 +20,8 @@ class Filmed(Reader):
     <scene>.json, in a folder of photos cameras.json, in any form that `read_cameras` knows, one a picture in the order
     of the pictures. Without such a file `estimate` gives a scene of some of the pictures: what VGGT sees in them, with
     its depth and in its unit. Depth: that scene's; none with a file of cameras.
+
+    Licence: that of the pictures.
     """
 
     name = "filmed"

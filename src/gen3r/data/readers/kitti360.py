@@ -32,6 +32,8 @@ class KITTI360(Reader):
     data_3d_raw/<drive>/velodyne_points/data/0000000001.bin. Poses: frame number and 16 numbers row by row, camera 0
     to world, OpenCV axes, metres. Standing frames have no pose, so numbers are matched, never rows, and a drive is cut
     into pieces where numbers are missing. Intrinsics: P_rect_00. Depth: the laser's points, sparse, in metres.
+
+    Licence: CC BY-NC-SA 3.0.
     """
 
     name = "kitti360"

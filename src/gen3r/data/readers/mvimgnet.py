@@ -13,7 +13,9 @@ class COLMAP(Reader):
 
     Tree: <scene>/images/*.jpg and <scene>/sparse/0/{cameras,images}.bin. Poses: world-to-camera quaternion (w first)
     and translation, OpenCV axes. Intrinsics in pixels; radial and OpenCV lenses are undone. Unit: COLMAP's. Frames in
-    the order of their names; pictures that COLMAP could not place are left out. No depth.
+    the order of their names; pictures that COLMAP could not place are left out. Depth: none.
+
+    Licence: that of the pictures.
     """
 
     name = "colmap"
@@ -41,6 +43,8 @@ class MVImgNet(COLMAP):
 
     Tree: <class>/<object>/{images/001.jpg, sparse/0/{cameras,images}.bin}. All else as COLMAP, with one
     SIMPLE_RADIAL lens.
+
+    Licence: MVImgNet terms of use (a form and a password).
     """
 
     name = "mvimgnet"

@@ -27,7 +27,9 @@ class RealEstate10K(Reader):
 
     Tree: <split>/<clip>.txt, and beside it either <split>/<clip>/<timestamp>.png (or .jpg) or <split>/<clip>.mp4 with
     one frame a line. A line: time [us], fx fy cx cy as fractions of width and height, 0 0, world-to-camera 3 x 4 row
-    by row, OpenCV axes; the first line is the video's URL. Unit: arbitrary, another one each clip. No depth.
+    by row, OpenCV axes; the first line is the video's URL. Unit: arbitrary, another one each clip. Depth: none.
+
+    Licence: cameras CC BY 4.0 (Google); the frames are their uploaders'.
     """
 
     name = "re10k"
@@ -77,7 +79,10 @@ class RealEstate10K(Reader):
 
 
 class ACID(RealEstate10K):
-    """Aerial Coastline Imagery Dataset (Liu et al., 2021): the same files as RealEstate10K, filmed by drones."""
+    """Aerial Coastline Imagery Dataset (Liu et al., 2021): the same files as RealEstate10K, filmed by drones.
+
+    Licence: cameras as published by Google Research; the frames are their uploaders'.
+    """
 
     name = "acid"
     licence = "cameras as published by Google Research; the frames are their uploaders'"

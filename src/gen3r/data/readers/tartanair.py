@@ -22,6 +22,8 @@ class TartanAir(Reader):
     Tree: <environment>/{Easy,Hard}/P000/{image_left/000000_left.png, depth_left/000000_left_depth.npy, pose_left.txt}.
     Poses: a line a frame, tx ty tz qx qy qz qw, camera-to-world, body and world axes north-east-down. Intrinsics fixed:
     fx = fy = 320, centre at half of 640 x 480. Depth: metres along z; the sky lies at about 10000 and is dropped.
+
+    Licence: CC BY 4.0.
     """
 
     name = "tartanair"

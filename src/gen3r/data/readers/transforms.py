@@ -33,6 +33,8 @@ class Standard(Reader):
     <scene>/depth/frame00000.png (16 bits, optional). Poses: transform_matrix, camera-to-world, OpenCV axes.
     Intrinsics: w h fl_x fl_y cx cy in pixels, in every frame. Depth: stored numbers over the frame's depth_per_unit,
     0 unknown; metres where "metric" is true.
+
+    Licence: that of the dataset it was made from.
     """
 
     name = "standard"
@@ -93,9 +95,12 @@ class Nerfstudio(Standard):
     Tree: <scene>/transforms.json and the pictures at their file_path. Poses: camera-to-world, OpenGL axes. Intrinsics
     in pixels or camera_angle_x, of the whole scene or of a frame; lens distortion k1 k2 p1 p2 k3 is undone. Depth:
     depth_file_path in every frame, 16-bit millimetres.
+
+    Licence: that of the pictures.
     """
 
     name = "nerfstudio"
+    licence = "that of the pictures"
     opengl = True
 
     def recognises(self) -> bool:

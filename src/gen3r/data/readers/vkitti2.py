@@ -33,6 +33,8 @@ class VirtualKITTI2(Reader):
     bbox.txt. extrinsic.txt: a header, then frame, camera and 16 numbers row by row, world-to-camera, OpenCV axes,
     metres. intrinsic.txt: a header, then frame, camera, fx fy cx cy. Depth: 16 bits, centimetres. What bbox.txt says
     is moving has no depth. The weathers of a scene share one path: split by scene.
+
+    Licence: CC BY-NC-SA 3.0.
     """
 
     name = "vkitti2"

@@ -26,8 +26,10 @@ class Waymo(Reader):
 
     Tree: <split>/{camera_image, camera_calibration}/<segment>.parquet; a scene is a split, a segment and one of the
     five cameras. Poses: vehicle to world at the camera's own time, times camera to vehicle (x forward, y left, z up in
-    both), metres. Intrinsics in pixels; lens distortion k1 k2 p1 p2 k3 is undone. No depth: the laser's range
-    pictures are not read. Version 1's records need TensorFlow and are not read.
+    both), metres. Intrinsics in pixels; lens distortion k1 k2 p1 p2 k3 is undone. Depth: none, the laser's
+    range pictures are not read. Version 1's records need TensorFlow and are not read.
+
+    Licence: Waymo Dataset License Agreement for Non-Commercial Use.
     """
 
     name = "waymo"

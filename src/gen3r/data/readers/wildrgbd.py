@@ -16,6 +16,8 @@ class WildRGBD(Reader):
     Tree: <category>/scenes/<scene>/{rgb/00000.png, depth/00000.png, metadata, cam_poses.txt}. Poses: frame number and
     16 numbers row by row, camera-to-world, OpenCV axes, metres. `metadata` is JSON: w, h, and K column by column.
     Depth: 16 bits, millimetres, 0 unknown; over 5 m it is not trusted, as in the authors' script.
+
+    Licence: code MIT; the data's terms are not spelled out.
     """
 
     name = "wildrgbd"
