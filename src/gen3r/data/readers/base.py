@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,12 +38,14 @@ class Reader(ABC):
     def __init__(self, root: str | Path, strict: bool = False) -> None:
         self.root, self.strict = Path(root), strict
         self.problems: list[str] = []  # what kept scenes from being listed
+        self.cached: dict[str, Any] = {}  # for readers to keep what many scenes share
         if not self.root.is_dir():
             raise InputError(f"no folder at {self.root}")
 
     @cached_property
     def scenes(self) -> list[str]:
         """The scenes' names in order."""
+        self.problems.clear()
         names = sorted(self.find_scenes())
         if self.problems:
             warnings.warn(f"{self.name}: {len(self.problems)} files skipped; {self.problems[-1]}", stacklevel=2)
@@ -51,9 +53,13 @@ class Reader(ABC):
             raise InputError(f"{self.root} holds no {self.name} scene; expected {self.layout}")
         return names
 
-    def __getstate__(self) -> dict[str, object]:
-        """Without the list of scenes, which may be long, for the processes that read single ones."""
-        return {k: v for k, v in self.__dict__.items() if k != "scenes"}
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what may be long, for the processes that read single scenes."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("scenes", "cached")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in {**state, "cached": {}}.items():
+            setattr(self, name, value)
 
     def __len__(self) -> int:
         return len(self.scenes)

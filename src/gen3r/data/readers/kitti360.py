@@ -44,12 +44,12 @@ class KITTI360(Reader):
         """Pieces of drives, named by drive and first frame."""
         for path in self.root.glob("data_poses/*/cam0_to_world.txt"):
             with self.tolerant():
-                for numbers, _ in self._pieces(path.parent.name):
-                    yield f"{path.parent.name}/{numbers[0]:010d}"
+                for first in self._pieces(path.parent.name):
+                    yield f"{path.parent.name}/{first:010d}"
 
     def read(self, scene: str) -> ClipRecord:
         drive, first = scene.split("/")
-        pieces = {numbers[0]: (numbers, poses) for numbers, poses in self._pieces(drive)}
+        pieces = self._pieces(drive)
         if int(first) not in pieces:
             raise InputError(f"{self.root}: no piece of {drive} starts at frame {first}")
         numbers, poses = pieces[int(first)]
@@ -64,17 +64,19 @@ class KITTI360(Reader):
             PictureFiles([pictures / f"{n:010d}.png" for n in numbers]), read_depth, metric=True,
         )  # fmt: skip
 
-    def _pieces(self, drive: str) -> Iterator[tuple[list[int], np.ndarray]]:
+    def _pieces(self, drive: str) -> dict[int, tuple[list[int], np.ndarray]]:
+        """First frame -> the frames and poses of a piece."""
+        if drive not in self.cached:
+            self.cached[drive] = self._read_pieces(drive)
+        return self.cached[drive]
+
+    def _read_pieces(self, drive: str) -> dict[int, tuple[list[int], np.ndarray]]:
         rows = number_table(self.root / "data_poses" / drive / "cam0_to_world.txt", 17)
         folder = self.root / "data_2d_raw" / drive / "image_00" / "data_rect"
         there = {int(p.stem) for p in folder.glob("*.png")}
         rows = rows[[int(n) in there for n in rows[:, 0]]]
-        if not len(rows):
-            return
-        breaks = np.flatnonzero(np.diff(rows[:, 0]) != 1) + 1
-        for piece in np.split(rows, breaks):
-            if len(piece) >= FEWEST:
-                yield [int(n) for n in piece[:, 0]], as_pose(piece[:, 1:])
+        pieces = np.split(rows, np.flatnonzero(np.diff(rows[:, 0]) != 1) + 1)
+        return {int(p[0, 0]): ([int(n) for n in p[:, 0]], as_pose(p[:, 1:])) for p in pieces if len(p) >= FEWEST}
 
     @cached_property
     def _calibration(self) -> dict[str, list[float]]:
