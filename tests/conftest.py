@@ -1,9 +1,26 @@
 """What all tests share."""
 
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
+
+import pytest
 import torch
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.data.layouts import Truth
 
 # Timings vary on shared machines; the same examples every time keep a failure reproducible.
 settings.register_profile("gen3r", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("gen3r")
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def truths() -> "Callable[[str], Truth]":
+    """Dataset -> one procedural scene, seen through a lens that the dataset can describe; rendered once a lens."""
+    from tests.data.layouts import LAYOUTS
+
+    rendered = cache(lambda lens: lens())
+    return lambda name: rendered(LAYOUTS[name].lens)

@@ -253,7 +253,22 @@ def _decode(path: Path, wanted: Sequence[int]) -> Iterator[Tensor]:
         yield _frame_tensor(last)
 
 
+def video_frames(path: Path) -> Iterator[Tensor]:
+    """All frames of a video, one at a time: uint8 [H, W, 3].
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    _check_file(path, "video")
+    with _video(path) as container:
+        for frame in container.decode(video=0):
+            yield torch.from_numpy(_frame_pixels(frame))
+
+
 def _frame_tensor(frame: "VideoFrame") -> Tensor:
+    return torch.from_numpy(_frame_pixels(frame)).permute(2, 0, 1).float() / 255
+
+
+def _frame_pixels(frame: "VideoFrame") -> np.ndarray:
     """A decoded frame, turned as its recording says (telephones film upright pictures lying down)."""
-    pixels = np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90) % 4)
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
+    return np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90) % 4).copy()

@@ -30,19 +30,19 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code: 0, 2 for bad input, 130 when interrupted."""
+    """Runs the command line; returns the exit code: 0, 1 for findings of a check, 2 for bad input, 130 when
+    interrupted."""
     try:
         args = build_parser().parse_args(argv)
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            args.run(args)
+            return args.run(args) or 0
     except InputError as error:
         say(f"error: {' '.join(str(error).split())}")
         return 2
     except KeyboardInterrupt as interruption:
         say(f"interrupted; {interruption or 'nothing was written'}")
         return 130
-    return 0
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:

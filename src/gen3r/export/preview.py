@@ -39,14 +39,14 @@ def contact_sheet(scene: Scene) -> Image.Image:
     cloud = point_cloud(scene)
     lower = _without_ceiling(cloud, scene.cameras)
     views = [
-        _labelled("points from the left", _cloud_picture(cloud, scene.cameras, *SIDE)),
-        _labelled("points from above, cut over the cameras", _cloud_picture(lower, scene.cameras, *ABOVE)),
+        labelled("points from the left", _cloud_picture(cloud, scene.cameras, *SIDE)),
+        labelled("points from above, cut over the cameras", _cloud_picture(lower, scene.cameras, *ABOVE)),
     ]
     return _stacked(
         [
-            _labelled(f"frames {numbers} of {len(scene.frames)}", _strip(scene.frames[chosen])),
-            _labelled("depth (near is bright)", _strip(depth)),
-            _side_by_side(views),
+            labelled(f"frames {numbers} of {len(scene.frames)}", _strip(scene.frames[chosen])),
+            labelled("depth (near is bright)", _strip(depth)),
+            side_by_side(views),
         ]
     )
 
@@ -55,7 +55,7 @@ def _strip(frames: Tensor) -> Image.Image:
     """Frames uint8 [N, H, W, 3] in a row."""
     width = (WIDTH - (THUMBNAILS + 1) * GAP) // THUMBNAILS
     size = (width, max(1, round(width * frames.shape[1] / frames.shape[2])))
-    return _side_by_side([Image.fromarray(f.numpy()).resize(size, Image.Resampling.BICUBIC) for f in frames])
+    return side_by_side([Image.fromarray(f.numpy()).resize(size, Image.Resampling.BICUBIC) for f in frames])
 
 
 def _without_ceiling(cloud: PointCloud, cameras: Cameras) -> PointCloud:
@@ -101,14 +101,16 @@ def _frustum(cameras: Cameras, i: int, depth: float) -> Tensor:
     return local @ T[:3, :3].T + T[:3, 3]
 
 
-def _labelled(text: str, picture: Image.Image) -> Image.Image:
+def labelled(text: str, picture: Image.Image) -> Image.Image:
+    """A picture with a line of text over it."""
     sheet = Image.new("RGB", (picture.width, picture.height + LABEL), BACKGROUND)
     sheet.paste(picture, (0, LABEL))
     ImageDraw.Draw(sheet).text((2, LABEL // 2), text, INK, ImageFont.load_default(15), anchor="lm")
     return sheet
 
 
-def _side_by_side(pictures: list[Image.Image]) -> Image.Image:
+def side_by_side(pictures: list[Image.Image]) -> Image.Image:
+    """Pictures in a row, with gaps."""
     width = sum(p.width for p in pictures) + GAP * (len(pictures) - 1)
     sheet = Image.new("RGB", (width, max(p.height for p in pictures)), BACKGROUND)
     for i, picture in enumerate(pictures):

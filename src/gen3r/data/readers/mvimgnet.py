@@ -1,0 +1,52 @@
+"""MVImgNet, and any folder that COLMAP has solved."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from gen3r.cameras.colmap import read_colmap_model
+from gen3r.data.readers.base import Lens, PictureFiles, Reader, folders_with, make_cameras
+from gen3r.data.records import ClipRecord
+
+
+class COLMAP(Reader):
+    """Pictures with a COLMAP model, binary or text.
+
+    Tree: <scene>/images/*.jpg and <scene>/sparse/0/{cameras,images}.bin. Poses: world-to-camera quaternion (w first)
+    and translation, OpenCV axes. Intrinsics in pixels; radial and OpenCV lenses are undone. Unit: COLMAP's. Frames in
+    the order of their names; pictures that COLMAP could not place are left out. Depth: none.
+
+    Licence: that of the pictures.
+    """
+
+    name = "colmap"
+    licence = "that of the pictures"
+    layout = "<scene>/sparse/0/images.bin and <scene>/images"
+
+    def find_scenes(self) -> Iterator[str]:
+        """Folders with images/ and sparse/."""
+        for folder in folders_with(self.root, "sparse"):
+            if (folder / "images").is_dir():
+                yield folder.relative_to(self.root).as_posix()
+
+    def read(self, scene: str) -> ClipRecord:
+        folder = self.root / scene
+        model = read_colmap_model(folder)
+        paths = [folder / "images" / Path(name).name for name in model.names]
+        K = model.K_px[:, [0, 1, 0, 1], [0, 1, 2, 2]].double().numpy()
+        lens = Lens(tuple(K[0]), model.distortion) if any(model.distortion) else None
+        cameras = make_cameras(model.T_world_camera.numpy(), K, (model.height, model.width))
+        return ClipRecord(self.name, scene, cameras, PictureFiles(paths, lens))
+
+
+class MVImgNet(COLMAP):
+    """MVImgNet (Yu et al., 2023): objects walked around, about 30 frames each, so that longer clips repeat their ends.
+
+    Tree: <class>/<object>/{images/001.jpg, sparse/0/{cameras,images}.bin}. All else as COLMAP, with one
+    SIMPLE_RADIAL lens.
+
+    Licence: MVImgNet terms of use (a form and a password).
+    """
+
+    name = "mvimgnet"
+    licence = "MVImgNet terms of use (a form and a password)"
+    layout = "<class>/<object>/sparse/0/images.bin"

@@ -1,0 +1,88 @@
+"""RealEstate10K and ACID: camera files whose frames everyone cuts from the videos themselves."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from gen3r.data.readers.base import (
+    PictureFiles,
+    Reader,
+    VideoFrames,
+    as_pose,
+    files_in,
+    inverse,
+    make_cameras,
+    number_table,
+    picture_size,
+    text_lines,
+)
+from gen3r.data.records import ClipRecord
+from gen3r.errors import InputError
+from gen3r.media import VIDEO_SUFFIXES, Pictures
+
+
+class RealEstate10K(Reader):
+    """RealEstate10K (Zhou et al., 2018).
+
+    Tree: <split>/<clip>.txt, and beside it either <split>/<clip>/<timestamp>.png (or .jpg) or <split>/<clip>.mp4 with
+    one frame a line. A line: time [us], fx fy cx cy as fractions of width and height, 0 0, world-to-camera 3 x 4 row
+    by row, OpenCV axes; the first line is the video's URL. Unit: arbitrary, another one each clip. Depth: none.
+
+    Licence: cameras CC BY 4.0 (Google); the frames are their uploaders'.
+    """
+
+    name = "re10k"
+    licence = "cameras CC BY 4.0 (Google); the frames are their uploaders'"
+    layout = "<split>/<clip>.txt with a folder of frames or a video of the same name beside it"
+
+    def find_scenes(self) -> Iterator[str]:
+        """Camera files that have frames."""
+        for path in self.root.glob("*/*.txt"):
+            if path.with_suffix("").is_dir() or self._video(path):
+                yield f"{path.parent.name}/{path.stem}"
+
+    def read(self, scene: str) -> ClipRecord:
+        path = self.root / f"{scene}.txt"
+        first = next(iter(text_lines(path)), "")
+        rows = number_table(path, 19, skip_lines=int(len(first.split()) == 1))
+        rows = rows[np.argsort(rows[:, 0], kind="stable")]
+        read_frame, (height, width) = self._frames(path, rows[:, 0])
+        T = inverse(as_pose(rows[:, 7:]), path)
+        cameras = make_cameras(T, rows[:, 1:5] * [width, height, width, height], (height, width))
+        return ClipRecord(self.name, scene, cameras, read_frame)
+
+    @staticmethod
+    def _video(path: Path) -> Path | None:
+        return next((v for s in VIDEO_SUFFIXES if (v := path.with_suffix(s)).is_file()), None)
+
+    def _frames(self, path: Path, times: np.ndarray) -> tuple["PictureFiles | VideoFrames", tuple[int, int]]:
+        if path.with_suffix("").is_dir():
+            by_time = {int(p.stem): p for p in files_in(path.with_suffix("")) if p.stem.isdecimal()}
+            lacking = [int(t) for t in times if int(t) not in by_time]
+            if lacking:
+                raise InputError(
+                    f"{path.with_suffix('')} lacks {len(lacking)} of {len(times)} frames, such as {lacking[0]}; "
+                    "cut them from the video"
+                )
+            paths = [by_time[int(t)] for t in times]
+            return PictureFiles(paths), picture_size(paths[0])
+        video = self._video(path)
+        if video is None:
+            raise InputError(f"{path.with_suffix('')} has neither frames nor a video; cut them from the video")
+        count = Pictures.open([video]).count
+        if count != len(times):
+            raise InputError(f"{video} has {count} frames, {path} has {len(times)} cameras; cut it again")
+        frames = VideoFrames(video)
+        height, width = frames(0).shape[:2]
+        return frames, (height, width)
+
+
+class ACID(RealEstate10K):
+    """Aerial Coastline Imagery Dataset (Liu et al., 2021): the same files as RealEstate10K, filmed by drones.
+
+    Licence: cameras as published by Google Research; the frames are their uploaders'.
+    """
+
+    name = "acid"
+    licence = "cameras as published by Google Research; the frames are their uploaders'"

@@ -1,0 +1,106 @@
+"""Waymo Open, the perception data in its parquet form (version 2)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gen3r.data.readers.base import Lens, Reader, make_cameras, read_pixels
+from gen3r.data.records import ClipRecord
+from gen3r.errors import InputError
+
+CAMERAS = {"FRONT": 1, "FRONT_LEFT": 2, "FRONT_RIGHT": 3, "SIDE_LEFT": 4, "SIDE_RIGHT": 5}
+# Waymo's cameras look along x, with y to the left and z up.
+OPENCV_FROM_WAYMO = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]], float)
+TIME, NAME = "key.frame_timestamp_micros", "key.camera_name"
+IMAGE, POSE = "[CameraImageComponent].image", "[CameraImageComponent].pose.transform"
+_CALIBRATION = "[CameraCalibrationComponent]"
+
+
+class Waymo(Reader):
+    """Waymo Open Dataset v2 (Sun et al., 2020). Needs the extra gen3r[data], for parquet.
+
+    Tree: <split>/{camera_image, camera_calibration}/<segment>.parquet; a scene is a split, a segment and one of the
+    five cameras. Poses: vehicle to world at the camera's own time, times camera to vehicle (x forward, y left, z up in
+    both), metres. Intrinsics in pixels; lens distortion k1 k2 p1 p2 k3 is undone. Depth: none, the laser's
+    range pictures are not read. Version 1's records need TensorFlow and are not read.
+
+    Licence: Waymo Dataset License Agreement for Non-Commercial Use.
+    """
+
+    name = "waymo"
+    licence = "Waymo Dataset License Agreement for Non-Commercial Use"
+    layout = "<split>/camera_image/<segment>.parquet and <split>/camera_calibration/<segment>.parquet"
+
+    def find_scenes(self) -> Iterator[str]:
+        """Segments with pictures and calibration; every camera of one is a scene."""
+        for path in self.root.glob("*/camera_image/*.parquet"):
+            if (path.parents[1] / "camera_calibration" / path.name).is_file():
+                for camera in CAMERAS:
+                    yield f"{path.parents[1].name}/{path.stem}/{camera}"
+
+    def read(self, scene: str) -> ClipRecord:
+        split, segment, camera = scene.split("/")
+        path = self.root / split / "camera_image" / f"{segment}.parquet"
+        calibration = self.root / split / "camera_calibration" / path.name
+        lens, (height, width), T_vehicle_camera = _lens(calibration, CAMERAS[camera])
+        rows = _table(path, (TIME, POSE), CAMERAS[camera])
+        if not rows[TIME]:
+            raise InputError(f"{path} has no picture of the camera {camera}; leave it out")
+        try:
+            T = np.array([rows[POSE][i] for i in np.argsort(rows[TIME], kind="stable")], float).reshape(-1, 4, 4)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path} holds a pose that is not 16 numbers ({error}); download it again") from error
+        T = T @ T_vehicle_camera @ np.linalg.inv(OPENCV_FROM_WAYMO)
+        cameras = make_cameras(T, np.array(lens.intrinsics), (height, width))
+        return ClipRecord(self.name, scene, cameras, ParquetFrames(path, CAMERAS[camera], lens), metric=True)
+
+
+def _table(path: Path, columns: Sequence[str], camera: int) -> dict[str, list[Any]]:
+    """The columns of one camera's rows."""
+    try:
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise InputError("reading parquet needs an extra: pip install 'gen3r[data]'") from error
+    try:
+        rows = pyarrow.parquet.read_table(path, columns=list(columns), filters=[(NAME, "=", camera)])
+        return rows.to_pydict()
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are ValueErrors
+        raise InputError(f"{path} cannot be read as Waymo's parquet ({error}); download it again") from error
+
+
+def _lens(path: Path, camera: int) -> tuple[Lens, tuple[int, int], np.ndarray]:
+    """The lens, the picture's (height, width), and camera to vehicle [4, 4]."""
+    names = [f"{_CALIBRATION}.intrinsic.{k}" for k in ("f_u", "f_v", "c_u", "c_v", "k1", "k2", "p1", "p2", "k3")]
+    others = [f"{_CALIBRATION}.{k}" for k in ("height", "width", "extrinsic.transform")]
+    table = _table(path, [*names, *others], camera)
+    try:
+        numbers = tuple(float(table[n][0]) for n in names)
+        height, width, T = (table[n][0] for n in others)
+        return Lens(numbers[:4], numbers[4:]), (int(height), int(width)), np.array(T, float).reshape(4, 4)
+    except (IndexError, ValueError, TypeError) as error:
+        raise InputError(f"{path} lacks camera {camera} or misstates it ({error})") from error
+
+
+@dataclass(frozen=True)
+class ParquetFrames:
+    """Frames in a column of JPEGs, in the order of their times: number -> uint8 [H, W, 3], straightened."""
+
+    path: Path
+    camera: int
+    lens: Lens
+
+    def __call__(self, number: int) -> torch.Tensor:
+        pixels = read_pixels(_pictures(self.path, self.camera)[number], f"picture {number} of {self.path}")
+        return torch.from_numpy(self.lens.undistort(pixels))
+
+
+@lru_cache(maxsize=1)
+def _pictures(path: Path, camera: int) -> list[bytes]:
+    """One camera's JPEGs of a segment, about 70 MB; the last ones stay in memory."""
+    rows = _table(path, (TIME, IMAGE), camera)
+    return [rows[IMAGE][i] for i in np.argsort(rows[TIME], kind="stable")]

@@ -1,0 +1,47 @@
+"""WildRGB-D."""
+
+import json
+from collections.abc import Iterator
+
+import numpy as np
+
+from gen3r.data.readers.base import DepthFiles, PictureFiles, Reader, as_pose, make_cameras, number_table, text_lines
+from gen3r.data.records import ClipRecord
+from gen3r.errors import InputError
+
+
+class WildRGBD(Reader):
+    """WildRGB-D (Xia et al., 2024): objects filmed with a telephone's camera and laser.
+
+    Tree: <category>/scenes/<scene>/{rgb/00000.png, depth/00000.png, metadata, cam_poses.txt}. Poses: frame number and
+    16 numbers row by row, camera-to-world, OpenCV axes, metres. `metadata` is JSON: w, h, and K column by column.
+    Depth: 16 bits, millimetres, 0 unknown; over 5 m it is not trusted, as in the authors' script.
+
+    Licence: code MIT; the data's terms are not spelled out.
+    """
+
+    name = "wildrgbd"
+    licence = "code MIT; the data's terms are not spelled out"
+    layout = "<category>/scenes/<scene>/cam_poses.txt"
+
+    def find_scenes(self) -> Iterator[str]:
+        """Scenes with poses."""
+        for path in self.root.glob("*/scenes/*/cam_poses.txt"):
+            yield path.parent.relative_to(self.root).as_posix()
+
+    def read(self, scene: str) -> ClipRecord:
+        folder = self.root / scene
+        rows = number_table(folder / "cam_poses.txt", 17)
+        try:
+            metadata = json.loads("\n".join(text_lines(folder / "metadata")))
+            K = np.array(metadata["K"], float).reshape(3, 3).T
+            height, width = int(metadata["h"]), int(metadata["w"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{folder / 'metadata'} lacks or misstates w, h or K ({error!r})") from error
+        names = [f"{int(row[0]):05d}.png" for row in rows]
+        intrinsics = K[[0, 1, 0, 1], [0, 1, 2, 2]]
+        return ClipRecord(
+            self.name, scene, make_cameras(as_pose(rows[:, 1:]), intrinsics, (height, width)),
+            PictureFiles([folder / "rgb" / n for n in names]),
+            DepthFiles([folder / "depth" / n for n in names], 1000.0, 5.0), metric=True,
+        )  # fmt: skip

@@ -1,0 +1,137 @@
+"""A contact sheet of datasets' scenes: frames, depth, and the cameras' path from above."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from gen3r.cameras.camera import Cameras
+from gen3r.export.depth import apply_colour_map, colour_depth
+from gen3r.export.preview import BACKGROUND, CLOUD_BACKGROUND, GAP, SUPERSAMPLE, labelled, side_by_side
+from gen3r.geometry.points import unproject
+
+FRAMES = 5  # of each scene
+PICTURE = 180  # pixels of a thumbnail's longer side
+ABOVE = (180, 300)  # least and most pixels of the view from above
+WEDGE = 0.06  # of that view: how long the cameras' wedges are
+POINTS = 20_000
+
+
+@dataclass(frozen=True)
+class SceneView:
+    """What is drawn of a scene: some frames [H, W, 3] and depths [H, W] with their numbers, and all of its cameras."""
+
+    name: str
+    captions: Sequence[str]
+    frames: Sequence[Tensor]
+    depth: Sequence[Tensor] | None
+    numbers: Sequence[int]
+    cameras: Cameras
+    metric: bool
+
+
+def dataset_sheet(views: Sequence[SceneView]) -> Image.Image:
+    """The scenes under each other."""
+    rows = [_row(view) for view in views]
+    width, height = max(r.width for r in rows) + 2 * GAP, sum(r.height + GAP for r in rows) + GAP
+    sheet = Image.new("RGB", (width, height), BACKGROUND)
+    y = GAP
+    for row in rows:
+        sheet.paste(row, (GAP, y))
+        y += row.height + GAP
+    return sheet
+
+
+def _row(view: SceneView) -> Image.Image:
+    cameras = view.cameras
+    title = (
+        f"{view.name}: {len(cameras)} frames, {cameras.width} x {cameras.height}, "
+        f"fov {float(torch.rad2deg(cameras.fov_y.median())):.0f} degrees"
+    )
+    strips = [side_by_side([_thumbnail(f, Image.Resampling.BICUBIC) for f in view.frames])]
+    if view.depth is not None:
+        depth = torch.stack([_same_size(d, view.depth[0]) for d in view.depth])
+        known = depth > 0
+        colours = colour_depth(depth, known)
+        strips.append(side_by_side([_thumbnail(c, Image.Resampling.BOX) for c in colours]))
+        values = depth[known].numpy()
+        if len(values):
+            low, high = np.quantile(values, [0.02, 0.98])
+            title += f", depth {low:.3g} to {high:.3g}{' m' if view.metric else ''}, {known.float().mean():.0%} known"
+    left = Image.new("RGB", (strips[0].width, sum(s.height + GAP for s in strips)), BACKGROUND)
+    for i, strip in enumerate(strips):
+        left.paste(strip, (0, i * (strips[0].height + GAP)))
+    size = min(max(left.height - GAP, ABOVE[0]), ABOVE[1])
+    above = labelled("from above, dark to bright", _from_above(view, size))
+    text = labelled(title, labelled(view.captions[0][:120], left) if view.captions else left)
+    return side_by_side([text, above])
+
+
+def _thumbnail(pixels: Tensor, how: Image.Resampling) -> Image.Image:
+    picture = Image.fromarray(pixels.numpy())
+    scale = PICTURE / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.resize(size, how, reducing_gap=2 if how is Image.Resampling.BICUBIC else None)
+
+
+def _same_size(depth: Tensor, like: Tensor) -> Tensor:
+    if depth.shape == like.shape:
+        return depth
+    return torch.nn.functional.interpolate(depth[None, None], like.shape, mode="nearest")[0, 0]
+
+
+def _from_above(view: SceneView, pixels: int) -> Image.Image:
+    """The path seen against the cameras' mean up direction, with wedges for some cameras and dots for points."""
+    T = view.cameras.T_world_camera.double()
+    down = T[:, :3, 1].mean(0)
+    down = down / down.norm().clamp_min(1e-9)
+    ahead = T[0, :3, 2] - (T[0, :3, 2] @ down) * down
+    ahead = ahead / ahead.norm().clamp_min(1e-9)
+    plane = torch.stack([torch.linalg.cross(down, ahead), -ahead])  # right of the first camera; back is down the page
+    path, dots = T[:, :3, 3] @ plane.T, _points(view) @ plane.T
+    centre, extent = _frame(path, dots)
+    size = pixels * SUPERSAMPLE
+
+    def on_page(places: Tensor) -> list[tuple[float, float]]:
+        return [(float(x), float(y)) for x, y in ((places - centre) / extent + 0.5) * size]
+
+    picture = Image.new("RGB", (size, size), CLOUD_BACKGROUND)
+    draw = ImageDraw.Draw(picture)
+    for x, y in on_page(dots):
+        draw.point((x, y), (92, 98, 112))
+    colours = [tuple(c) for c in apply_colour_map(torch.linspace(0.45, 1, len(path))).tolist()]
+    page = on_page(path)
+    for i in range(len(page) - 1):
+        draw.line([page[i], page[i + 1]], colours[i], 2 * SUPERSAMPLE)
+    half = view.cameras.width / 2 / view.cameras.K_px[:, 0, 0].double()
+    for i in view.numbers:
+        corners = torch.stack([-half[i], half[i]])[:, None] * T[i, :3, 0] + T[i, :3, 2]
+        ends = path[i] + WEDGE * extent * corners @ plane.T
+        draw.polygon([page[i], *on_page(ends)], outline=colours[i], width=SUPERSAMPLE)
+    return picture.resize((pixels, pixels), Image.Resampling.LANCZOS)
+
+
+def _points(view: SceneView) -> Tensor:
+    """Some of the points that the shown frames see [N, 3]."""
+    if view.depth is None:
+        return torch.zeros(0, 3, dtype=torch.float64)
+    found = []
+    for number, depth in zip(view.numbers, view.depth, strict=True):
+        K = view.cameras.K_px[number].clone()
+        K[0] *= depth.shape[1] / view.cameras.width
+        K[1] *= depth.shape[0] / view.cameras.height
+        points = unproject(depth, view.cameras.T_world_camera[number], K)[depth > 0]
+        found.append(points[:: max(1, len(points) * len(view.numbers) // POINTS)])
+    return torch.cat(found).double()
+
+
+def _frame(path: Tensor, dots: Tensor) -> tuple[Tensor, float]:
+    """The middle and the width of what is drawn: the whole path, and nine in ten of the points within reach of it."""
+    low, high = path.amin(0), path.amax(0)
+    if len(dots):
+        bounds = torch.quantile(dots, torch.tensor([0.05, 0.95], dtype=dots.dtype), dim=0)
+        low, high = torch.minimum(low, bounds[0]), torch.maximum(high, bounds[1])
+    return (low + high) / 2, max(1.3 * float((high - low).max()), 1e-6)
