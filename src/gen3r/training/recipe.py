@@ -4,7 +4,7 @@ A run's folder holds train/ (clips), one folder a stage with its checkpoint, and
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,8 @@ class Run:
     """
 
     folder: Path
-    start: str | None = None
+    start: str | Path | None = None
+    config: ModelConfig = field(default_factory=nano)
 
     def train(self, stage: str, overrides: dict[str, Any]) -> None:
         """Trains one stage to its end, or from its checkpoint on; `overrides` replace fields of its `TrainConfig`."""
@@ -63,7 +64,7 @@ class Run:
 
     def make_stage(self, name: str) -> Stage:
         """A stage with the modules that it trains, and the finished ones that it builds on."""
-        config = nano()
+        config = self.config
         parts = self.components({"autoencoder": (), "geometry": ()}.get(name, ("vae", "vggt")))
         if name == "autoencoder":
             return AutoencoderStage(parts["vae"], self.clips())
@@ -93,16 +94,15 @@ class Run:
 
     def package(self, target: Path) -> None:
         """Writes the averaged weights of all stages, in bfloat16, as a pipeline folder."""
-        config = nano()
         parts: dict[str, Any] = {k: m.to(torch.bfloat16) for k, m in self.components(tuple(STAGE_OF)).items()}
-        parts |= {"tokenizer": self.tokenizer(), "scheduler": build_scheduler(config)}
-        save_components({**parts, "defaults": config.defaults}, target)
+        parts |= {"tokenizer": self.tokenizer(), "scheduler": build_scheduler(self.config)}
+        save_components({**parts, "defaults": self.config.defaults}, target)
 
     def components(self, finished: tuple[str, ...]) -> dict[str, Any]:
-        """nano's modules: `finished` ones with the averaged weights of their stage, the rest ready to train."""
+        """The modules: `finished` ones with the averaged weights of their stage, the rest ready to train."""
         begun = {name: (self.folder / stage / CHECKPOINT).exists() for name, stage in STAGE_OF.items()}
         given = load_components(self.start, torch.float32) if self.start else {}
-        config = nano()
+        config = self.config
         for name in STATISTICS_OF:
             if name in finished and begun[name]:
                 config = replace(config, **{name: {**getattr(config, name), **self._statistics(name)}})
@@ -129,7 +129,7 @@ class Run:
         """The starting model's, or one learned from the training captions: the same captions give the same one."""
         if self.start:
             return load_components(self.start, skip=tuple(STAGE_OF))["tokenizer"]
-        return learn_tokenizer(self.clips().captions, nano())
+        return learn_tokenizer(self.clips().captions, self.config)
 
     def _statistics(self, name: str) -> dict[str, list[float]]:
         """Means and standard deviations of a finished component's latents, measured once a run."""
@@ -142,7 +142,7 @@ class Run:
 
     @torch.inference_mode()
     def _measure(self, name: str) -> dict[str, list[float]]:
-        parts = build_components(nano())
+        parts = build_components(self.config)
         load_average(self.folder / STAGE_OF[name], parts[name], {"vae": "vae.", "geo_adapter": "adapter."}[name])
         vggt = self.components(("vggt",))["vggt"] if name == "geo_adapter" else None
         clips, latents = self.clips(), []

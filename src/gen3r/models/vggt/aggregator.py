@@ -1,5 +1,7 @@
 """VGGT's trunk: a DINOv2 patch embedding, then attention within each frame and across all frames in turn."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -62,8 +64,10 @@ class PatchEmbed(nn.Module):
         spread = torch.tensor([18.0, 5.0, 5.0])[:, None, None] / (1 + frequency) ** 0.8
         filters = torch.einsum("kc,ui,vj->kuvcij", opponents, waves, waves) / spread[..., None, None, None]
         order = spread.flatten().argsort(descending=True)[:dim]
-        self.patch_embed.proj.weight[: len(order)] = filters.flatten(0, 2)[order]
-        nn.init.zeros_(self.patch_embed.proj.bias)
+        projection = self.patch_embed.proj
+        assert projection.bias is not None
+        projection.weight[: len(order)] = filters.flatten(0, 2)[order]
+        nn.init.zeros_(projection.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images [N, 3, H, W] -> patch tokens [N, h * w, C]."""
@@ -99,6 +103,15 @@ class Aggregator(nn.Module):
         self.global_blocks = nn.ModuleList([Block(dim, heads, 0.01, qk_norm=True) for _ in range(depth)])
         self.camera_token = nn.Parameter(torch.randn(1, 2, 1, dim) * 1e-6)
         self.register_token = nn.Parameter(torch.randn(1, 2, REGISTERS, dim) * 1e-6)
+
+    def init_weights(self) -> None:
+        """Weights to train from, blocks aside: attention across frames starts out by looking for what looks alike."""
+        self.patch_embed.init_weights()
+        for block in self.global_blocks:
+            query, key, _ = cast(Block, block).attn.qkv.weight.data.chunk(3)
+            key.copy_(query)
+        for table in (self.camera_token, self.register_token):
+            nn.init.trunc_normal_(table, std=0.02)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Images [B, F, 3, H, W] in [0, 1] -> a list of levels [B, F, 5 + h * w, 2C]."""

@@ -68,12 +68,7 @@ class VGGT(ModelMixin, ConfigMixin):
                 nn.init.zeros_(module.bias)
             if name.endswith((".ls1", ".ls2")):
                 nn.init.constant_(module.gamma, 0.5)  # pyright: ignore[reportArgumentType]
-        self.aggregator.patch_embed.init_weights()
-        for block in self.aggregator.global_blocks:
-            query, key, _ = block.attn.qkv.weight.data.chunk(3)
-            key.copy_(query)  # attention across frames starts out by looking for what looks alike
-        for table in (self.aggregator.camera_token, self.aggregator.register_token):
-            nn.init.trunc_normal_(table, std=0.02)
+        self.aggregator.init_weights()
         start = torch.tensor([0.0, 0, 0, 0, 0, 0, 0.25, 0.25, 0.25])
         with torch.no_grad():
             self.camera_head.pose_branch.fc2.weight.mul_(0.1)
