@@ -192,6 +192,20 @@ class TestSampling:
         unipc = latents_of(other, latents=noise, num_inference_steps=15, guidance_scale=1.0)
         assert (unipc - exact).norm() < 0.1 * (exact - noise).norm()
 
+    @pytest.mark.parametrize(("given", "held"), [(0, 0), (1, 1), (2, 1), (FRAMES, 2)])
+    def test_held_latents_are_those_of_the_given_frames(self, pipe: Gen3RPipeline, given: int, held: int):
+        frames, half = pictures(1, given), SIZE // 8
+        free, kept = (latents_of(pipe, frames, hold_given=hold) for hold in (False, True))
+        shown = torch.zeros(1, FRAMES, 3, SIZE, SIZE)
+        where = torch.tensor([0, FRAMES - 1] if given == 2 else range(given), dtype=torch.long)
+        shown[:, where] = frames
+        known = torch.zeros(1, FRAMES, dtype=torch.bool)
+        known[:, where] = True
+        control = control_latents(pipe.vae, shown, known)
+        assert torch.allclose(kept[:, :, :held, :, :half], control[:, :16, :held, :, :half], atol=1e-5)
+        assert given == 0 or (free - kept)[:, :, :held, :, :half].abs().amax() > 0.1
+        assert torch.equal(free, latents_of(pipe, frames))  # the release's way unless the model says otherwise
+
 
 class TestCameras:
     def test_a_path_counts_relative_to_its_first_camera_and_resampled(self, pipe: Gen3RPipeline):

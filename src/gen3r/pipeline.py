@@ -127,6 +127,7 @@ class Gen3RPipeline(DiffusionPipeline):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         guidance_steps: int | None = None,
+        hold_given: bool | None = None,
         extent: float | None = None,
         easing: str = "linear",
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -148,6 +149,9 @@ class Gen3RPipeline(DiffusionPipeline):
             each, resampled to the clip, whose unit is the mean distance of the scene's points.
         num_frames: 4k + 1. height, width: multiples of 112. Each defaults to the model's own.
         guidance_steps: only that many first steps are guided; the rest run the conditional half alone.
+        hold_given: latents that given frames determine whole, such as the first frame's, follow their own straight path
+            from the noise instead of the model's velocity, so that given frames come out as the autoencoder has them.
+            The release leaves them to the model.
         extent, easing: of a named path. generator: one a sample makes results independent of the batch.
         latents: the noise to start from, [B, 16, f, h, 2w]. prompt_embeds, negative_prompt_embeds [B, L, D],
             image_context [B, N, D']: skip the encoders.
@@ -192,7 +196,8 @@ class Gen3RPipeline(DiffusionPipeline):
         # 2. denoise Z = [A; G]
         conditions = Conditions(text, no_text, seen, control, rays)
         guided = steps if guidance_steps is None else guidance_steps
-        made = self._denoise(start, conditions, steps, guidance, guided, callback_on_step_end)
+        hold = defaults["hold_given"] if hold_given is None else hold_given
+        made = self._denoise(start, conditions, steps, guidance, guided, hold, callback_on_step_end)
         if output_type == "latent":
             self.maybe_free_model_hooks()
             return made
@@ -343,15 +348,20 @@ class Gen3RPipeline(DiffusionPipeline):
         return latents.to(self._execution_device, torch.float32)
 
     def _denoise(
-        self, latents: Tensor, conditions: Conditions, steps: int, guidance: float, guided: int,
+        self, latents: Tensor, conditions: Conditions, steps: int, guidance: float, guided: int, hold: bool,
         callback: StepCallback | None,
     ) -> Tensor:  # fmt: skip
         """Integrates the flow from noise to data; latents stay float32, the network runs in its own type."""
         self.scheduler.set_timesteps(steps, device=latents.device)
+        noise, channels = latents, latents.shape[1]
+        given, mask = conditions.control.float().split([channels, conditions.control.shape[1] - channels], dim=1)
+        known = (mask == 1).all(1, keepdim=True) & hold
         with self.progress_bar(total=steps) as bar:  # pyright: ignore[reportCallIssue]
             for i, t in enumerate(self.scheduler.timesteps):
                 velocity = self._velocity(latents, t, conditions, guidance if i < guided else 1.0)
                 latents = self.scheduler.step(velocity, t, latents, return_dict=False)[0]
+                sigma = self.scheduler.sigmas[i + 1].to(latents.device)
+                latents = torch.where(known, (1 - sigma) * given + sigma * noise, latents)
                 if callback is not None:
                     latents = (callback(self, i, t, {"latents": latents}) or {}).get("latents", latents)
                 bar.update()

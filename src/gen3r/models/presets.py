@@ -54,6 +54,7 @@ class ModelConfig:
     guidance_scale: float = 5.0
     shift: float = 2.0
     negative_prompt: str = "bad detailed"
+    hold_given: bool = False
 
     @property
     def defaults(self) -> Arguments:
@@ -66,6 +67,7 @@ class ModelConfig:
             "num_inference_steps",
             "guidance_scale",
             "negative_prompt",
+            "hold_given",
         )
         return {name: getattr(self, name) for name in names}
 
@@ -115,8 +117,8 @@ def nano() -> ModelConfig:
             "hidden_size": 128, "intermediate_size": 512, "projection_dim": 16, "num_hidden_layers": 4,
             "num_attention_heads": 2, "image_size": 112, "patch_size": 14, "hidden_act": "gelu",
         },
-        text_length=48, num_frames=17, height=112, width=112, num_inference_steps=20, guidance_scale=1.5,
-        negative_prompt="",
+        text_length=48, num_frames=17, height=112, width=112, num_inference_steps=20, guidance_scale=1.0,
+        negative_prompt="", hold_given=True,
     )  # fmt: skip
 
 
