@@ -30,15 +30,13 @@ STATISTICS_CLIPS = 48
 FITTED_CLIPS = 16
 STATISTICS_OF = ("vae", "geo_adapter")
 STAGES = {
-    "autoencoder": TrainConfig(steps=4600, batch_size=2, learning_rate=2e-3, weight_decay=0.0, ema_decay=0.998),
-    "geometry": TrainConfig(steps=4000, batch_size=34, learning_rate=1.5e-3, ema_decay=0.998, decay_fraction=0.3),
-    "adapter": TrainConfig(steps=320, batch_size=2, learning_rate=2e-3, ema_decay=0.99, weight_decay=0.0, warmup=30),
+    "autoencoder": TrainConfig(steps=3450, batch_size=2, learning_rate=2e-3, weight_decay=0.0, ema_decay=0.998),
+    "geometry": TrainConfig(steps=4000, batch_size=34, learning_rate=2.5e-3, ema_decay=0.998, decay_fraction=0.3),
+    "adapter": TrainConfig(steps=420, batch_size=2, learning_rate=2e-3, ema_decay=0.99, weight_decay=0.0, warmup=30),
     "diffusion": TrainConfig(
-        steps=740, batch_size=6, learning_rate=1.5e-3, ema_decay=0.995, warmup=50, decay_fraction=0.4
+        steps=2000, batch_size=8, learning_rate=2e-3, ema_decay=0.995, warmup=50, decay_fraction=0.4
     ),
 }
-
-
 STAGE_OF = {
     "vae": "autoencoder", "vggt": "geometry", "geo_adapter": "adapter",
     "transformer": "diffusion", "text_encoder": "diffusion", "image_encoder": "diffusion",
