@@ -117,7 +117,7 @@ def nano() -> ModelConfig:
             "hidden_size": 128, "intermediate_size": 512, "projection_dim": 16, "num_hidden_layers": 4,
             "num_attention_heads": 2, "image_size": 112, "patch_size": 14, "hidden_act": "gelu",
         },
-        text_length=48, num_frames=17, height=112, width=112, num_inference_steps=20, guidance_scale=1.0,
+        text_length=48, num_frames=17, height=112, width=112, num_inference_steps=8, guidance_scale=1.0,
         negative_prompt="", hold_given=True,
     )  # fmt: skip
 
