@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from gen3r.models.vggt import VGGT
 from gen3r.models.vggt.aggregator import SPECIAL_TOKENS
 
 
@@ -15,6 +16,12 @@ def pack_tokens(levels: list[Tensor], grid: tuple[int, int]) -> Tensor:
     maps = [x[:, :, SPECIAL_TOKENS:].unflatten(2, (h, w)) for x in levels]
     camera = levels[-1][:, :, 0, None, None].expand(-1, -1, h, w, -1)
     return torch.cat([*maps, camera], dim=-1).permute(0, 4, 1, 2, 3)
+
+
+def packed_tokens(vggt: VGGT, images: Tensor) -> Tensor:
+    """The packed tokens of images [B, F, 3, H, W] in [0, 1]."""
+    patch = vggt.config["patch_size"]
+    return pack_tokens(vggt.tokens(images), (images.shape[-2] // patch, images.shape[-1] // patch))
 
 
 def unpack_tokens(packed: Tensor, levels: int = 4) -> list[Tensor]:

@@ -7,7 +7,7 @@ from torch import Tensor
 from gen3r.data.shards import ClipShards
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.precision import exact_products
-from gen3r.models.tokens import pack_tokens, unpack_tokens
+from gen3r.models.tokens import pack_tokens, packed_tokens, unpack_tokens
 from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
 from gen3r.training.batches import augment_colours, clip_batch
@@ -36,12 +36,10 @@ class AdapterStage(Stage):
 
         VGGT's channels differ a hundredfold in size: learning that alone would take hundreds of steps.
         """
-        patch = self.vggt.config["patch_size"]
         packed = []
         for number in range(min(count, len(self.clips))):
             images = self.clips[number].frames.permute(0, 3, 1, 2)[None].float() / 255
-            grid = (images.shape[-2] // patch, images.shape[-1] // patch)
-            packed.append(pack_tokens(self.vggt.tokens(images), grid)[0].flatten(1))
+            packed.append(packed_tokens(self.vggt, images)[0].flatten(1))
         tokens = torch.cat(packed, dim=1)
         mean, std = tokens.mean(1), tokens.std(1).clamp_min(1e-3)
         into, out = self.adapter.conv_tokens_in, self.adapter.conv_tokens_out

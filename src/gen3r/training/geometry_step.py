@@ -123,10 +123,8 @@ class GeometryStage(Stage):
         losses = []
         for i, (x, rope) in zip(MATCHING_BLOCKS, entered, strict=True):
             block = cast(Block, self.vggt.aggregator.global_blocks[i])
-            first, every = (
-                block.attn.scores(block.norm1(x), rope, head).float().unflatten(1, (frames, -1))[:, :, SPECIAL_TOKENS:]
-                for head in (0, 1)
-            )
+            scores = block.attn.scores(block.norm1(x), rope, heads=2).float()
+            first, every = scores.unflatten(2, (frames, -1))[:, :, :, SPECIAL_TOKENS:].unbind(1)
             tokens = first.shape[-1] // frames
             first = first.log_softmax(-1)[..., SPECIAL_TOKENS:tokens]
             every = every.unflatten(-1, (frames, tokens))[..., SPECIAL_TOKENS:].log_softmax(-1)

@@ -20,7 +20,7 @@ from gen3r.geometry.gauge import to_vggt_gauge
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.conditioning import control_latents
 from gen3r.models.precision import fast_products
-from gen3r.models.tokens import pack_tokens
+from gen3r.models.tokens import packed_tokens
 from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
 
@@ -58,10 +58,8 @@ def geometry_encoder(vggt: VGGT, adapter: GeometryAdapter) -> ClipEncoder:
 
     def encode(clip: Clip, number: int) -> dict[str, Tensor]:
         frames = _frames(clip, vggt.device)
-        patch = vggt.config["patch_size"]
-        grid = (frames.shape[-2] // patch, frames.shape[-1] // patch)
         with fast_products(vggt.device):
-            posterior = adapter.encode(pack_tokens(vggt.tokens(frames), grid))
+            posterior = adapter.encode(packed_tokens(vggt, frames))
         return {"geometry": torch.cat([posterior.mean, posterior.logvar], 1)[0].half()}
 
     return encode

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from gen3r.checkpoints.load import load_components, save_components
 from gen3r.data.shards import ClipShards
 from gen3r.files import whole_file
 from gen3r.models.presets import ModelConfig, build_components, build_scheduler, nano
-from gen3r.models.tokens import pack_tokens
+from gen3r.models.tokens import packed_tokens
 from gen3r.training.adapter_step import AdapterStage
 from gen3r.training.autoencoder_step import AutoencoderStage
 from gen3r.training.diffusion_step import DiffusionStage
@@ -70,7 +70,7 @@ class Run:
             return GeometryStage(parts["vggt"], self.clips())
         if name == "adapter":
             stage = AdapterStage(parts["geo_adapter"], parts["vggt"], parts["vae"], self.clips())
-            if not self.start:
+            if not (self.start or (self.folder / name / CHECKPOINT).exists()):
                 stage.fit_to_tokens(FITTED_CLIPS)
             return stage
         return DiffusionStage(
@@ -149,7 +149,7 @@ class Run:
             if vggt is None:
                 latents.append(parts["vae"].encode_video((2 * frames - 1).transpose(1, 2)).mean)
             else:
-                latents.append(parts["geo_adapter"].encode(_tokens(vggt, frames)).mean)
+                latents.append(parts["geo_adapter"].encode(packed_tokens(vggt, frames)).mean)
         stacked = torch.cat(latents).transpose(0, 1).flatten(1)
         return {"latents_mean": stacked.mean(1).tolist(), "latents_std": stacked.std(1).tolist()}
 
@@ -164,11 +164,6 @@ def _initialise(name: str, module: Any) -> None:
         for layer in module.modules():  # convolutions run a quarter faster on a CPU with the channels last
             if isinstance(layer, nn.Conv3d):
                 layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last_3d)
-
-
-def _tokens(vggt: Any, frames: Tensor) -> Tensor:
-    patch = vggt.config.patch_size
-    return pack_tokens(vggt.tokens(frames), (frames.shape[-2] // patch, frames.shape[-1] // patch))
 
 
 def learn_tokenizer(captions: list[str], config: ModelConfig) -> PreTrainedTokenizerFast:

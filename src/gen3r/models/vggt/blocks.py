@@ -47,9 +47,9 @@ class Attention(nn.Module):
         x = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype))
         return self.proj(x.transpose(1, 2).flatten(2))
 
-    def scores(self, x: Tensor, rope: tuple[Tensor, Tensor] | None, head: int) -> Tensor:
-        """What the softmax of one head is taken of, [B, N, N]; for losses on attention."""
-        q, k, _ = (t[:, head] for t in self._queries_keys_values(x, rope))
+    def scores(self, x: Tensor, rope: tuple[Tensor, Tensor] | None, heads: int) -> Tensor:
+        """What the softmax of the first heads is taken of, [B, heads, N, N]; for losses on attention."""
+        q, k, _ = (t[:, :heads] for t in self._queries_keys_values(x, rope))
         return q @ k.mT / q.shape[-1] ** 0.5
 
     def _queries_keys_values(self, x: Tensor, rope: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
