@@ -22,6 +22,11 @@ class Clip:
     cameras: Cameras
     caption: str
 
+    @property
+    def images(self) -> torch.Tensor:
+        """The frames as models take them: float32 [F, 3, H, W] in [0, 1]."""
+        return self.frames.permute(0, 3, 1, 2).float() / 255
+
 
 @dataclass(frozen=True)
 class ClipRecord:

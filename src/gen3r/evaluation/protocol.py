@@ -21,15 +21,10 @@ from gen3r.pipeline import Gen3RPipeline
 Scores = dict[str, float]
 
 
-def frames_of(clip: Clip) -> Tensor:
-    """A clip's frames as [1, F, 3, H, W] in [0, 1]."""
-    return clip.frames.permute(0, 3, 1, 2)[None].float() / 255
-
-
 @torch.inference_mode()
 def autoencoder_scores(pipe: Gen3RPipeline, clip: Clip) -> Scores:
     """PSNR of the frames through the video autoencoder (posterior mean)."""
-    frames = frames_of(clip)
+    frames = clip.images[None]
     latents = pipe.vae.encode_video((2 * frames - 1).transpose(1, 2)).mean
     return {"autoencoder PSNR": psnr(pipe.decode_frames(latents), frames)}
 
@@ -37,7 +32,7 @@ def autoencoder_scores(pipe: Gen3RPipeline, clip: Clip) -> Scores:
 @torch.inference_mode()
 def geometry_scores(pipe: Gen3RPipeline, clip: Clip) -> Scores:
     """Depth and cameras of VGGT on the real frames, and the depth again after the tokens went through the adapter."""
-    frames = frames_of(clip)
+    frames = clip.images[None]
     height, width = frames.shape[-2:]
     patch = pipe.vggt.config.patch_size
     levels = pipe.vggt.tokens(frames)
@@ -56,7 +51,7 @@ def geometry_scores(pipe: Gen3RPipeline, clip: Clip) -> Scores:
 @torch.inference_mode()
 def generation_scores(pipe: Gen3RPipeline, clip: Clip, seed: int) -> Scores:
     """One view and the true cameras in, the clip out, against the true clip and against the first frame repeated."""
-    frames = frames_of(clip)
+    frames = clip.images[None]
     _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
     path = Cameras(poses, clip.cameras.K_px, *frames.shape[-2:])
     generator = torch.Generator().manual_seed(seed)

@@ -38,8 +38,7 @@ class AdapterStage(Stage):
         """
         packed = []
         for number in range(min(count, len(self.clips))):
-            images = self.clips[number].frames.permute(0, 3, 1, 2)[None].float() / 255
-            packed.append(packed_tokens(self.vggt, images)[0].flatten(1))
+            packed.append(packed_tokens(self.vggt, self.clips[number].images[None])[0].flatten(1))
         tokens = torch.cat(packed, dim=1)
         mean, std = tokens.mean(1), tokens.std(1).clamp_min(1e-3)
         into, out = self.adapter.conv_tokens_in, self.adapter.conv_tokens_out

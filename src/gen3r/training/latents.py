@@ -35,7 +35,7 @@ def appearance_encoder(vae: VideoVAE) -> ClipEncoder:
     """
 
     def encode(clip: Clip, number: int) -> dict[str, Tensor]:
-        frames = _frames(clip, vae.device)
+        frames = clip.images[None].to(vae.device)
         given = torch.zeros(frames.shape[:2], dtype=torch.bool, device=vae.device)
         given[0, [0] if number % 3 else [0, -1]] = True
         with fast_products(vae.device):
@@ -57,16 +57,12 @@ def geometry_encoder(vggt: VGGT, adapter: GeometryAdapter) -> ClipEncoder:
     """The geometry posterior of VGGT's tokens."""
 
     def encode(clip: Clip, number: int) -> dict[str, Tensor]:
-        frames = _frames(clip, vggt.device)
+        frames = clip.images[None].to(vggt.device)
         with fast_products(vggt.device):
             posterior = adapter.encode(packed_tokens(vggt, frames))
         return {"geometry": torch.cat([posterior.mean, posterior.logvar], 1)[0].half()}
 
     return encode
-
-
-def _frames(clip: Clip, device: torch.device) -> Tensor:
-    return clip.frames.to(device).permute(0, 3, 1, 2)[None].float() / 255
 
 
 @torch.inference_mode()

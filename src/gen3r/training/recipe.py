@@ -145,7 +145,7 @@ class Run:
         vggt = self.components(("vggt",))["vggt"] if name == "geo_adapter" else None
         clips, latents = self.clips(), []
         for number in range(min(STATISTICS_CLIPS, len(clips))):
-            frames = clips[number].frames.permute(0, 3, 1, 2)[None].float() / 255
+            frames = clips[number].images[None]
             if vggt is None:
                 latents.append(parts["vae"].encode_video((2 * frames - 1).transpose(1, 2)).mean)
             else:
