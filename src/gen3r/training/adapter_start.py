@@ -1,9 +1,9 @@
 """Where nano's geometry adapter starts: as the linear autoencoder that principal components give.
 
-From random weights, an adapter of twenty thin layers first has to learn to let anything through: after 420 steps it still
-made the same cameras of every clip. Here every residual branch starts at nothing and every other layer at the identity
-on the channels that it shares with the next one, so that the first step already sees, and makes, the components that
-the tokens vary most in.
+From random weights, an adapter of twenty thin layers first has to learn to let anything through: after 420 steps it
+still made the same cameras of every clip. Here every residual branch starts at nothing, and every other layer at the
+identity on the channels that it shares with the next one. So the first step already sees, and makes, the components
+that the tokens vary most in.
 """
 
 import torch
