@@ -125,6 +125,24 @@ def bent(truth: Truth, coefficients: Sequence[float]) -> np.ndarray:
     return np.moveaxis(np.array(channels), 1, -1).round().astype(np.uint8)
 
 
+# A patch of pixels on a thing that is said to move in this frame; no pair of frames is measured from it.
+MOVES, PATCH = 2, (slice(60, 76), slice(60, 84))
+
+
+def world_points(truth: Truth, frame: int) -> np.ndarray:
+    """Where the pixels of a frame are [H, W, 3]."""
+    row, column = np.mgrid[0 : truth.size[0], 0 : truth.size[1]] + 0.5
+    rays = np.stack([column, row, np.ones_like(row)], -1) @ np.linalg.inv(truth.K).T
+    return rays * truth.depth[frame][..., None] @ truth.T[frame][:3, :3].T + truth.T[frame][:3, 3]
+
+
+def box_of_patch(truth: Truth, frame: int, axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The centre, in the world, and the size of a box along `axes` (columns) just around the patch of a frame."""
+    points = world_points(truth, frame)[PATCH].reshape(-1, 3) @ axes
+    assert (truth.depth[frame][PATCH] > 0).all()
+    return axes @ (points.max(0) + points.min(0)) / 2, np.ptp(points, axis=0) + 1e-3
+
+
 def save(path: Path, pixels: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, **({"quality": 97} if path.suffix == ".jpg" else {"compress_level": 1}))
@@ -205,6 +223,28 @@ def write_kitti360(root: Path, truth: Truth, missing: int | None = None) -> None
         points = T_laser_camera[:3, :3] @ (rectify.T @ points) + T_laser_camera[:3, 3:]
         points = np.concatenate([points, np.ones((1, len(z)))]).T.astype(np.float32)
         points[::-1].tofile(scans / f"{n:010d}.bin")
+    write_kitti360_boxes(root / "data_3d_bboxes" / "train_full" / f"{drive}.xml", truth, first)
+
+
+def write_kitti360_boxes(path: Path, truth: Truth, first: int) -> None:
+    """A box that moves through the frames, and one that stands still around the patch of the first."""
+    turn = Rotation.from_rotvec([0.1, -0.2, 0.5]).as_matrix()
+    cube = [(x, y, z) for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)]
+
+    def matrix(name: str, values: np.ndarray) -> str:
+        rows, columns = values.shape
+        data = f"<rows>{rows}</rows><cols>{columns}</cols><dt>f</dt>\n<data>{row(values)}</data>"
+        return f'<{name} type_id="opencv-matrix">{data}</{name}>'
+
+    boxes = []
+    for number, (frame, time) in enumerate(((MOVES, first + MOVES), (0, -1), (MOVES, first + 100))):
+        centre, size = box_of_patch(truth, frame, turn)
+        T = np.eye(4)
+        T[:3, :3], T[:3, 3] = turn * size, centre
+        facts = f"<index>{number}</index><label>car</label><dynamic>{int(time >= 0)}</dynamic><timestamp>{time}</timestamp>"
+        place = matrix("transform", T) + matrix("vertices", np.array(cube)) + matrix("faces", np.zeros((12, 3)))
+        boxes.append(f"<object{number}>{facts}{place}</object{number}>")
+    text(path, ['<?xml version="1.0"?>', "<opencv_storage>", *boxes, "</opencv_storage>"])
 
 
 def write_waymo(root: Path, truth: Truth) -> None:
@@ -243,6 +283,63 @@ def write_waymo(root: Path, truth: Truth) -> None:
             pa.array([np.eye(4).ravel().tolist(), T_vehicle_camera.ravel().tolist()], matrix),
     }  # fmt: skip
     pq.write_table(pa.table(calibration), root / "training" / "camera_calibration" / f"{segment}.parquet")
+    write_waymo_laser(root / "training", segment, truth, vehicle, sorted({t for t, *_ in rows}))
+
+
+def write_waymo_laser(root: Path, segment: str, truth: Truth, vehicle: np.ndarray, times: Sequence[int]) -> None:
+    """Every pixel of the truth is a return of the top laser, whose beams are fixed: so each has a pose of the vehicle of
+    its own, turned a little from the true one and shifted to where its beam hits. One row lies in a zone without labels.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def write(component: str, columns: dict[str, Any]) -> None:
+        (root / component).mkdir()
+        table = pa.table({"key.segment_context_name": [segment] * len(next(iter(columns.values()))), **columns})
+        pq.write_table(table, root / component / f"{segment}.parquet")
+
+    rng, (height, width), matrix = np.random.default_rng(1), truth.size, pa.list_(pa.float64(), 16)
+    hangs = np.eye(4)  # the laser on the roof
+    hangs[:3, :3], hangs[:3, 3] = Rotation.from_euler("zyx", [2.6, 0.03, -0.02]).as_matrix(), [1.4, -0.1, 2.2]
+    rising = np.sort(rng.uniform(-0.4, 0.1, height))
+    inclination = rising[::-1, None]  # the first row looks highest
+    azimuth = np.pi - (np.arange(width) + 0.5) / width * 2 * np.pi - 2.6  # the columns begin behind the vehicle
+    beams = [np.cos(inclination) * np.cos(azimuth), np.cos(inclination) * np.sin(azimuth), np.sin(inclination)]
+    beams = np.stack(np.broadcast_arrays(*beams), -1)
+    pictures, poses = [], []
+    for i in range(len(times)):
+        ranges = np.where(truth.depth[i] > 0, rng.uniform(4, 40, truth.size), 0)
+        turn = Rotation.from_matrix(vehicle[i][:3, :3]) * Rotation.from_rotvec(rng.normal(0, 0.02, (height * width, 3)))
+        hits = (beams * ranges[..., None]) @ hangs[:3, :3].T + hangs[:3, 3]
+        shift = world_points(truth, i) - turn.apply(hits.reshape(-1, 3)).reshape(height, width, 3)
+        yaw, pitch, roll = turn.as_euler("ZYX").T.reshape(3, height, width)
+        no_labels = np.where(np.arange(height) == 3, 1, -1)[:, None] + 0 * ranges
+        pictures.append(np.stack([ranges, 0 * ranges + 0.3, 0 * ranges + 0.1, no_labels], -1))
+        poses.append(np.concatenate([np.stack([roll, pitch, yaw], -1), shift], -1))
+    keys = {"key.frame_timestamp_micros": times, "key.laser_name": pa.array([1] * len(times), pa.int8())}
+    for component, kind, arrays in (("lidar", "LiDAR", pictures), ("lidar_pose", "LiDARPose", poses)):
+        prefix = f"[{kind}Component].range_image_return1"
+        values = pa.array([a.astype(np.float32).ravel() for a in arrays], pa.list_(pa.float32()))
+        shapes = pa.array([a.shape for a in arrays], pa.list_(pa.int32(), 3))
+        write(component, {**keys, f"{prefix}.values": values, f"{prefix}.shape": shapes})
+    write("lidar_calibration", {
+        "key.laser_name": [2, 1],
+        "[LiDARCalibrationComponent].extrinsic.transform": pa.array([np.eye(4).ravel(), hangs.ravel()], matrix),
+        "[LiDARCalibrationComponent].beam_inclination.values": [None, rising.tolist()],
+    })  # fmt: skip
+    write("vehicle_pose", {
+        "key.frame_timestamp_micros": times,
+        "[VehiclePoseComponent].world_from_vehicle.transform": pa.array([T.ravel() for T in vehicle], matrix),
+    })  # fmt: skip
+    boxes, heading = [], 0.6
+    for frame, speed in ((MOVES, 1.5), (0, 0.01), (1, None)):
+        turn = vehicle[frame][:3, :3] @ Rotation.from_euler("z", heading).as_matrix()
+        centre, size = box_of_patch(truth, frame, turn)
+        centre = np.linalg.inv(vehicle[frame])[:3] @ [*centre, 1]
+        boxes.append([*centre, *size, speed, 0.0, 0.0, heading])
+    names = [f"{p}.{a}" for p in ("box.center", "box.size", "speed") for a in "xyz"] + ["box.heading"]
+    columns = {f"[LiDARBoxComponent].{n}": list(column) for n, column in zip(names, zip(*boxes, strict=True), strict=True)}
+    write("lidar_box", {"key.frame_timestamp_micros": [times[MOVES], times[0], times[1]], **columns})
 
 
 def write_co3d(root: Path, truth: Truth, form: str = "ndc_isotropic") -> None:
@@ -336,6 +433,8 @@ def write_vkitti2(root: Path, truth: Truth) -> None:
 def write_wildrgbd(root: Path, truth: Truth) -> None:
     height, width = truth.size
     folder = root / "apple" / "scenes" / "scenes_001"
+    text(root / "apple" / "types.json", [json.dumps({"scenes_001": "single", "scenes_002": "hand"})])
+    text(root / "apple" / "scenes" / "scenes_002" / "cam_poses.txt", [row(i, T) for i, T in enumerate(truth.T)])
     text(folder / "cam_poses.txt", [row(i, T) for i, T in enumerate(truth.T)])
     text(folder / "metadata", [json.dumps({"w": width, "h": height, "K": truth.K.T.ravel().tolist()})])
     for i in range(len(truth.T)):
@@ -389,7 +488,7 @@ LAYOUTS = {
     "dl3dv": Layout(write_dl3dv, depth=False, metric=False),
     "tartanair": Layout(write_tartanair, depth=True, metric=True, lens=lens_fixed),
     "kitti360": Layout(write_kitti360, depth=True, metric=True),
-    "waymo": Layout(write_waymo, depth=False, metric=True),
+    "waymo": Layout(write_waymo, depth=True, metric=True),
     "co3d": Layout(write_co3d, depth=True, metric=False),
     "mvimgnet": Layout(write_mvimgnet, depth=False, metric=False, lens=lens_square),
     "vkitti2": Layout(write_vkitti2, depth=True, metric=True),

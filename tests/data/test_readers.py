@@ -1,6 +1,8 @@
 """Every reader on a scene with known cameras and depth, written in the dataset's own layout."""
 
 import itertools
+import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,18 @@ from gen3r.data.readers import READERS, open_dataset
 from gen3r.data.readers.base import Lens, Reader, make_cameras
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
-from tests.data.layouts import LAYOUTS, Truth, Truths, write_co3d, write_kitti360
+from tests.data.layouts import (
+    LAYOUTS,
+    MOVES,
+    PATCH,
+    Truth,
+    Truths,
+    world_points,
+    write_co3d,
+    write_kitti360,
+    write_waymo,
+    write_wildrgbd,
+)
 
 SCALE = 3.7  # of the datasets whose unit is their own
 FARTHEST = 5.0  # metres that WildRGB-D's laser is trusted for
@@ -236,6 +249,52 @@ def test_vkitti2_leaves_out_what_moves(truths: Truths, tmp_path: Path) -> None:
     assert (corner > 0).all()
     assert read_depth(1)[-8:, -8:].max() == 0
     np.testing.assert_allclose(read_depth(2)[-8:, -8:].numpy(), corner[2], atol=0.006)
+
+
+@pytest.mark.parametrize("name", ["kitti360", "waymo"])
+def test_lasers_leave_out_what_moves(name: str, truths: Truths, tmp_path: Path) -> None:
+    """The patch in the frame where it moves; not what lies well outside its box, nor the same patch where it stands."""
+    truth = as_stored(name, truths(name))
+    read_depth = written(name, truth, tmp_path).read_depth
+    assert read_depth is not None
+    known = [read_depth(i).numpy() > 0 for i in range(3)]
+    assert not known[MOVES][PATCH].any()
+    distance = np.linalg.norm(world_points(truth, MOVES) - world_points(truth, MOVES)[PATCH].mean((0, 1)), axis=-1)
+    reach = 1.5 * distance[PATCH].max()
+    apart = (distance > reach) & (truth.depth[MOVES] > 0) & (np.arange(truth.size[0]) != 3)[:, None]
+    assert apart.sum() > 2000
+    assert known[MOVES][apart].all()
+    assert known[0][PATCH].all()
+    assert known[1][PATCH].all()
+
+
+def test_waymo_leaves_out_zones_without_labels(truths: Truths, tmp_path: Path) -> None:
+    truth = truths("waymo")
+    read_depth = written("waymo", truth, tmp_path).read_depth
+    assert read_depth is not None
+    known = read_depth(0).numpy() > 0
+    assert (truth.depth[0][2:5] > 0).all()
+    assert known[2:5].all(-1).tolist() == [True, False, True]
+    assert not known[3].any()
+
+
+def test_waymo_without_its_laser(truths: Truths, tmp_path: Path) -> None:
+    write_waymo(tmp_path, truths("waymo"))
+    shutil.rmtree(tmp_path / "training" / "lidar_box")
+    reader = open_dataset("waymo", tmp_path)
+    read_depth = the_scene(reader).read_depth
+    assert read_depth is not None
+    assert (read_depth(MOVES)[PATCH] > 0).all()
+    shutil.rmtree(tmp_path / "training" / "lidar_pose")
+    assert the_scene(reader).read_depth is None
+
+
+@pytest.mark.parametrize("types", [{"scenes_001": "hand"}, {"single": ["scenes_002"], "hand": ["scenes_001"]}])
+def test_wildrgbd_leaves_out_hands(types: dict, truths: Truths, tmp_path: Path) -> None:
+    write_wildrgbd(tmp_path, truths("wildrgbd"))
+    assert open_dataset("wildrgbd", tmp_path).scenes == ["apple/scenes/scenes_001"]
+    (tmp_path / "apple" / "types.json").write_text(json.dumps(types))
+    assert open_dataset("wildrgbd", tmp_path).scenes == ["apple/scenes/scenes_002"]
 
 
 def test_captions(truths: Truths, tmp_path: Path) -> None:
