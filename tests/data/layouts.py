@@ -143,6 +143,24 @@ def box_of_patch(truth: Truth, frame: int, axes: np.ndarray) -> tuple[np.ndarray
     return axes @ (points.max(0) + points.min(0)) / 2, np.ptp(points, axis=0) + 1e-3
 
 
+def some_points(truth: Truth) -> tuple[np.ndarray, np.ndarray]:
+    """Points [N, 3] that frame 0 sees, and their colours uint8 [N, 3]."""
+    seen = truth.depth[0][::9, ::9] > 0
+    return world_points(truth, 0)[::9, ::9][seen], truth.frames[0][::9, ::9][seen]
+
+
+def write_cloud(path: Path, truth: Truth, binary: bool = False) -> None:
+    """The points as PLY."""
+    points, colours = some_points(truth)
+    header = ["ply", f"format {'binary_little_endian' if binary else 'ascii'} 1.0", f"element vertex {len(points)}"]
+    header += [f"property double {a}" for a in "xyz"] + [f"property uchar {c}" for c in ("red", "green", "blue")]
+    lines = "\n".join([*header, "end_header", ""]).encode()
+    for point, colour in zip(points, colours, strict=True):
+        values = (*point, *(int(c) for c in colour))
+        lines += struct.pack("<3d3B", *values) if binary else (row(values[:3]) + " %d %d %d\n" % values[3:]).encode()
+    path.write_bytes(lines)
+
+
 def save(path: Path, pixels: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, **({"quality": 97} if path.suffix == ".jpg" else {"compress_level": 1}))
@@ -368,6 +386,7 @@ def write_co3d(root: Path, truth: Truth, form: str = "ndc_isotropic") -> None:
                       "mask_path": f"{place}/depth_masks/{name}.png"},
             "viewpoint": {"R": M[:3, :3].T.tolist(), "T": M[:3, 3].tolist(), **lens},
         })  # fmt: skip
+    write_cloud(root / "apple" / sequence / "pointcloud.ply", truth, binary=True)
     with gzip.open(root / "apple" / "frame_annotations.jgz", "wt") as file:
         json.dump(entries[::-1], file)
 
@@ -389,6 +408,12 @@ def write_mvimgnet(root: Path, truth: Truth) -> None:
         images = image + struct.pack("<Qddq", 1, 2.5, 3.5, -1) + images
     save(folder / "images" / "099.jpg", truth.frames[0])  # COLMAP could not place it
     (model / "images.bin").write_bytes(struct.pack("<Q", len(truth.T)) + images)
+    points, colours = some_points(truth)
+    data = struct.pack("<Q", len(points))
+    for i, (point, colour) in enumerate(zip(points, colours, strict=True)):  # in i % 3 pictures
+        track = struct.pack("<" + "ii" * (i % 3), *range(2 * (i % 3)))
+        data += struct.pack("<Q3d3BdQ", i, *point, *map(int, colour), 0.4, i % 3) + track
+    (model / "points3D.bin").write_bytes(data)
 
 
 def write_colmap(root: Path, truth: Truth) -> None:
@@ -402,6 +427,10 @@ def write_colmap(root: Path, truth: Truth) -> None:
         x, y, z, w = Rotation.from_matrix(M[:3, :3]).as_quat()
         lines += [f"{i + 1} {row(w, x, y, z, M[:3, 3])} 3 IMG_{i}.png", ""]
     text(folder / "sparse" / "0" / "images.txt", lines)
+    lines = ["# POINT3D_ID X Y Z R G B ERROR TRACK"]
+    for i, (point, colour) in enumerate(zip(*some_points(truth), strict=True)):
+        lines.append(f"{i} {row(point)} {' '.join(map(str, colour))} 0.4" + " 1 7" * (i % 3))
+    text(folder / "sparse" / "0" / "points3D.txt", lines)
 
 
 def write_vkitti2(root: Path, truth: Truth) -> None:
@@ -454,6 +483,7 @@ def write_standard(root: Path, truth: Truth) -> None:
                        "transform_matrix": T.tolist(), "depth_per_unit": 500 + i})  # fmt: skip
     text(folder / "transforms.json", [json.dumps({"metric": True, "frames": frames})])
     text(folder / "captions.txt", [truth.caption, "", "The same again."])
+    write_cloud(folder / "points.ply", truth, binary=True)
 
 
 def write_nerfstudio(root: Path, truth: Truth) -> None:
@@ -468,18 +498,20 @@ def write_nerfstudio(root: Path, truth: Truth) -> None:
         save(root / "depths" / f"frame_{i}.png", (truth.depth[i] * 1000).round().astype(np.uint16))
         data["frames"].append({"file_path": f"./images/frame_{i}.jpg", "depth_file_path": f"depths/frame_{i}.png",
                                "transform_matrix": M.tolist()})  # fmt: skip
-    text(root / "transforms.json", [json.dumps(data)])
+    write_cloud(root / "sparse_pc.ply", truth)
+    text(root / "transforms.json", [json.dumps({**data, "ply_file_path": "sparse_pc.ply"})])
 
 
 @dataclass(frozen=True)
 class Layout:
-    """write: into an empty folder. depth: whether the dataset has it. metric: else its unit is of its own choice.
-    lens: the scene, through a lens that the dataset can describe."""
+    """write: into an empty folder. depth, points: whether the dataset has them. metric: else its unit is of its own
+    choice. lens: the scene, through a lens that the dataset can describe."""
 
     write: Callable[[Path, Truth], None]
     depth: bool
     metric: bool
     lens: Callable[[], Truth] = lens_free
+    points: bool = False
 
 
 LAYOUTS = {
@@ -489,11 +521,11 @@ LAYOUTS = {
     "tartanair": Layout(write_tartanair, depth=True, metric=True, lens=lens_fixed),
     "kitti360": Layout(write_kitti360, depth=True, metric=True),
     "waymo": Layout(write_waymo, depth=True, metric=True),
-    "co3d": Layout(write_co3d, depth=True, metric=False),
-    "mvimgnet": Layout(write_mvimgnet, depth=False, metric=False, lens=lens_square),
+    "co3d": Layout(write_co3d, depth=True, metric=False, points=True),
+    "mvimgnet": Layout(write_mvimgnet, depth=False, metric=False, lens=lens_square, points=True),
     "vkitti2": Layout(write_vkitti2, depth=True, metric=True),
     "wildrgbd": Layout(write_wildrgbd, depth=True, metric=True),
-    "standard": Layout(write_standard, depth=True, metric=True),
-    "nerfstudio": Layout(write_nerfstudio, depth=True, metric=False),
-    "colmap": Layout(write_colmap, depth=False, metric=False),
+    "standard": Layout(write_standard, depth=True, metric=True, points=True),
+    "nerfstudio": Layout(write_nerfstudio, depth=True, metric=False, points=True),
+    "colmap": Layout(write_colmap, depth=False, metric=False, points=True),
 }

@@ -3,7 +3,7 @@
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from gen3r.cameras.camera import Cameras
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
+from gen3r.geometry.clouds import PointCloud
 from gen3r.media import video_frames
 
 
@@ -263,6 +264,21 @@ def keep_known(depth: np.ndarray, limit: float) -> torch.Tensor:
     with np.errstate(invalid="ignore"):
         known = np.isfinite(depth) & (depth > 0) & (depth <= limit)
     return torch.from_numpy(np.where(known, depth, 0).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class PointFile:
+    """Points of a file, seen from the record's first camera, as its cameras are.
+
+    read: the file's form. T_world_camera: of the first camera, [4, 4], in the file's world.
+    """
+
+    read: Callable[[Path], PointCloud]
+    path: Path
+    T_world_camera: np.ndarray
+
+    def __call__(self) -> PointCloud:
+        return self.read(self.path).moved(torch.from_numpy(inverse(self.T_world_camera, self.path)))
 
 
 @dataclass
