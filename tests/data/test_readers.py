@@ -225,7 +225,7 @@ def test_a_reader_that_is_wrong_is_caught(
     def spoilt(T: np.ndarray, K: np.ndarray, size: tuple[int, int]):
         return make_cameras(*BREAKS[broken](T, K), size)
 
-    monkeypatch.setattr(sys.modules[type(reader).read.__module__], "make_cameras", spoilt)
+    monkeypatch.setattr(sys.modules[type(reader).read_scene.__module__], "make_cameras", spoilt)
     assert gap(the_scene(reader), stored) > 0.5
 
 

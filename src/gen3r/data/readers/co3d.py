@@ -45,7 +45,7 @@ class Co3D(Reader):
                     if (path.parent / sequence / "images").is_dir():
                         yield f"{path.parent.name}/{sequence}"
 
-    def read(self, scene: str) -> ClipRecord:
+    def read_scene(self, scene: str) -> ClipRecord:
         category, sequence = scene.split("/")
         path = self.root / category / "frame_annotations.jgz"
         frames = sorted(_annotations(path)[sequence], key=lambda f: f["image"]["path"])

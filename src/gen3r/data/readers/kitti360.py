@@ -51,7 +51,7 @@ class KITTI360(Reader):
                 for first in self._pieces(path.parent.name):
                     yield f"{path.parent.name}/{first:010d}"
 
-    def read(self, scene: str) -> ClipRecord:
+    def read_scene(self, scene: str) -> ClipRecord:
         drive, first = scene.split("/")
         pieces = self._pieces(drive)
         if int(first) not in pieces:

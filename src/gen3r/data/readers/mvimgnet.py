@@ -30,7 +30,7 @@ class COLMAP(Reader):
             if (folder / "images").is_dir():
                 yield folder.relative_to(self.root).as_posix()
 
-    def read(self, scene: str) -> ClipRecord:
+    def read_scene(self, scene: str) -> ClipRecord:
         folder = self.root / scene
         model = read_colmap_model(folder)
         paths = [folder / "images" / Path(name).name for name in model.names]

@@ -51,7 +51,7 @@ class Standard(Reader):
         for folder in folders_with(self.root, "transforms.json"):
             yield folder.relative_to(self.root).as_posix()
 
-    def read(self, scene: str) -> ClipRecord:
+    def read_scene(self, scene: str) -> ClipRecord:
         folder = self.root / scene
         data = load_transforms(folder / "transforms.json")
         if self.by_name:

@@ -48,7 +48,7 @@ class Waymo(Reader):
                 for camera in CAMERAS:
                     yield f"{path.parents[1].name}/{path.stem}/{camera}"
 
-    def read(self, scene: str) -> ClipRecord:
+    def read_scene(self, scene: str) -> ClipRecord:
         split, segment, camera = scene.split("/")
         path = self.root / split / "camera_image" / f"{segment}.parquet"
         calibration = self.root / split / "camera_calibration" / path.name

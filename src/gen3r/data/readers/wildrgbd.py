@@ -35,7 +35,7 @@ class WildRGBD(Reader):
                     if path.parent.name.removeprefix("scenes_") not in hands:
                         yield path.parent.relative_to(self.root).as_posix()
 
-    def read(self, scene: str) -> ClipRecord:
+    def read_scene(self, scene: str) -> ClipRecord:
         folder = self.root / scene
         rows = number_table(folder / "cam_poses.txt", 17)
         try:
