@@ -157,7 +157,7 @@ def write_cloud(path: Path, truth: Truth, binary: bool = False) -> None:
     lines = "\n".join([*header, "end_header", ""]).encode()
     for point, colour in zip(points, colours, strict=True):
         values = (*point, *(int(c) for c in colour))
-        lines += struct.pack("<3d3B", *values) if binary else (row(values[:3]) + " %d %d %d\n" % values[3:]).encode()
+        lines += struct.pack("<3d3B", *values) if binary else f"{row(values)}\n".encode()
     path.write_bytes(lines)
 
 
@@ -259,7 +259,7 @@ def write_kitti360_boxes(path: Path, truth: Truth, first: int) -> None:
         centre, size = box_of_patch(truth, frame, turn)
         T = np.eye(4)
         T[:3, :3], T[:3, 3] = turn * size, centre
-        facts = f"<index>{number}</index><label>car</label><dynamic>{int(time >= 0)}</dynamic><timestamp>{time}</timestamp>"
+        facts = f"<index>{number}</index><dynamic>{int(time >= 0)}</dynamic><timestamp>{time}</timestamp>"
         place = matrix("transform", T) + matrix("vertices", np.array(cube)) + matrix("faces", np.zeros((12, 3)))
         boxes.append(f"<object{number}>{facts}{place}</object{number}>")
     text(path, ['<?xml version="1.0"?>', "<opencv_storage>", *boxes, "</opencv_storage>"])
@@ -305,9 +305,8 @@ def write_waymo(root: Path, truth: Truth) -> None:
 
 
 def write_waymo_laser(root: Path, segment: str, truth: Truth, vehicle: np.ndarray, times: Sequence[int]) -> None:
-    """Every pixel of the truth is a return of the top laser, whose beams are fixed: so each has a pose of the vehicle of
-    its own, turned a little from the true one and shifted to where its beam hits. One row lies in a zone without labels.
-    """
+    """Every pixel of the truth is a return of the top laser. Its beams are fixed, so each has a pose of the vehicle of
+    its own: turned a little from the true one, and shifted to where the beam hits. Row 3 has no labels."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -356,7 +355,7 @@ def write_waymo_laser(root: Path, segment: str, truth: Truth, vehicle: np.ndarra
         centre = np.linalg.inv(vehicle[frame])[:3] @ [*centre, 1]
         boxes.append([*centre, *size, speed, 0.0, 0.0, heading])
     names = [f"{p}.{a}" for p in ("box.center", "box.size", "speed") for a in "xyz"] + ["box.heading"]
-    columns = {f"[LiDARBoxComponent].{n}": list(column) for n, column in zip(names, zip(*boxes, strict=True), strict=True)}
+    columns = {f"[LiDARBoxComponent].{n}": [box[k] for box in boxes] for k, n in enumerate(names)}
     write("lidar_box", {"key.frame_timestamp_micros": [times[MOVES], times[0], times[1]], **columns})
 
 

@@ -24,7 +24,8 @@ CAMERAS = {
               "*/vehicle_pose/*.parquet"],
     "co3d": ["*/frame_annotations.jgz", "*/*/pointcloud.ply"],
     "mvimgnet": ["*/*/sparse/0/images.bin", "*/*/sparse/0/cameras.bin", "*/*/sparse/0/points3D.bin"],
-    "vkitti2": ["*/*/extrinsic.txt", "*/*/intrinsic.txt"], "wildrgbd": ["*/*/scenes_001/cam_poses.txt", "*/*/*/metadata", "*/types.json"],
+    "vkitti2": ["*/*/extrinsic.txt", "*/*/intrinsic.txt"],
+    "wildrgbd": ["*/*/scenes_001/cam_poses.txt", "*/*/*/metadata", "*/types.json"],
     "standard": ["*/transforms.json", "*/points.ply"], "nerfstudio": ["transforms.json", "sparse_pc.ply"],
     "colmap": ["*/sparse/0/images.txt", "*/sparse/0/cameras.txt"],
 }  # fmt: skip

@@ -30,8 +30,11 @@ def add_parser(actions: argparse._SubParsersAction) -> None:
     parser.add_argument("--prompt", metavar="TEXT", help="what to ask it, or to go on from (default: by the model)")
     parser.add_argument("--frames", type=int, default=1, metavar="N", help="pictures of each scene (default: 1)")
     parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="cpu, or any that torch knows (default: the accelerator, if any)"
-    )  # fmt: skip
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="cpu, or any that torch knows (default: the accelerator, if any)",
+    )
     parser.set_defaults(run=run)
 
 

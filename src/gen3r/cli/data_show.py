@@ -44,8 +44,15 @@ def run(args: argparse.Namespace) -> None:
             points = record.read_points().places if record.read_points else None
             views.append(
                 SceneView(
-                    record.name, record.captions[:1], frames, depth, numbers, record.cameras, record.metric, points
-                )  # fmt: skip
+                    record.name,
+                    record.captions[:1],
+                    frames,
+                    depth,
+                    numbers,
+                    record.cameras,
+                    record.metric,
+                    points,
+                )
             )
         except InputError as error:
             say(f"warning: {scenes[i]} skipped: {error}")

@@ -215,7 +215,10 @@ def _spread(available: int, wanted: int) -> list[int]:
 
 def table(reports: Sequence[SceneReport]) -> str:
     """The reports as text: a line a scene, its problems under it."""
-    header = f"{'scene':<40} {'frames':>6} {'size':>11} {'fov':>5} {'depth':>6} {'points':>6} {'reproj':>7} {'epipol':>7}  problems"
+    header = (
+        f"{'scene':<40} {'frames':>6} {'size':>11} {'fov':>5} {'depth':>6} {'points':>6} {'reproj':>7} "
+        f"{'epipol':>7}  problems"
+    )
     return "\n".join([header, *(_row(report) for report in reports)])
 
 
@@ -226,7 +229,7 @@ def _row(report: SceneReport) -> str:
     size = f"{report.width} x {report.height}" if report.width else "-"
     cells = (
         f"{report.scene[-40:]:<40} {report.frames:>6} {size:>11} {number(report.fov_y_deg, '.0f'):>5} "
-        f"{number(report.depth_known, '.0%'):>6} {number(report.points_seen, '.0%'):>6} {number(report.agreement.reprojection_px, '.2f'):>7} "
-        f"{number(report.agreement.epipolar_px, '.2f'):>7}  {len(report.problems) or 'none'}"
+        f"{number(report.depth_known, '.0%'):>6} {number(report.points_seen, '.0%'):>6} "
+        f"{number(report.agreement.reprojection_px, '.2f'):>7} {number(report.agreement.epipolar_px, '.2f'):>7}  {len(report.problems) or 'none'}"
     )
     return "\n".join([cells, *(f"    {problem}" for problem in report.problems)])

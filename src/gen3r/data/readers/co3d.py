@@ -25,10 +25,11 @@ class Co3D(Reader):
     """Co3Dv2 (Reizenstein et al., 2021).
 
     Tree: <category>/{frame_annotations.jgz, sequence_annotations.jgz, <sequence>/images/frame000001.jpg,
-    <sequence>/depths/frame000001.jpg.geometric.png, <sequence>/depth_masks/frame000001.png, <sequence>/pointcloud.ply}. Poses: PyTorch3D's
-    (x_camera = x_world R + T; x left, y up, z forward). Intrinsics: normalised, either way that the annotation names.
-    Depth: 16-bit pictures whose bits are float16, times scale_adjustment; 0 where unknown or, if the masks are there,
-    not trusted. Unit: COLMAP's, another one each sequence. Frames in the order of names.
+    <sequence>/depths/frame000001.jpg.geometric.png, <sequence>/depth_masks/frame000001.png,
+    <sequence>/pointcloud.ply}. Poses: PyTorch3D's (x_camera = x_world R + T; x left, y up, z forward). Intrinsics:
+    normalised, either way that the annotation names. Depth: 16-bit pictures whose bits are float16, times
+    scale_adjustment; 0 where unknown or, if the masks are there, not trusted. Points: the sequence's cloud, in the
+    world of the poses. Unit: COLMAP's, another one each sequence. Frames in the order of names.
 
     Licence: CC BY-NC 4.0.
     """
@@ -68,9 +69,7 @@ class Co3D(Reader):
         read_depth = Float16Depth(depths) if len(depths) == len(frames) else None
         cloud = self.root / scene / "pointcloud.ply"
         read_points = PointFile(read_ply, cloud, poses[0]) if cloud.is_file() else None
-        return ClipRecord(
-            self.name, scene, cameras, PictureFiles(pictures), read_depth, read_points=read_points
-        )  # fmt: skip
+        return ClipRecord(self.name, scene, cameras, PictureFiles(pictures), read_depth, read_points=read_points)
 
     def _depth_file(self, depth: dict[str, Any]) -> tuple[Path, float, Path | None]:
         mask = depth.get("mask_path")

@@ -90,9 +90,7 @@ class KITTI360(Reader):
         """The boxes of what moves in each frame, seen from the laser; none where the package is not there."""
         found = sorted(self.root.glob(f"data_3d_bboxes/*/{drive}.xml"))  # train_full holds more than train
         boxes = moving_boxes(found[-1]) if found else {}
-        return [
-            np.reshape(boxes.get(n, []), (-1, 4, 4)) @ T for n, T in zip(numbers, T_world_laser, strict=True)
-        ]
+        return [np.reshape(boxes.get(n, []), (-1, 4, 4)) @ T for n, T in zip(numbers, T_world_laser, strict=True)]
 
     @cached_property
     def _calibration(self) -> dict[str, list[float]]:

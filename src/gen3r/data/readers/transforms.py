@@ -32,9 +32,9 @@ class Standard(Reader):
     """The form that training reads and `gen3r data convert` writes; the published Gen3R reads it too.
 
     Tree: <scene>/transforms.json, <scene>/images/frame00000.png ..., <scene>/captions.txt (one a line, optional),
-    <scene>/depth/frame00000.png (16 bits, optional), <scene>/points.ply (optional). Poses: transform_matrix, camera-to-world, OpenCV axes.
-    Intrinsics: w h fl_x fl_y cx cy in pixels, in every frame. Depth: stored numbers over the frame's depth_per_unit,
-    0 unknown; metres where "metric" is true.
+    <scene>/depth/frame00000.png (16 bits, optional), <scene>/points.ply (optional). Poses: transform_matrix,
+    camera-to-world, OpenCV axes. Intrinsics: w h fl_x fl_y cx cy in pixels, in every frame. Depth: stored numbers over
+    the frame's depth_per_unit, 0 unknown; metres where "metric" is true. Points: in the world of the poses.
 
     Licence: that of the dataset it was made from.
     """
@@ -70,7 +70,8 @@ class Standard(Reader):
         lines = tuple(x.strip() for x in text_lines(captions) if x.strip()) if captions.exists() else ()
         return ClipRecord(
             str(data.get("dataset", self.name)), scene, make_cameras(T, K, (height, width)), PictureFiles(paths, lens),
-            self.depth(folder, paths, data), bool(data.get("metric", self.metric)), lines, self.points(folder, data, T[0]),
+            self.depth(folder, paths, data), bool(data.get("metric", self.metric)), lines,
+            self.points(folder, data, T[0]),
         )  # fmt: skip
 
     def recognises(self) -> bool:
@@ -89,7 +90,6 @@ class Standard(Reader):
             return None
         paths = [folder / "depth" / f"{p.stem}.png" for p in pictures]
         return DepthFiles(paths, [float(x) for x in stored], math.inf)
-
 
     def points(self, folder: Path, data: dict[str, Any], T_world_camera: np.ndarray) -> PointFile | None:
         """The point cloud, if the scene has one, in the world of the poses."""

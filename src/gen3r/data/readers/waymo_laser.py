@@ -87,7 +87,8 @@ def laser_points(
     """
     row, column = np.nonzero((picture[..., 0] > 0) & (picture[..., 3] <= 0))
     ranges, pose = picture[row, column, 0].astype(float), poses[row, column].astype(float)
-    azimuth = np.pi * (1 - (2 * column + 1) / picture.shape[1]) - np.arctan2(T_vehicle_laser[1, 0], T_vehicle_laser[0, 0])
+    yaw = np.arctan2(T_vehicle_laser[1, 0], T_vehicle_laser[0, 0])
+    azimuth = np.pi * (1 - (2 * column + 1) / picture.shape[1]) - yaw
     flat, up = np.cos(inclinations[row]), np.sin(inclinations[row])
     beam = ranges[:, None] * np.stack([np.cos(azimuth) * flat, np.sin(azimuth) * flat, up], -1)
     vehicle = transformed(T_vehicle_laser, beam)
