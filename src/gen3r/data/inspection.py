@@ -230,6 +230,7 @@ def _row(report: SceneReport) -> str:
     cells = (
         f"{report.scene[-40:]:<40} {report.frames:>6} {size:>11} {number(report.fov_y_deg, '.0f'):>5} "
         f"{number(report.depth_known, '.0%'):>6} {number(report.points_seen, '.0%'):>6} "
-        f"{number(report.agreement.reprojection_px, '.2f'):>7} {number(report.agreement.epipolar_px, '.2f'):>7}  {len(report.problems) or 'none'}"
+        f"{number(report.agreement.reprojection_px, '.2f'):>7} {number(report.agreement.epipolar_px, '.2f'):>7}  "
+        f"{len(report.problems) or 'none'}"
     )
     return "\n".join([cells, *(f"    {problem}" for problem in report.problems)])

@@ -123,8 +123,8 @@ class Nerfstudio(Standard):
         return DepthFiles([folder / str(n) for n in names], 1000.0, math.inf) if all(names) else None
 
     def points(self, folder: Path, data: dict[str, Any], T_world_camera: np.ndarray) -> PointFile | None:
-        name = data.get("ply_file_path")
-        return PointFile(read_ply, folder / str(name), T_world_camera) if name else None
+        path = folder / str(data.get("ply_file_path", ""))
+        return PointFile(read_ply, path, T_world_camera) if path.is_file() else None
 
 
 def load_transforms(path: Path) -> dict[str, Any]:
