@@ -1,5 +1,7 @@
 """Captions from any of transformers' models that turn pictures and text to text."""
 
+from typing import Any
+
 from PIL import Image
 
 from gen3r.errors import InputError
@@ -22,9 +24,9 @@ class TransformersCaptioner:
         from transformers import pipeline
 
         try:
-            self.pipe = pipeline(
+            self.pipe: Any = pipeline(
                 "image-text-to-text", model=model, device=device, model_kwargs={"use_safetensors": True}
-            )  # fmt: skip
+            )
         except (OSError, ValueError, KeyError, ImportError) as error:
             first = (str(error).strip() or repr(error)).splitlines()[0]
             raise InputError(
