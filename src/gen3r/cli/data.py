@@ -3,7 +3,7 @@
 import argparse
 from importlib import import_module
 
-ACTIONS = ("synthesize", "convert", "check", "show")
+ACTIONS = ("synthesize", "convert", "check", "show", "encode")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
