@@ -17,7 +17,7 @@ def component_hash(component: ModelMixin | PreTrainedModel | PreTrainedTokenizer
     """A hash of a model's weights and configuration, or of a tokenizer's vocabulary.
 
     Weights count by their values: a model stored in bfloat16 is the same one once loaded as float32. Nothing but the
-    names, shapes and values of weights and buffers and the configuration counts: not the file, device or library.
+    names, shapes and values of weights and buffers and the configuration counts: no file, device, library or dropout.
     """
     whole = hashlib.sha256(type(component).__name__.encode())
     if isinstance(component, PreTrainedTokenizerBase):
@@ -35,7 +35,8 @@ def component_hash(component: ModelMixin | PreTrainedModel | PreTrainedTokenizer
 
 def _configuration(model: ModelMixin | PreTrainedModel) -> dict[str, Any]:
     config = model.config.to_dict() if isinstance(model, PreTrainedModel) else dict(model.config)
-    return {k: v for k, v in config.items() if not k.startswith("_") and k not in _INCIDENTAL}
+    ignored = (*_INCIDENTAL, *(k for k in config if k.startswith("_") or "dropout" in k))
+    return {k: v for k, v in config.items() if k not in ignored}
 
 
 def _tensor_digest(tensor: Tensor) -> bytes:

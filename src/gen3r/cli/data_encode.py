@@ -78,7 +78,9 @@ def run(args: argparse.Namespace) -> None:
                 encoders, clips, args.target, args.clips, args.part, args.parts, _command(args), args.overwrite
             )
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"{args.target} keeps the shards that are whole; the same command goes on") from None
+            raise KeyboardInterrupt(
+                f"{args.target} keeps the shards that are whole; the same command goes on"
+            ) from None
     print(args.target)
 
 

@@ -36,6 +36,7 @@ def seen_unit(seen: Tensor, T_world_camera: Tensor) -> Tensor:
     other; 1 where they stand still. Motion that VGGT sees as less than a thousandth of the scene counts as that much.
     """
     ours, theirs = (
-        to_first_camera(T)[..., :3, 3].square().sum((-2, -1)).sqrt() / T.shape[-3] ** 0.5 for T in (T_world_camera, seen)
+        to_first_camera(T)[..., :3, 3].square().sum((-2, -1)).sqrt() / T.shape[-3] ** 0.5
+        for T in (T_world_camera, seen)
     )
     return torch.where(ours > 0, ours / theirs.clamp_min(1e-3), torch.ones_like(ours))

@@ -67,7 +67,9 @@ class DiffusionStage(Stage):
         if self.text_encoder is None:
             chosen = [texts[i][int(none)] for i, none in enumerate(dropped)]
             batch["text"] = torch.stack([F.pad(x, (0, 0, 0, self.text_length - len(x))) for x in chosen]).float()
-        batch["captions"] = ["" if none else self.latents.captions[int(i)] for i, none in zip(index, dropped, strict=True)]
+        batch["captions"] = [
+            "" if none else self.latents.captions[int(i)] for i, none in zip(index, dropped, strict=True)
+        ]
         batch["views"] = torch.from_numpy(
             rng.choice(3, size, p=[1 - self.all_views - self.no_views, self.all_views, self.no_views])
         )

@@ -23,8 +23,8 @@ from gen3r.models.tokens import packed_tokens
 from gen3r.training.adapter_step import AdapterStage
 from gen3r.training.autoencoder_step import AutoencoderStage
 from gen3r.training.diffusion_step import DiffusionStage
-from gen3r.training.geometry_step import GeometryStage
 from gen3r.training.encoding import clip_encoder, encode_clips
+from gen3r.training.geometry_step import GeometryStage
 from gen3r.training.latents import HALVES, LatentShards, kinds_in, model_hashes
 from gen3r.training.loop import CHECKPOINT, Stage, TrainConfig, load_average, train
 
@@ -123,17 +123,18 @@ class Run:
                 config = replace(config, **{name: {**getattr(config, name), **self._statistics(name)}})
         parts = build_components(config)
         for name, module in parts.items():
+            if given and name in finished and not begun[name]:
+                parts[name] = given[name]
+                continue
             if given:
                 module.load_state_dict(given[name].state_dict())
-            if name in finished and (begun[name] or not given):
+            if name in finished:
                 prefix = {"geo_adapter": "adapter."}.get(name, f"{name}.")
                 load_average(self.folder / STAGE_OF[name], module, prefix)
-            elif name in finished:
-                parts[name] = given[name]
             elif not given:
                 _initialise(name, module)
             if name in finished:
-                parts[name].eval()
+                module.eval()
         return parts
 
     def clips(self) -> ClipShards:
