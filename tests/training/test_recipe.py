@@ -1,5 +1,6 @@
 """The whole recipe on tiny models: every stage from those before it, the package, and going on from it."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,6 +63,18 @@ def test_latents_of_older_models_are_refused_and_made_again(run: Run, packaged: 
         run.make_stage("diffusion")
     run.encode_latents("geometry")
     run.make_stage("diffusion")
+
+
+def test_latents_are_measured_again_when_their_model_changes(run: Run, packaged: Path) -> None:
+    path = run.folder / "autoencoder" / "statistics.json"
+    before, written = json.loads(path.read_text()), path.stat().st_mtime_ns
+    run.components(("vae",))
+    assert path.stat().st_mtime_ns == written
+    run.train("autoencoder", {"steps": 2, "batch_size": 1})
+    run.components(("vae",))
+    after = json.loads(path.read_text())
+    assert after["weights"] != before["weights"]
+    assert after["latents_std"] != before["latents_std"]
 
 
 def test_frozen_encoders_come_from_the_cache_and_the_starting_model(packaged: Path, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def _tensor_digest(tensor: Tensor) -> bytes:
     digest = hashlib.sha256()
     for chunk in tensor.detach().flatten().split(CHUNK):
         numbers = chunk.float() if chunk.is_floating_point() else chunk
-        digest.update(memoryview(numbers.cpu().contiguous().numpy()))
+        digest.update(numbers.cpu().numpy().data)
     return digest.digest()
 
 

@@ -61,15 +61,12 @@ class DiffusionStage(Stage):
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         index = torch.from_numpy(rng.integers(len(self.latents), size=size))
         rows = [self.latents[int(i)] for i in index]
-        dropped = rng.random(size) < self.drop_text
-        texts = [(row.pop("text", None), row.pop("no_text", None)) for row in rows]
-        batch: Batch = {k: torch.stack([row[k] for row in rows]).float() for k in rows[0]}
+        told = rng.random(size) >= self.drop_text
+        batch: Batch = {k: torch.stack([r[k] for r in rows]).float() for k in rows[0] if k not in ("text", "no_text")}
+        batch["captions"] = [self.latents.captions[int(i)] if t else "" for i, t in zip(index, told, strict=True)]
         if self.text_encoder is None:
-            chosen = [texts[i][int(none)] for i, none in enumerate(dropped)]
-            batch["text"] = torch.stack([F.pad(x, (0, 0, 0, self.text_length - len(x))) for x in chosen]).float()
-        batch["captions"] = [
-            "" if none else self.latents.captions[int(i)] for i, none in zip(index, dropped, strict=True)
-        ]
+            texts = [row["text" if t else "no_text"] for row, t in zip(rows, told, strict=True)]
+            batch["text"] = torch.stack([F.pad(x, (0, 0, 0, self.text_length - len(x))) for x in texts]).float()
         batch["views"] = torch.from_numpy(
             rng.choice(3, size, p=[1 - self.all_views - self.no_views, self.all_views, self.no_views])
         )

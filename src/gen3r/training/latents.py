@@ -77,7 +77,9 @@ def kinds_in(folder: Path) -> list[str]:
     """
     for half in HALVES:
         if not shards_of(folder, half):
-            raise InputError(f"{folder} holds no {half} latents; make them with: gen3r train {half}-latents")
+            raise InputError(
+                f"{folder} holds no {half} latents; make them with: gen3r train {half}-latents, or gen3r data encode"
+            )
     return [kind for kind in KINDS if shards_of(folder, kind)]
 
 
@@ -125,7 +127,7 @@ class LatentShards:
                 mark = Mark.of(file.metadata())
                 own = {name: models[name] for name in KINDS[kind]}
                 if difference := mark.difference(own, shape, expected):
-                    again = mark.command or f"gen3r train {kind}-latents, or gen3r data encode"
+                    again = mark.command or f"gen3r train {kind}-latents"
                     raise InputError(f"{paths[kind][start]} {difference}; remove it, or make it again with: {again}")
                 expected = mark.source
             self._index += [(len(self._shards), row) for row in range(len(captions))]

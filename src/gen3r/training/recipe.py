@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import nn
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from gen3r.checkpoints.identity import component_hash
 from gen3r.checkpoints.load import load_components, save_components
 from gen3r.data.shards import ClipShards
 from gen3r.files import whole_file
@@ -78,10 +79,11 @@ class Run:
             return stage
         parts["tokenizer"] = self.tokenizer()
         latents = self.latents(parts)
-        encoders = [None if "contexts" in latents.kinds else parts[n] for n in ("text_encoder", "image_encoder")]
+        frozen = "contexts" in latents.kinds
+        text_encoder, image_encoder = (None if frozen else parts[n] for n in ("text_encoder", "image_encoder"))
         return DiffusionStage(
-            parts["transformer"], *encoders, parts["tokenizer"], parts["vae"], latents, config.text_length,
-            config.num_frames, (config.height, config.width), config.shift,
+            parts["transformer"], text_encoder, image_encoder, parts["tokenizer"], parts["vae"], latents,
+            config.text_length, config.num_frames, (config.height, config.width), config.shift,
         )  # fmt: skip
 
     def latents(self, parts: dict[str, Any]) -> LatentShards:
@@ -148,26 +150,28 @@ class Run:
         return learn_tokenizer(self.clips().captions, self.config)
 
     def _statistics(self, name: str) -> dict[str, list[float]]:
-        """Means and standard deviations of a finished component's latents, measured once a run."""
+        """Means and standard deviations of a finished component's latents, measured once for its weights."""
         path = self.folder / STAGE_OF[name] / "statistics.json"
-        if not path.exists():
-            measured = self._measure(name)
+        module = build_components(self.config)[name]
+        load_average(self.folder / STAGE_OF[name], module, {"vae": "vae.", "geo_adapter": "adapter."}[name])
+        vggt = self.components(("vggt",))["vggt"] if name == "geo_adapter" else None
+        weights = [component_hash(m) for m in (module, vggt) if m is not None]
+        if not path.exists() or json.loads(path.read_text()).get("weights") != weights:
+            measured = self._measure(module, vggt)
             with whole_file(path) as partial:
-                partial.write_text(json.dumps(measured, indent=1))
-        return json.loads(path.read_text())
+                partial.write_text(json.dumps({"weights": weights, **measured}, indent=1))
+        known = json.loads(path.read_text())
+        return {key: known[key] for key in ("latents_mean", "latents_std")}
 
     @torch.inference_mode()
-    def _measure(self, name: str) -> dict[str, list[float]]:
-        parts = build_components(self.config)
-        load_average(self.folder / STAGE_OF[name], parts[name], {"vae": "vae.", "geo_adapter": "adapter."}[name])
-        vggt = self.components(("vggt",))["vggt"] if name == "geo_adapter" else None
+    def _measure(self, module: Any, vggt: Any | None) -> dict[str, list[float]]:
         clips, latents = self.clips(), []
         for number in range(min(STATISTICS_CLIPS, len(clips))):
             frames = clips[number].images[None]
             if vggt is None:
-                latents.append(parts["vae"].encode_video((2 * frames - 1).transpose(1, 2)).mean)
+                latents.append(module.encode_video((2 * frames - 1).transpose(1, 2)).mean)
             else:
-                latents.append(parts["geo_adapter"].encode(packed_tokens(vggt, frames)).mean)
+                latents.append(module.encode(packed_tokens(vggt, frames)).mean)
         stacked = torch.cat(latents).transpose(0, 1).flatten(1)
         return {"latents_mean": stacked.mean(1).tolist(), "latents_std": stacked.std(1).tolist()}
 
