@@ -8,7 +8,8 @@ class MuonAdamW(torch.optim.Optimizer):
     """`torch.optim.Muon` on weights of two or more axes within the network, `torch.optim.AdamW` on the rest.
 
     Convolutions are seen as matrices [out, in * kernel]. Embeddings, heads, norms, biases and small matrices are
-    AdamW's. `state_tensors` gives and takes both states as named tensors, so that a checkpoint needs no pickle.
+    AdamW's. A weight with an attribute `step_scale`, a tensor that broadcasts with it, is stepped in units of that scale.
+    `state_tensors` gives and takes both states as named tensors, so that a checkpoint needs no pickle.
     """
 
     def __init__(self, module: nn.Module, lr: float, weight_decay: float) -> None:
@@ -28,12 +29,20 @@ class MuonAdamW(torch.optim.Optimizer):
 
     def step(self, closure=None) -> None:
         """One step of both parts at the current learning rate."""
+        scaled = []
         for parameter, view in self._matrices.values():
-            view.grad = None if parameter.grad is None else _as_matrix(parameter.grad, like=parameter)
+            gradient, scale = parameter.grad, getattr(parameter, "step_scale", None)
+            if gradient is not None and scale is not None:
+                gradient = gradient * scale
+                view.data = _as_matrix(parameter.detach() / scale)
+                scaled.append((parameter, view, scale))
+            view.grad = None if gradient is None else _as_matrix(gradient, like=parameter)
         for inner, _ in self._parts:
             for group in inner.param_groups:
                 group["lr"] = self.param_groups[0]["lr"]
             inner.step()
+        for parameter, view, scale in scaled:
+            parameter.data.copy_(view.data.view_as(parameter) * scale)
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Every state as `name/key` -> tensor."""

@@ -30,12 +30,11 @@ from gen3r.training.latents import HALVES, LatentShards, kinds_in, model_hashes
 from gen3r.training.loop import CHECKPOINT, Stage, TrainConfig, load_average, train
 
 STATISTICS_CLIPS = 48
-FITTED_CLIPS = 16
 STATISTICS_OF = ("vae", "geo_adapter")
 STAGES = {
     "autoencoder": TrainConfig(steps=3450, batch_size=2, learning_rate=2e-3, weight_decay=0.0, ema_decay=0.998),
     "geometry": TrainConfig(steps=4000, batch_size=34, learning_rate=2.5e-3, ema_decay=0.998, decay_fraction=0.3),
-    "adapter": TrainConfig(steps=420, batch_size=2, learning_rate=2e-3, ema_decay=0.99, weight_decay=0.0, warmup=30),
+    "adapter": TrainConfig(steps=2000, batch_size=20, learning_rate=2e-3, ema_decay=0.99, weight_decay=0.0, warmup=30),
     "diffusion": TrainConfig(
         steps=2000, batch_size=8, learning_rate=2e-3, ema_decay=0.995, warmup=50, decay_fraction=0.4
     ),
@@ -75,7 +74,7 @@ class Run:
         if name == "adapter":
             stage = AdapterStage(parts["geo_adapter"], parts["vggt"], parts["vae"], self.clips())
             if not (self.start or (self.folder / name / CHECKPOINT).exists()):
-                stage.fit_to_tokens(FITTED_CLIPS)
+                stage.start_afresh()
             return stage
         parts["tokenizer"] = self.tokenizer()
         latents = self.latents(parts)
@@ -179,10 +178,9 @@ class Run:
 def _initialise(name: str, module: Any) -> None:
     if name in ("vggt", "transformer"):
         module.init_weights()
-    if name in ("vae", "geo_adapter"):
+    if name == "vae":
         with torch.no_grad():  # start with narrow posteriors: wide ones drown what is to be learned
             module.quant_conv.bias[len(module.quant_conv.bias) // 2 :] = -4.0
-    if name == "vae":
         for layer in module.modules():  # convolutions run a quarter faster on a CPU with the channels last
             if isinstance(layer, nn.Conv3d):
                 layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last_3d)
