@@ -33,10 +33,10 @@ def seen_unit(seen: Tensor, T_world_camera: Tensor) -> Tensor:
 
     seen: the poses [..., F, 4, 4] that VGGT predicts, which are in its gauge already; T_world_camera: the same cameras
     in another unit and world. Returns [...]: how far they are from the first, root mean square, the one against the
-    other; 1 where they stand still. Motion that VGGT sees as less than a thousandth of the scene counts as that much.
+    other; 1 where they stand still, within 1e-6. What VGGT sees move by less than 1e-3 counts as moving by that much.
     """
     ours, theirs = (
         to_first_camera(T)[..., :3, 3].square().sum((-2, -1)).sqrt() / T.shape[-3] ** 0.5
         for T in (T_world_camera, seen)
     )
-    return torch.where(ours > 0, ours / theirs.clamp_min(1e-3), torch.ones_like(ours))
+    return torch.where(ours > 1e-6, ours / theirs.clamp_min(1e-3), torch.ones_like(ours))

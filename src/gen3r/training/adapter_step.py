@@ -81,9 +81,7 @@ class AdapterStage(Stage):
         camera_channels = tokens.shape[1] // (len(levels) + 1)
         mean, std = self.token_mean, self.token_std
         reconstruction = token_loss((decoded - mean) / std, (tokens - mean) / std, camera_channels)
-        camera, baseline, depth, points = self._head_losses(
-            unpack_tokens(decoded), levels, batch["shown"], height, width
-        )
+        camera, baseline, depth, points = self._head_losses(unpack_tokens(decoded), levels, batch["shown"], height, width)
         total = reconstruction + 10 * camera + 0.5 * baseline + 2 * depth + points
         kl = posterior.kl_to(appearance).mean()
         loss = total + adaptive_kl_weight(kl, total) * kl
