@@ -143,6 +143,21 @@ def test_muon_shares_memory_with_convolutions() -> None:
     assert any("momentum_buffer" in name for name in optimizer.state_tensors())
 
 
+def test_muon_steps_in_units_of_a_scale() -> None:
+    torch.manual_seed(0)
+    x, scale = torch.randn(64, 16), torch.logspace(-2, 2, 32)[:, None]
+    plain, scaled = nn.Linear(16, 32), nn.Linear(16, 32)
+    scaled.load_state_dict({"weight": plain.weight * scale, "bias": plain.bias})
+    scaled.weight.step_scale = scale  # pyright: ignore[reportAttributeAccessIssue]
+    for _ in range(3):
+        for layer, unit in ((plain, torch.ones(32)), (scaled, scale[:, 0])):
+            optimizer = MuonAdamW(layer, 0.1, 0.0)
+            ((layer(x) - layer.bias) / unit).square().sum().backward()
+            optimizer.step()
+            layer.zero_grad()
+    torch.testing.assert_close(scaled.weight / scale, plain.weight)
+
+
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> ClipShards:
     folder = tmp_path_factory.mktemp("clips")
@@ -157,10 +172,10 @@ def test_stages_on_tiny_models(name: str, clips: ClipShards, tmp_path: Path) -> 
     stage = {
         "autoencoder": lambda: AutoencoderStage(parts["vae"], clips, frames=(5,), photos=1.0),
         "geometry": lambda: GeometryStage(parts["vggt"], clips, frames=(4,)),
-        "adapter": lambda: AdapterStage(parts["geo_adapter"], parts["vggt"], parts["vae"], clips, dense_frames=1),
+        "adapter": lambda: AdapterStage(parts["geo_adapter"], parts["vggt"], parts["vae"], clips, frames=(5,)),
     }[name]()
     before = {n: p.detach().clone() for n, p in stage.named_parameters()}
-    train(stage, TrainConfig(steps=2, batch_size=4 if name == "geometry" else 1, learning_rate=1e-3), tmp_path)
+    train(stage, TrainConfig(steps=2, batch_size=1 if name == "autoencoder" else 5, learning_rate=1e-3), tmp_path)
     moved = {n for n, p in stage.named_parameters() if not torch.equal(p, before[n])}
     trained = {n for n, p in stage.named_parameters() if p.requires_grad}
     assert moved <= trained

@@ -1,9 +1,9 @@
 """Where nano's geometry adapter starts: as the linear autoencoder that principal components give.
 
-From random weights, an adapter of twenty thin layers first has to learn to let anything through: after 420 steps it still
-made the same cameras of every clip. Here every residual branch starts at nothing and every other layer at the identity
-on the channels that it shares with the next one, so that the first step already sees, and makes, the components that
-the tokens vary most in.
+From random weights, an adapter of twenty thin layers first has to learn to let anything through: after 420 steps it
+still made the same cameras of every clip. Here every residual branch starts at nothing, and every other layer at the
+identity on the channels that it shares with the next one. So the first step already sees, and makes, the components
+that the tokens vary most in.
 """
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gen3r.models.adapter import Coder, GeometryAdapter, TimeResample
 
 CAMERA_WEIGHT = 2.0  # in the components; the camera is a fifth of the channels and most of what is hard to restore
-NEARLY_LINEAR = 0.3  # silu(g x) is g x / 2 to first order for a small gain g
+NEARLY_LINEAR = 0.2  # silu(g x) is g x / 2 + (g x)^2 / 4 to second order, for a small gain g
 NARROW = -4.0  # log variance of the posterior; a wide one drowns what is to be learned
 
 
@@ -56,9 +56,11 @@ def start_from_components(adapter: GeometryAdapter, tokens: Tensor) -> None:
     _identity(adapter.quant_conv)
     _identity(adapter.post_quant_conv)
     _start_last(adapter.encoder, 1.0)
-    _start_last(adapter.decoder, (latent / adapter.decoder.conv_out.in_channels) ** 0.5)
+    kept = min(latent, *(block.in_dim for block in adapter.decoder.blocks if isinstance(block, WanResidualBlock)))
+    _start_last(adapter.decoder, (kept / adapter.decoder.conv_out.in_channels) ** 0.5)
     assert adapter.quant_conv.bias is not None
     adapter.encoder.conv_out.weight[latent:] = 0
+    adapter.encoder.conv_out.bias[latent:] = 0
     adapter.quant_conv.bias[latent:] = NARROW
 
 
@@ -93,5 +95,6 @@ def _start_time(module: TimeResample) -> None:
 def _start_last(coder: Coder, scale: float) -> None:
     """Norm, SiLU and convolution as a nearly linear identity; `scale` undoes what the norm makes of unused channels."""
     _identity(coder.conv_out)
+    coder.conv_out.bias -= coder.conv_out.weight.sum((1, 2, 3, 4)) * NEARLY_LINEAR / (2 * scale)  # the mean square
     coder.conv_out.weight *= 2 * scale / NEARLY_LINEAR
     coder.norm_out.gamma.fill_(NEARLY_LINEAR)

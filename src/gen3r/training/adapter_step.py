@@ -22,9 +22,9 @@ SAMPLED_CLIPS = 16
 class AdapterStage(Stage):
     """Token reconstruction, agreement of the heads on reconstructed and original tokens, and KL(q_G || q_A).
 
-    What tells one camera from another is 3 % of a camera token's energy. So tokens are compared with the mean and spread of every channel taken out, and the convolutions
-    next to them take steps in those units too. `baseline_error` joins the camera loss: without it, the directions
-    between neighbouring frames drown.
+    What tells one camera from another is 3 % of a camera token's energy. So tokens are compared with the mean and
+    spread of every channel taken out, and the convolutions next to them take steps in those units too.
+    `baseline_error` joins the camera loss: without it, the directions between neighbouring frames drown.
     """
 
     name = "adapter"
@@ -81,12 +81,15 @@ class AdapterStage(Stage):
         camera_channels = tokens.shape[1] // (len(levels) + 1)
         mean, std = self.token_mean, self.token_std
         reconstruction = token_loss((decoded - mean) / std, (tokens - mean) / std, camera_channels)
-        camera, baseline, depth, points = self._head_losses(unpack_tokens(decoded), levels, batch["shown"], height, width)
+        camera, baseline, depth, points = self._head_losses(
+            unpack_tokens(decoded), levels, batch["shown"], height, width
+        )
         total = reconstruction + 10 * camera + 0.5 * baseline + 2 * depth + points
         kl = posterior.kl_to(appearance).mean()
         loss = total + adaptive_kl_weight(kl, total) * kl
         report = {
-            "tokens": reconstruction, "camera": camera, "baseline": baseline, "depth": depth, "points": points, "kl": kl,
+            "tokens": reconstruction, "camera": camera, "baseline": baseline, "depth": depth, "points": points,
+            "kl": kl,
         }  # fmt: skip
         return loss, {k: v.detach() for k, v in report.items()}
 

@@ -8,7 +8,7 @@ class MuonAdamW(torch.optim.Optimizer):
     """`torch.optim.Muon` on weights of two or more axes within the network, `torch.optim.AdamW` on the rest.
 
     Convolutions are seen as matrices [out, in * kernel]. Embeddings, heads, norms, biases and small matrices are
-    AdamW's. A weight with an attribute `step_scale`, a tensor that broadcasts with it, is stepped in units of that scale.
+    AdamW's. A weight with an attribute `step_scale`, a tensor that broadcasts with it, is stepped in its units.
     `state_tensors` gives and takes both states as named tensors, so that a checkpoint needs no pickle.
     """
 
