@@ -65,6 +65,7 @@ def test_datasets(dataset: str, write, model: Path, truths: Truths, tmp_path: Pa
     ("options", "message"),
     [
         (["--frames", "9"], "holds clips that are drawn already; leave out --frames"),
+        (["--dataset", "co3d"], "leave out --dataset"),
         (["--part", "2", "--parts", "2"], "there is no part 2 of 2"),
         (["--clips", "0"], "--clips must be at least 1"),
         (["--model", "nowhere"], "no model at nowhere"),

@@ -29,7 +29,7 @@ examples:
 
 then:
   gen3r train diffusion --folder runs/mine --start nano     reads runs/mine/latents"""
-_OF_DATASETS = ("frames", "size", "stride", "seed", "scene")  # options that clip shards have decided already
+_OF_DATASETS = ("dataset", "frames", "size", "stride", "seed", "scene")  # options that clip shards have decided already
 
 
 def add_parser(actions: argparse._SubParsersAction) -> None:
@@ -89,7 +89,7 @@ def _clips(args: argparse.Namespace, defaults: dict[str, Any]) -> "ClipSource":
     from gen3r.data.shards import ClipShards
 
     if any(args.source.glob("clips-*.safetensors")):
-        if given := [name for name in _OF_DATASETS if getattr(args, name) is not None]:
+        if given := [name for name in _OF_DATASETS if getattr(args, name) not in (None, "auto")]:
             raise InputError(f"{args.source} holds clips that are drawn already; leave out --{given[0]}")
         return ClipShards(args.source)
     from gen3r.data.clips import ClipSampler
