@@ -15,8 +15,9 @@ from gen3r.models.presets import build_components, tiny
 from gen3r.training.adapter_step import AdapterStage
 from gen3r.training.autoencoder_step import AutoencoderStage
 from gen3r.training.diffusion_step import DiffusionStage
+from gen3r.training.encoding import clip_encoder, encode_clips
 from gen3r.training.geometry_step import GeometryStage
-from gen3r.training.latents import LatentShards, appearance_encoder, encode_clips, geometry_encoder
+from gen3r.training.latents import HALVES, LatentShards
 from gen3r.training.loop import Stage, TrainConfig, load_average, train
 from gen3r.training.optimizers import MuonAdamW
 from tests.tiny import tiny_pipeline
@@ -183,16 +184,13 @@ def test_stages_on_tiny_models(name: str, clips: ClipShards, tmp_path: Path) -> 
 
 def test_diffusion_stage_from_cached_latents(clips: ClipShards, tmp_path: Path) -> None:
     pipe = tiny_pipeline()
-    encode_clips("appearance", appearance_encoder(pipe.vae), clips, tmp_path / "latents")
-    encode_clips("geometry", geometry_encoder(pipe.vggt, pipe.geo_adapter), clips, tmp_path / "latents")
-    latents = LatentShards(tmp_path / "latents")
-    assert latents.tensors["appearance"].shape == (2, 32, 5, 14, 14)
-    assert latents.captions == clips.captions
+    encoders = [clip_encoder(half, pipe.components, 16) for half in HALVES]
+    encode_clips(encoders, clips, tmp_path / "latents")
+    models = encoders[0].models | encoders[1].models
+    latents = LatentShards(tmp_path / "latents", models, clips.shape, clips)
     stage = DiffusionStage(
         pipe.transformer, pipe.text_encoder, pipe.image_encoder, pipe.tokenizer, pipe.vae, latents, 16
     )
     before = pipe.transformer.proj_out.weight.detach().clone()
     train(stage, TrainConfig(steps=2, batch_size=2, learning_rate=1e-3), tmp_path / "run")
     assert not torch.equal(pipe.transformer.proj_out.weight, before)
-    with pytest.raises(InputError, match="holds no latents"):
-        LatentShards(tmp_path / "nothing")

@@ -3,7 +3,7 @@
 import argparse
 from importlib import import_module
 
-ACTIONS = ("synthesize", "convert", "caption", "check", "show")
+ACTIONS = ("synthesize", "convert", "caption", "encode", "check", "show")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
