@@ -59,6 +59,7 @@ def start_from_components(adapter: GeometryAdapter, tokens: Tensor) -> None:
     kept = min(latent, *(block.in_dim for block in adapter.decoder.blocks if isinstance(block, WanResidualBlock)))
     _start_last(adapter.decoder, (kept / adapter.decoder.conv_out.in_channels) ** 0.5)
     assert adapter.quant_conv.bias is not None
+    assert adapter.encoder.conv_out.bias is not None
     adapter.encoder.conv_out.weight[latent:] = 0
     adapter.encoder.conv_out.bias[latent:] = 0
     adapter.quant_conv.bias[latent:] = NARROW
@@ -95,6 +96,7 @@ def _start_time(module: TimeResample) -> None:
 def _start_last(coder: Coder, scale: float) -> None:
     """Norm, SiLU and convolution as a nearly linear identity; `scale` undoes what the norm makes of unused channels."""
     _identity(coder.conv_out)
+    assert coder.conv_out.bias is not None
     coder.conv_out.bias -= coder.conv_out.weight.sum((1, 2, 3, 4)) * NEARLY_LINEAR / (2 * scale)  # the mean square
     coder.conv_out.weight *= 2 * scale / NEARLY_LINEAR
     coder.norm_out.gamma.fill_(NEARLY_LINEAR)
