@@ -28,6 +28,8 @@ class MeshBuilder:
     origins: list[Array] = field(default_factory=list)
     extents: list[Array] = field(default_factory=list)
     palette: list[Material] = field(default_factory=list)
+    owners: list[int] = field(default_factory=list)
+    owner: int = -1  # whose the shapes are that are added now, -1: nobody's
 
     def material(self, material: Material) -> int:
         """The number of a new material."""
@@ -39,6 +41,7 @@ class MeshBuilder:
         triangles = np.asarray(mesh.triangles, np.float32)
         low, high = triangles.min((0, 1)), triangles.max((0, 1))
         n = len(triangles)
+        self.owners.append(self.owner)
         self.triangles.append(triangles)
         self.materials.append(np.full(n, material))
         self.origins.append(np.broadcast_to(low, (n, 3)))

@@ -146,13 +146,13 @@ class Renderer:
         up = 0.5 + 0.5 * normal[:, 2:]
         total = lights.ambient_up * up + lights.ambient_down * (1 - up)
         start = point + normal * 2e-3
-        for p in lights.points:
-            to = p - point if lights.sun is None else np.broadcast_to(lights.sun * 100, point.shape)
+        for source in lights.sources:
+            to = np.broadcast_to(source.at * 100, point.shape) if source.sun else source.at - point
             distance = np.linalg.norm(to, axis=1, keepdims=True)
             cosine = np.clip((normal * to).sum(1, keepdims=True) / distance, 0, 1)
-            fall = 1 / (1 + 0.12 * distance**2) if lights.sun is None else 1.0
+            fall = 1.0 if source.sun else 1 / (1 + 0.12 * distance**2)
             lit = self._visible(start, to)
-            total = total + lights.colour * cosine * fall * lit[:, None]
+            total = total + source.colour * cosine * fall * lit[:, None]
         return total
 
     def _visible(self, start: Array, to: Array) -> Array:
@@ -169,4 +169,4 @@ class Renderer:
         x, y = (d[:, :2] / (np.abs(d[:, 2:]) + 0.25)).T
         cloud = np.sin(3.1 * x + 1.3 * np.sin(2.3 * y)) * np.sin(2.7 * y + 1.7 * np.sin(1.9 * x))
         cover = np.clip(sky.clouds * (cloud + 0.3), 0, 1)[:, None] * np.clip(d[:, 2:] * 4, 0, 1)
-        return (colour + (0.95 - colour) * cover).astype(np.float32)
+        return (colour + (sky.cloud - colour) * cover).astype(np.float32)
