@@ -15,6 +15,13 @@ COLOURS = {
     "green": (0.25, 0.52, 0.22), "teal": (0.15, 0.5, 0.5), "blue": (0.2, 0.35, 0.7), "purple": (0.45, 0.25, 0.55),
 }  # fmt: skip
 
+# Textures in two colours far apart, and those that fill a face instead of repeating.
+CONTRAST = {
+    "checker", "stripes", "painting", "facade", "tiles", "bricks", "plaid", "cobbles", "hexagons", "diamonds", "ashlar",
+    "zigzag", "dots", "waves", "mosaic", "storeys",
+}  # fmt: skip
+FITTED = {"painting", "facade", "mosaic", "storeys", "photo", "other photo"}
+
 
 @dataclass(frozen=True)
 class Thing:
@@ -57,15 +64,22 @@ class Decorator:
         colour += self.rng.uniform(0, 0.5) * (colour.mean() - colour)  # few real surfaces are as vivid as their name
         return name, np.clip(colour, 0.02, 0.95)
 
-    def material(self, kind: str, colour: Array, scale: float = 1.0, emission: float = 0.0) -> int:
-        """The number of a new material of that texture, in that colour and one that goes with it."""
-        second = np.clip(colour * self.rng.uniform(0.45, 0.75) + self.rng.uniform(0, 0.12, 3), 0, 1)
-        if kind in ("checker", "stripes", "painting", "facade", "tiles", "bricks"):
-            second = np.clip(self.rng.choice([0.35, 0.8]) + self.rng.uniform(-0.15, 0.15, 3), 0, 1)
-            second = colour + self.rng.uniform(0.35, 0.75) * (second - colour)  # few real patterns are in full contrast
+    def material(
+        self, kind: str, colour: Array, scale: float = 1.0, emission: float = 0.0, second: Array | None = None
+    ) -> int:
+        """The number of a new material of that texture, in that colour and a `second` one, or one that goes with it."""
+        if second is None:
+            second = self._second(kind, colour)
         self.textures.append(self.kinds[kind](self.rng, colour, second))
         texture = len(self.textures) - 1
-        return self.builder.material(Material(texture, scale, emission, kind in ("painting", "facade")))
+        return self.builder.material(Material(texture, scale, emission, kind in FITTED))
+
+    def _second(self, kind: str, colour: Array) -> Array:
+        second = np.clip(colour * self.rng.uniform(0.45, 0.75) + self.rng.uniform(0, 0.12, 3), 0, 1)
+        if kind in CONTRAST:
+            second = np.clip(self.rng.choice([0.35, 0.8]) + self.rng.uniform(-0.15, 0.15, 3), 0, 1)
+            second = colour + self.rng.uniform(0.35, 0.75) * (second - colour)  # few real patterns are in full contrast
+        return second
 
     def surface(
         self, kinds: list[str], names: list[str] | None = None, scale: float = 1.0, beside: str | None = None

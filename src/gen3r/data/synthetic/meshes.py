@@ -1,6 +1,7 @@
 """Solid shapes with materials, collected into one triangle soup. World axes: x right, y ahead, z up, metres."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import trimesh
@@ -21,13 +22,18 @@ class Material:
 
 @dataclass
 class MeshBuilder:
-    """Collects shapes; `build` returns the triangles with a material, and texture axes, each."""
+    """Collects shapes as triangles [n, 3, 3], with a material and the box of its shape for each.
 
+    smooth: round shapes get normals [n, 3, 3] at their corners, flat ones have None.
+    """
+
+    smooth: bool = False
     triangles: list[Array] = field(default_factory=list)
     materials: list[Array] = field(default_factory=list)
     origins: list[Array] = field(default_factory=list)
     extents: list[Array] = field(default_factory=list)
     palette: list[Material] = field(default_factory=list)
+    normals: list[Array | None] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
     owner: int = -1  # whose the shapes are that are added now, -1: nobody's
 
@@ -38,11 +44,15 @@ class MeshBuilder:
 
     def add(self, mesh: trimesh.Trimesh, material: int) -> None:
         """A mesh of any shape, textured along its own bounding box."""
-        triangles = np.asarray(mesh.triangles, np.float32)
+        self.add_triangles(np.asarray(mesh.triangles, np.float32), material)
+
+    def add_triangles(self, triangles: Array, material: int, normals: Array | None = None) -> None:
+        """Triangles [n, 3, 3] of one shape, perhaps with normals [n, 3, 3] at their corners."""
         low, high = triangles.min((0, 1)), triangles.max((0, 1))
         n = len(triangles)
-        self.owners.append(self.owner)
         self.triangles.append(triangles)
+        self.normals.append(normals)
+        self.owners.append(self.owner)
         self.materials.append(np.full(n, material))
         self.origins.append(np.broadcast_to(low, (n, 3)))
         self.extents.append(np.broadcast_to(np.maximum(high - low, 1e-3), (n, 3)))
@@ -61,9 +71,61 @@ class MeshBuilder:
 
     def sphere(self, centre: ArrayLike, radius: float, material: int, squash: float = 1.0) -> None:
         """A ball, flattened vertically by `squash`."""
+        if self.smooth:
+            self.blob(centre, [radius, radius, radius * squash], material)
+            return
         ball = trimesh.creation.icosphere(2, radius)
         ball.apply_scale([1, 1, squash])
         self.add(_placed(ball, centre), material)
+
+    def pipe(self, start: ArrayLike, end: ArrayLike, radius: float, material: int) -> None:
+        """A cylinder from one point to another."""
+        self.add(trimesh.creation.cylinder(radius, sections=12, segment=np.array([start, end], float)), material)
+
+    def roof(self, base: ArrayLike, size: ArrayLike, material: int, yaw: float = 0.0) -> None:
+        """A gable roof on `base`, its ridge along the first axis."""
+        w, d, h = np.asarray(size, float) * [0.5, 0.5, 1.0]
+        corners = [[-w, -d, 0], [w, -d, 0], [w, d, 0], [-w, d, 0], [-w, 0, h], [w, 0, h]]
+        faces = [[0, 1, 5], [0, 5, 4], [2, 3, 4], [2, 4, 5], [3, 0, 4], [1, 2, 5], [0, 2, 1], [0, 3, 2]]
+        self.add(_placed(trimesh.Trimesh(corners, faces, process=False), base, yaw), material)
+
+    def blob(
+        self, centre: ArrayLike, radii: ArrayLike, material: int, yaw: float = 0.0, bumps: float = 0.0
+    ) -> None:
+        """An ellipsoid of radii [3], with smooth bumps of that part of them; how they lie goes by `yaw`."""
+        ball = _unit_ball()
+        wave = np.sin(ball @ np.array([[3.1, -2.3, 1.7], [-1.9, 3.7, 2.9], [2.6, 1.4, -3.3]]) + 7 * yaw).sum(-1) / 2
+        radii, scale = np.asarray(radii, np.float32), (1 + bumps * wave)[..., None]
+        c, s = np.cos(yaw), np.sin(yaw)
+        turn = np.array([[c, s, 0], [-s, c, 0], [0, 0, 1]])
+        corners = (ball * radii * scale) @ turn + np.asarray(centre, float)
+        normals = (ball / radii) @ turn
+        normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+        self.add_triangles(corners.astype(np.float32), material, normals.astype(np.float32) if self.smooth else None)
+
+    def heightfield(self, x: Array, y: Array, height: Array, materials: Array) -> None:
+        """Ground over a grid: x [W], y [H], height [H, W], and a material [H - 1, W - 1] for each of its squares."""
+        points = np.stack([*np.meshgrid(x, y), height], -1).astype(np.float32)
+        slope = np.gradient(height, y, x)
+        normals = np.stack([-slope[1], -slope[0], np.ones_like(height)], -1).astype(np.float32)
+        normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+
+        def halves(grid: Array) -> Array:
+            a, b, c, d = grid[:-1, :-1], grid[:-1, 1:], grid[1:, 1:], grid[1:, :-1]
+            return np.stack([np.stack([a, b, c], -2), np.stack([a, c, d], -2)], -3)
+
+        corners, across = halves(points), halves(normals)
+        for material in np.unique(materials):
+            chosen = materials == material
+            self.add_triangles(
+                corners[chosen].reshape(-1, 3, 3), int(material), across[chosen].reshape(-1, 3, 3)
+            )
+
+
+@lru_cache
+def _unit_ball() -> Array:
+    """The triangles [320, 3, 3] of a ball."""
+    return np.asarray(trimesh.creation.icosphere(2).triangles, np.float32)
 
 
 def _placed(mesh: trimesh.Trimesh, centre: ArrayLike, yaw: float = 0.0) -> trimesh.Trimesh:

@@ -10,7 +10,7 @@ import numpy as np
 from gen3r.data.synthetic.decorator import Decorator
 from gen3r.data.synthetic.lights import Lights, Sky, Source
 from gen3r.data.synthetic.meshes import Array, MeshBuilder
-from gen3r.data.synthetic.objects import FURNITURE, GREEN, STREET
+from gen3r.data.synthetic.objects import FURNITURE, GREEN, PLAZA_THINGS, ROOM_THINGS, STREET
 from gen3r.data.synthetic.textures import Atlas, Rng
 
 
@@ -106,7 +106,7 @@ def furnish(d: Decorator, size: Array) -> None:
         with d.placing("rug", rug_colour, at):
             b.box(at, [rng.uniform(1.4, 2.4), rng.uniform(1.2, 2.2), 0.02], rug)
     for _ in range(int(rng.integers(4, 8))):
-        name = d.thing(list(FURNITURE)[:8])
+        name = d.thing(ROOM_THINGS)
         extent = np.array(FURNITURE[name][0]) * rng.uniform(0.85, 1.15, 3)
         x, y = (
             rng.uniform(-w / 2 + extent[0] / 2 + 0.1, w / 2 - extent[0] / 2 - 0.1),
@@ -188,7 +188,7 @@ def street_furniture(d: Decorator) -> None:
         if any(np.linalg.norm(at - p) < 2.0 for p in placed):
             continue
         placed.append(at)
-        street_thing(d, d.thing(list(STREET)[:7]), at)
+        street_thing(d, d.thing(PLAZA_THINGS), at)
 
 
 def street_thing(d: Decorator, name: str, at: Array) -> None:
