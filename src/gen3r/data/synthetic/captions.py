@@ -64,12 +64,12 @@ def caption(rng: Rng, record: Mapping[str, Any]) -> str:
     things = join([things[i] for i in rng.permutation(len(things))[: rng.integers(1, 5)]])
     surfaces = [_surface(s) for s in record["surfaces"] if rng.random() < 0.7]
     forms = [f"{place} {when}", f"{when}, {place}"]
-    if things:
-        forms += [f"{place} with {things} {when}", f"{things} in {place} {when}", f"{when}: {place}, {things}"]
+    if things and rng.random() < 0.85:
+        forms = [f"{place} with {things} {when}", f"{things} in {place} {when}", f"{when}: {place}, {things}"]
     if surfaces:
         forms += [f"{place} {when}, with {join(surfaces)}", f"{place} with {join(surfaces)}"]
-    if things and surfaces:
-        forms += [f"{place} with {join(surfaces)} {when}; there is {things}", f"{when}, {things} in {place} with "
+    if things and surfaces and rng.random() < 0.6:
+        forms = [f"{place} with {join(surfaces)} {when}; there is {things}", f"{when}, {things} in {place} with "
                   f"{join(surfaces)}"]  # fmt: skip
     sentences = [_sentence(one_of(forms))]
     moves = [one_of(MOVER_WORDS[m["name"]]).format(m["colour"]) for m in record["movers"]]

@@ -18,7 +18,7 @@ from gen3r.data.synthetic.movers import Mover, clear_path, draw_mover
 from gen3r.data.synthetic.places import INDOORS, PLACES, Layout
 from gen3r.data.synthetic.render import Renderer
 from gen3r.data.synthetic.shots import SHOTS
-from gen3r.data.synthetic.soft import Rendered, SoftRenderer
+from gen3r.data.synthetic.soft import EXPOSURE, Rendered, SoftRenderer
 from gen3r.data.synthetic.splits import SplitDecorator
 from gen3r.data.synthetic.textures import Atlas, Rng
 from gen3r.errors import InputError
@@ -81,6 +81,7 @@ def render_large_clip(rng: Rng, frames: int, height: int, width: int, split: str
     soft = SoftRenderer(
         d.builder, Atlas(d.textures) if movers else atlas, *light, parts, reach=1.2 if layout.ambient is not None else 3.0
     )
+    soft.expose(poses, fov_y, EXPOSURE[time])
     made = soft.render_clip(poses, fov_y, height, width, rng)
     seen = made.seen > LEAST * made.depth.size
     record = {
@@ -117,7 +118,7 @@ def _camera(
     for _ in range(PATHS):
         shot = str(rng.choice(layout.shots))
         poses = SHOTS[shot](rng, layout, d.things, frames)
-        if still.is_free(poses, fov, least=0.3 if shot == "drone" else 0.4):
+        if still.is_free(poses, fov, least=0.4) and still.largest_share(poses, fov) < 0.65:
             return shot, poses
     return None
 

@@ -78,6 +78,26 @@ class MeshBuilder:
         ball.apply_scale([1, 1, squash])
         self.add(_placed(ball, centre), material)
 
+    def crown(self, centre: ArrayLike, radius: float, material: int, squash: float) -> None:
+        """The leaves of a tree: a ball; where round shapes are smooth, a few with bumps."""
+        if not self.smooth:
+            self.sphere(centre, radius, material, squash)
+            return
+        centre = np.asarray(centre, float)
+        turn = float(centre[:2].sum())  # no two trees alike
+        for i, angle in enumerate(turn + np.array([0.0, 1.9, 4.1])):
+            out = 0.45 * radius * np.array([np.cos(angle), np.sin(angle), 0.6 * (i - 1)])
+            self.blob(centre + out, np.array([1, 1, squash]) * radius * (0.72 + 0.06 * i), material, angle, 0.2)
+
+    def spire(self, base: ArrayLike, radius: float, height: float, material: int) -> None:
+        """The leaves of a pine: a cone; where round shapes are smooth, four on top of each other."""
+        if not self.smooth:
+            self.cone(base, radius, height, material)
+            return
+        for i in range(4):
+            low = np.asarray(base, float) + [0, 0, 0.21 * i * height]
+            self.cone(low, radius * (1 - 0.2 * i), height * (0.46 - 0.03 * i), material)
+
     def pipe(self, start: ArrayLike, end: ArrayLike, radius: float, material: int) -> None:
         """A cylinder from one point to another."""
         self.add(trimesh.creation.cylinder(radius, sections=12, segment=np.array([start, end], float)), material)
@@ -103,12 +123,11 @@ class MeshBuilder:
         normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
         self.add_triangles(corners.astype(np.float32), material, normals.astype(np.float32) if self.smooth else None)
 
-    def heightfield(self, x: Array, y: Array, height: Array, materials: Array) -> None:
-        """Ground over a grid: x [W], y [H], height [H, W], and a material [H - 1, W - 1] for each of its squares."""
-        points = np.stack([*np.meshgrid(x, y), height], -1).astype(np.float32)
-        slope = np.gradient(height, y, x)
-        normals = np.stack([-slope[1], -slope[0], np.ones_like(height)], -1).astype(np.float32)
+    def heightfield(self, points: Array, materials: Array) -> None:
+        """Ground over a grid of points [H, W, 3], and a material [H - 1, W - 1] for each of its meshes."""
+        normals = np.cross(np.gradient(points, axis=1), np.gradient(points, axis=0)).astype(np.float32)
         normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+        points = points.astype(np.float32)
 
         def halves(grid: Array) -> Array:
             a, b, c, d = grid[:-1, :-1], grid[:-1, 1:], grid[1:, 1:], grid[1:, :-1]

@@ -70,18 +70,18 @@ def _lamp(b: MeshBuilder, at: Array, size: Array, yaw: float, main: int, second:
 
 def _plant(b: MeshBuilder, at: Array, size: Array, yaw: float, main: int, second: int) -> None:
     b.cylinder(at + [0, 0, size[2] * 0.15], size[0] * 0.35, size[2] * 0.3, second)
-    b.sphere(at + [0, 0, size[2] * 0.62], size[0] * 0.5, main, 1.3)
+    b.crown(at + [0, 0, size[2] * 0.62], size[0] * 0.5, main, 1.3)
 
 
 
 def _tree(b: MeshBuilder, at: Array, size: float, yaw: float, main: int, second: int) -> None:
     b.cylinder(at + [0, 0, size], 0.14, 2 * size, second)
-    b.sphere(at + [0, 0, 2.6 * size], 1.1 * size, main, 0.9)
+    b.crown(at + [0, 0, 2.6 * size], 1.1 * size, main, 0.9)
 
 
 def _pine(b: MeshBuilder, at: Array, size: float, yaw: float, main: int, second: int) -> None:
     b.cylinder(at + [0, 0, 0.4], 0.12, 0.8, second)
-    b.cone(at + [0, 0, 0.7], size, 3.0 * size, main)
+    b.spire(at + [0, 0, 0.7], size, 3.0 * size, main)
 
 
 def _bench(b: MeshBuilder, at: Array, size: float, yaw: float, main: int, second: int) -> None:
@@ -106,7 +106,7 @@ def _kiosk(b: MeshBuilder, at: Array, size: float, yaw: float, main: int, second
 
 def _planter(b: MeshBuilder, at: Array, size: float, yaw: float, main: int, second: int) -> None:
     b.box(at + [0, 0, 0.3], [1.2 * size, 1.2 * size, 0.6], second, yaw)
-    b.sphere(at + [0, 0, 0.8], 0.55 * size, main)
+    b.crown(at + [0, 0, 0.8], 0.55 * size, main, 1.0)
 
 
 def _desk(b: MeshBuilder, at: Array, size: Array, yaw: float, main: int, second: int) -> None:

@@ -184,7 +184,7 @@ def street(d: SplitDecorator, time: str) -> Layout:
                 street_thing(d, d.thing(["car"]), np.array([side * (half - 1.0), y + 2.8, 0.0]))
     return Layout(
         surfaces={"houses": (walls[0], ""), "road": (colour, kind), "pavement": ("", side_kind)},
-        lamps=_lamp_heads(lamps),
+        lamps=_lamp_heads(d, lamps, time),
         walk=np.array([[-half * 0.5, -7, 1.3], [half * 0.5, -2, 2.2]]),
         look=np.array([[-half, 5.0, 0.8], [half, 16.0, 3.0]]),
         heading=np.array([0.0, 1.0]), reach=22.0, shots=("drive", "walk", "dolly", "drone", "orbit"),
@@ -211,9 +211,13 @@ def _row(d: SplitDecorator, edge: float, length: float, side: int) -> str:
     return first
 
 
-def _lamp_heads(posts: list[Array]) -> list[Source]:
-    """The light of lamp posts: of the few that stand nearest."""
+def _lamp_heads(d: SplitDecorator, posts: list[Array], time: str) -> list[Source]:
+    """The light of lamp posts: of the few that stand nearest. All glow when it is dark."""
     nearest = sorted(posts, key=lambda p: abs(p[1] - 4))[:5]
+    if time in ("dusk", "night"):
+        glow = d.material("plaster", LAMPLIGHT, emission=1.0)
+        for post in posts:
+            d.builder.sphere(post + [0, 0, 3.5], 0.265, glow)
     return [Source(p + [0, 0, 3.5], 2.6 * LAMPLIGHT, radius=0.28) for p in nearest]
 
 
@@ -228,7 +232,7 @@ def large_plaza(d: SplitDecorator, time: str) -> Layout:
         street_thing(d, d.thing(["lamp post"]), posts[0])
     walk, look = plaza_view()
     return Layout(
-        surfaces={"ground": ground, "buildings": (wall, "")}, lamps=_lamp_heads(posts), walk=walk, look=look,
+        surfaces={"ground": ground, "buildings": (wall, "")}, lamps=_lamp_heads(d, posts, time), walk=walk, look=look,
         heading=np.array([0.0, 1.0]), reach=7.0, shots=("dolly", "walk", "orbit", "drone"),
         stage=np.array([[-4.5, -1.0], [4.5, 7.0]]),
     )  # fmt: skip
@@ -241,7 +245,8 @@ BIOMES = {
     "desert": (["gravel", "mottled"], ["beige", "orange"], ["green", "teal"], ["rock", "rock", "bush"]),
     "snow": (["plaster", "gravel"], ["white"], ["green", "teal", "white"], ["pine", "pine", "rock"]),
 }
-GRID, HALF = 88, 70.0  # squares a side, and half the side in metres
+HALF = 70.0  # metres of half a side
+SPREAD = np.concatenate([np.linspace(0.55, 3, 5), np.geomspace(4, HALF, 40)])  # from the middle of the path
 
 
 def terrain(d: SplitDecorator, time: str) -> Layout:
@@ -250,20 +255,21 @@ def terrain(d: SplitDecorator, time: str) -> Layout:
     biome = str(rng.choice(list(BIOMES)))
     textures, colours, leaves, things = BIOMES[biome]
     height, path = _hills(rng)
-    line = np.linspace(-HALF, HALF, GRID + 1)
-    middle = (line[:-1] + line[1:]) / 2
     kind, colour, soil = d.surface(textures, colours, 0.5)
     path_kind, path_colour, dirt = d.surface(["gravel", "mottled", "paving"], ["beige", "brown", "grey"], beside=colour)
-    on_path = np.abs(middle[None] - path(middle)[:, None]) < 1.3
-    b.heightfield(line, line, height(np.stack(np.meshgrid(line, line), -1)), np.where(on_path, dirt, soil))
+    across = np.concatenate([-SPREAD[::-1], SPREAD])
+    y = np.linspace(-HALF, HALF, 2 * len(SPREAD))
+    xy = np.stack([across[None] + path(y)[:, None], np.broadcast_to(y[:, None], (len(y), len(across)))], -1)
+    on_path = np.abs(across[:-1] + across[1:]) < 2.2
+    b.heightfield(np.concatenate([xy, height(xy)[..., None]], -1), np.where(on_path, dirt, soil)[None].repeat(len(y) - 1, 0))
     looks = []
     for _ in range(3):
         leaf = d.surface(["mottled"], leaves)
         second = d.surface(["mottled", "planks"], ["brown", "grey", "black"], beside=leaf[1])[2]
         stone = d.surface(["mottled"], ["grey", "brown", "beige"], beside=colour)
         looks.append((leaf, second, stone))
-    for number in range(int(rng.integers(25, 70))):
-        spread = 14 if number < 14 else HALF * 0.8
+    for number in range(int(rng.integers(40, 120))):
+        spread = 14 if number < 20 else HALF * 0.8
         xy = rng.uniform([-spread, -4], [spread, 4 + 1.6 * spread]).clip(-HALF + 3, HALF - 3)
         if abs(xy[0] - path(xy[1])) < 2.6 or np.hypot(xy[0], xy[1] + 5) < 3:
             continue

@@ -44,6 +44,12 @@ class Renderer:
         near = np.where(seen > 0, seen, np.inf)
         return bool(near.min() > 0.35 and np.median(near, axis=1).min() > 1.0 and (seen > 0).mean() > least)
 
+    def largest_share(self, poses: Array, fov: float) -> float:
+        """How much of what is seen has one material, in the first, the middle or the last frame."""
+        face, _ = self._cast(*self.rays(poses[[0, len(poses) // 2, -1]], fov, 28, 28))
+        materials = [self.material[f[f >= 0]] for f in face.reshape(3, -1)]
+        return max(np.bincount(m).max() / len(m) if len(m) else 1.0 for m in materials)
+
     def render(self, poses: Array, fov: float, height: int, width: int) -> tuple[Array, Array]:
         """uint8 frames [F, H, W, 3] and z-depth [F, H, W] in metres (0 = sky), edges antialiased."""
         origin, direction = self.rays(poses, fov, height, width)

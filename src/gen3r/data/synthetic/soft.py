@@ -23,6 +23,7 @@ PATTERN = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]
 _z = (2 * np.arange(16) + 1) / 16 - 1
 _angle = np.arange(16) * np.pi * (3 - 5**0.5)
 SPHERE = np.stack([np.sqrt(1 - _z**2) * np.cos(_angle), np.sqrt(1 - _z**2) * np.sin(_angle), _z], 1).astype(np.float32)
+EXPOSURE = {"morning": 0.42, "noon": 0.45, "afternoon": 0.43, "dusk": 0.3, "night": 0.2}  # how bright pictures are
 CHUNK = 2**18  # pixels that are worked on at once
 MANY = 200**2  # pixels of a frame from which on every second one both ways is enough for shadows
 FALL = 0.12  # lamps: one over one plus this times the square of the distance
@@ -68,7 +69,7 @@ class SoftRenderer(Renderer):
     ) -> None:
         self.still = min((p.first for p in parts), default=sum(len(t) for t in builder.triangles))
         super().__init__(builder, atlas, lights, sky, self.still)
-        self.air, self.reach = air, reach
+        self.air, self.reach, self.gain = air, reach, 1.0
         self.normals = self.normals.astype(np.float32)
         self.origin, self.extent = self.origin.astype(np.float32), self.extent.astype(np.float32)
         sizes = [len(t) for t in builder.triangles]
@@ -102,6 +103,11 @@ class SoftRenderer(Renderer):
                 _streak(picture, rng, self.sky.horizon)
         frames = (np.clip(colour, 0, 1) * 255 + 0.5).astype(np.uint8)
         return Rendered(frames, depth, moving, np.bincount(seen + 1, minlength=self.owner.max() + 2)[1:])
+
+    def expose(self, poses: Array, fov: float, brightness: float) -> None:
+        """Sets the gain so that the middle frame's mean is about `brightness`, as a camera does; not without bounds."""
+        colour = self._render(poses, np.array([len(poses) // 2]), fov, 32, 32)[0]
+        self.gain = float(np.clip(brightness / max(colour.mean(), 1e-3), 0.7, 2.8))
 
     def _render(
         self, poses: Array, frames: Array, fov: float, height: int, width: int
@@ -258,7 +264,7 @@ class SoftRenderer(Renderer):
         if self.air.fog:
             through = np.exp(-self.air.fog * hits.depth * length)[:, None].astype(np.float32)
             colour = colour * through + (1 - through) * np.asarray(self.air.colour, np.float32)
-        colour = _shoulder(colour)
+        colour = _shoulder(self.gain * colour)
         nothing = np.flatnonzero(hits.face < 0)
         if len(nothing):
             colour[nothing] = self._heavens(direction[nothing])
@@ -279,7 +285,7 @@ class SoftRenderer(Renderer):
             colour += (0.7 * (chance > 0.993) * np.clip(d[:, 2], 0, 1))[:, None].astype(np.float32)
         thick = np.clip(self.air.fog * 30, 0, 1) * np.clip(1 - 1.5 * d[:, 2:], 0, 1)
         colour += (np.asarray(self.air.colour, np.float32) - colour) * thick
-        return _shoulder(colour)
+        return _shoulder(self.gain * colour)
 
 
 _EDGE_SAMPLES = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))
