@@ -82,7 +82,7 @@ def outdoors(rng: Rng, time: str, weather: str, lamps: list[Source]) -> tuple[Li
         sources += lamps
     clouds, fog = rng.uniform(*w.clouds), rng.uniform(*w.fog)
     sky = Sky(horizon, zenith, clouds, cloud=t.overcast)
-    return Lights(tuple(sources), above, 0.55 * above), sky, Air(fog, horizon, w.rain, time == "night" and w.closed < 0.6)
+    return Lights(tuple(sources), above, 0.55 * above), sky, Air(float(fog), horizon, w.rain, time == "night" and w.closed < 0.6)
 
 
 def daylight(time: str) -> Array:

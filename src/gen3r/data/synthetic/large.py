@@ -68,21 +68,20 @@ def render_large_clip(rng: Rng, frames: int, height: int, width: int, split: str
     while True:
         d = SplitDecorator(rng, split, lit_windows=time == "night")
         layout = PLACES[place](d, time)
-        atlas = Atlas(d.textures)
-        light = _light(rng, layout, time, weather)
-        still = Renderer(d.builder, atlas, *light[:2])
-        found = _camera(rng, layout, d, still, fov_y, frames)
+        look = (Atlas(d.textures), *_light(rng, layout, time, weather))
+        reach = 3.0 if layout.ambient is None else 1.2
+        renderer = SoftRenderer(d.builder, *look, (), reach)
+        found = _camera(rng, layout, d, renderer, fov_y, frames)
         if found is not None:
             break
     shot, poses = found
     things = len(d.things)
-    movers = _movers(d, layout, place, still, poses, fov_y) if options.movers else []
-    parts = [part for mover in movers for part in mover.parts]
-    soft = SoftRenderer(
-        d.builder, Atlas(d.textures) if movers else atlas, *light, parts, reach=1.2 if layout.ambient is not None else 3.0
-    )
-    soft.expose(poses, fov_y, EXPOSURE[time])
-    made = soft.render_clip(poses, fov_y, height, width, rng)
+    movers = _movers(d, layout, place, renderer, poses, fov_y) if options.movers else []
+    if movers:
+        parts = [part for mover in movers for part in mover.parts]
+        renderer = SoftRenderer(d.builder, Atlas(d.textures), *look[1:], parts, reach)
+    renderer.expose(poses, fov_y, EXPOSURE[time])
+    made = renderer.render_clip(poses, fov_y, height, width, rng)
     seen = made.seen > LEAST * made.depth.size
     record = {
         "place": place, "time": time, "weather": weather,

@@ -46,6 +46,12 @@ class MeshBuilder:
         """A mesh of any shape, textured along its own bounding box."""
         self.add_triangles(np.asarray(mesh.triangles, np.float32), material)
 
+    def _add_scaled(self, unit: Array, size: ArrayLike, centre: ArrayLike, material: int, yaw: float = 0.0) -> None:
+        triangles = unit * np.asarray(size, float)
+        if yaw:
+            triangles = triangles @ trimesh.transformations.rotation_matrix(yaw, [0, 0, 1])[:3, :3].T
+        self.add_triangles((triangles + np.asarray(centre, float)).astype(np.float32), material)
+
     def add_triangles(self, triangles: Array, material: int, normals: Array | None = None) -> None:
         """Triangles [n, 3, 3] of one shape, perhaps with normals [n, 3, 3] at their corners."""
         low, high = triangles.min((0, 1)), triangles.max((0, 1))
@@ -59,15 +65,15 @@ class MeshBuilder:
 
     def box(self, centre: ArrayLike, size: ArrayLike, material: int, yaw: float = 0.0) -> None:
         """A box about `centre` [3], of full extents `size` [3], turned about the vertical."""
-        self.add(_placed(trimesh.creation.box(np.asarray(size, float)), centre, yaw), material)
+        self._add_scaled(_unit_box(), size, centre, material, yaw)
 
     def cylinder(self, centre: ArrayLike, radius: float, height: float, material: int, sections: int = 14) -> None:
         """An upright cylinder about its middle."""
-        self.add(_placed(trimesh.creation.cylinder(radius, height, sections=sections), centre), material)
+        self._add_scaled(_unit_cylinder(sections), [radius, radius, height], centre, material)
 
     def cone(self, base: ArrayLike, radius: float, height: float, material: int) -> None:
         """An upright cone standing on `base`."""
-        self.add(_placed(trimesh.creation.cone(radius, height, sections=14), base), material)
+        self._add_scaled(_unit_cone(), [radius, radius, height], base, material)
 
     def sphere(self, centre: ArrayLike, radius: float, material: int, squash: float = 1.0) -> None:
         """A ball, flattened vertically by `squash`."""
@@ -100,7 +106,13 @@ class MeshBuilder:
 
     def pipe(self, start: ArrayLike, end: ArrayLike, radius: float, material: int) -> None:
         """A cylinder from one point to another."""
-        self.add(trimesh.creation.cylinder(radius, sections=12, segment=np.array([start, end], float)), material)
+        start, end = np.asarray(start, float), np.asarray(end, float)
+        axis = end - start
+        across = np.cross(axis, np.eye(3)[np.abs(axis).argmin()])
+        across *= radius / np.linalg.norm(across)
+        other = np.cross(axis, across) / np.linalg.norm(axis)
+        triangles = _unit_cylinder(12) @ np.stack([across, other, axis]) + (start + end) / 2
+        self.add_triangles(triangles.astype(np.float32), material)
 
     def roof(self, base: ArrayLike, size: ArrayLike, material: int, yaw: float = 0.0) -> None:
         """A gable roof on `base`, its ridge along the first axis."""
@@ -142,9 +154,27 @@ class MeshBuilder:
 
 
 @lru_cache
+def _unit_box() -> Array:
+    """The triangles [12, 3, 3] of a box of unit size about the origin."""
+    return np.asarray(trimesh.creation.box([1, 1, 1]).triangles)
+
+
+@lru_cache
+def _unit_cylinder(sections: int) -> Array:
+    """The triangles [4 * sections, 3, 3] of an upright cylinder of radius 1 and height 1 about the origin."""
+    return np.asarray(trimesh.creation.cylinder(1, 1, sections=sections).triangles)
+
+
+@lru_cache
+def _unit_cone() -> Array:
+    """The triangles [28, 3, 3] of a cone of radius 1 and height 1 on the origin."""
+    return np.asarray(trimesh.creation.cone(1, 1, sections=14).triangles)
+
+
+@lru_cache
 def _unit_ball() -> Array:
-    """The triangles [320, 3, 3] of a ball."""
-    return np.asarray(trimesh.creation.icosphere(2).triangles, np.float32)
+    """The triangles [320, 3, 3] of a ball of radius 1."""
+    return np.asarray(trimesh.creation.icosphere(2).triangles)
 
 
 def _placed(mesh: trimesh.Trimesh, centre: ArrayLike, yaw: float = 0.0) -> trimesh.Trimesh:

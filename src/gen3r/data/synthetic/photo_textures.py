@@ -25,7 +25,6 @@ PHOTOS = {
     "chelsea": Photo("skimage", "data/chelsea.png", "CC0, Stefan van der Walt", "photo"),
     "coffee": Photo("skimage", "data/coffee.png", "CC0, Rachel Michetti", "photo"),
     "rocket": Photo("skimage", "data/rocket.jpg", "public domain, SpaceX", "photo"),
-    "hubble": Photo("skimage", "data/hubble_deep_field.jpg", "public domain, NASA", "photo"),
     "flower": Photo("sklearn", "datasets/images/flower.jpg", "CC BY 2.0, see the package's README", "photo"),
     "grass": Photo("skimage", "data/grass.png", "CC0", "lawn"),
     "gravel": Photo("skimage", "data/gravel.png", "CC0, CC0Textures Gravel04", "gravel"),

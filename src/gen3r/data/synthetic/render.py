@@ -115,17 +115,16 @@ class Renderer:
         return colour
 
     def _albedo(self, face: Array, point: Array, footprint: Array) -> Array:
-        material = self.material[face]
-        axes = self.axes[face]
-        rows = np.arange(len(face))[:, None]
-        uv = point[rows, axes] - self.origin[face[:, None], axes]
+        material = self.material.take(face)
+        axes = self.axes.take(face, 0)
+        uv = np.take_along_axis(point - self.origin.take(face, 0), axes, 1)
         # A fitted tile covers the face; facades repeat it every four metres instead of stretching without bound.
-        extent = self.extent[face[:, None], axes]
+        extent = np.take_along_axis(self.extent.take(face, 0), axes, 1)
         repeats = np.maximum(np.round(extent / 4), 1)
-        scale = np.where(self.fit[material][:, None], repeats / extent, self.scale[material][:, None])
+        scale = np.where(self.fit.take(material)[:, None], repeats / extent, self.scale.take(material)[:, None])
         uv = uv * scale
         uv[:, 1] = -uv[:, 1]
-        return self.atlas.sample(self.texture[material], uv, footprint * scale.max(1))
+        return self.atlas.sample(self.texture.take(material), uv, footprint * scale.max(1))
 
     def _light(self, point: Array, normal: Array) -> Array:
         lights = self.lights

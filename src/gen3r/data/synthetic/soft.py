@@ -44,7 +44,7 @@ class Hits:
     frame: Array
 
     def __getitem__(self, index: Array) -> "Hits":
-        return Hits(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+        return Hits(*(getattr(self, name).take(index, 0) for name in self.__dataclass_fields__))
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class SoftRenderer(Renderer):
         self, poses: Array, frames: Array, fov: float, height: int, width: int
     ) -> tuple[Array, Array, Array, Array]:
         shape = (len(frames), height, width)
-        pixel = 2 * np.tan(fov / 2) / height
+        pixel = float(2 * np.tan(fov / 2) / height)
         frame = np.repeat(frames, height * width)
         origin, direction = self.rays(poses[frames], fov, height, width)
         hits = self._trace(origin, direction, frame)
@@ -129,7 +129,7 @@ class SoftRenderer(Renderer):
             there = self._trace(rays[0], rays[1], frame[chosen])
             total += self._colour(rays[1], there, self._visibility_beside(there, chosen, surface, lit), pixel)
         colour.reshape(-1, 3)[chosen] = total / len(samples)
-        owner = np.where(hits.face >= 0, self.owner[hits.face], -1)
+        owner = np.where(hits.face >= 0, self.owner.take(hits.face), -1)
         return colour, hits.depth.reshape(shape), (hits.face >= self.still).reshape(shape), owner
 
     def _trace(self, origin: Array, direction: Array, frame: Array) -> Hits:
@@ -145,9 +145,9 @@ class SoftRenderer(Renderer):
                 mine[rays] = np.where(nearer, other, mine[rays])
         depth = np.where(face >= 0, depth, 0)
         point = origin + direction * depth[:, None]
-        flat, local = self.normals[face], point
+        flat, local = self.normals.take(face, 0), point
         normal = flat
-        curved = np.flatnonzero(self.round[face] & (face >= 0))
+        curved = np.flatnonzero(self.round.take(face) & (face >= 0))
         if len(curved):
             normal = flat.copy()
             normal[curved] = _interpolate(self.corner_normals, face[curved], u[curved], v[curved])
@@ -160,9 +160,9 @@ class SoftRenderer(Renderer):
             normal = normal.copy()
             for vectors in (flat, normal):
                 vectors[moved] = np.einsum("nij,nj->ni", turn, vectors[moved])
-        away = np.einsum("ni,ni->n", flat, direction) > 0
+        away = _dot(flat, direction) > 0
         sign = np.where(away, -1, 1).astype(np.float32)[:, None]
-        surface = np.where(face >= 0, self.surface[face], -1)
+        surface = np.where(face >= 0, self.surface.take(face), -1)
         return Hits(face, depth, point, local, normal * sign, flat * sign, surface, frame)
 
     def _by_frame(self, frame: Array) -> list[tuple[int, slice]]:
@@ -190,8 +190,8 @@ class SoftRenderer(Renderer):
                 given.append(np.clip(hits.normal @ source.at.astype(np.float32), 0, None))
                 continue
             to = source.at.astype(np.float32) - hits.point
-            square = np.einsum("ni,ni->n", to, to)
-            cosine = np.einsum("ni,ni->n", hits.normal, to) / np.sqrt(np.maximum(square, 1e-6))
+            square = _dot(to, to)
+            cosine = _dot(hits.normal, to) / np.sqrt(np.maximum(square, 1e-6))
             given.append(np.clip(cosine, 0, None) / (1 + FALL * square))
         return given
 
@@ -199,17 +199,17 @@ class SoftRenderer(Renderer):
         """Seen or not, [2, N]: one direction to the sources, and one of the ambient light; `turn` [N] says which."""
         start = hits.point + hits.flat * (2e-3 + 2e-4 * hits.depth[:, None])
         visible = np.ones((2, len(turn)), np.float32)
-        sky = self.reach * (hits.normal + 0.98 * SPHERE[turn * 7 % 16])
+        sky = self.reach * (hits.normal + 0.98 * SPHERE.take(turn * 7 % 16, 0))
         visible[1] = ~self._blocked(start, sky, hits.frame)
         given = [c * float(s.colour.mean()) for c, s in zip(self._contributions(hits), self.lights.sources, strict=True)]
         total = np.sum(given, axis=0)
         lit = np.flatnonzero((total > 1e-3) & (hits.face >= 0))
         goal, passed = total[lit] * ((turn[lit] + 0.5) / 16), np.zeros(len(lit), np.float32)
-        to = np.empty((len(lit), 3), np.float32)
+        to = np.zeros((len(lit), 3), np.float32)
         for source, mine in zip(self.lights.sources, given, strict=True):  # a source as often as it gives light
             chosen = np.flatnonzero((passed <= goal) & (goal < passed + mine[lit]))
             passed += mine[lit]
-            at = source.at.astype(np.float32) + source.radius * SPHERE[turn[lit[chosen]] * 5 % 16]
+            at = source.at.astype(np.float32) + source.radius * SPHERE.take(turn[lit[chosen]] * 5 % 16, 0)
             to[chosen] = 300 * at if source.sun else at - start[lit[chosen]]
         visible[0, lit] = ~self._blocked(start[lit], to, hits.frame[lit])
         return visible
@@ -246,18 +246,18 @@ class SoftRenderer(Renderer):
 
     def _colour(self, direction: Array, hits: Hits, visible: Array, pixel: float) -> Array:
         """Colours [N, 3] of what rays met, through the air."""
-        facing = np.abs(np.einsum("ni,ni->n", hits.flat, direction))
+        facing = np.abs(_dot(hits.flat, direction))
         albedo = self._albedo(hits.face, hits.local, hits.depth * pixel / np.clip(facing, 0.15, 1))
         up = 0.5 + 0.5 * hits.normal[:, 2:]
         above, below = (c.astype(np.float32) for c in (self.lights.ambient_up, self.lights.ambient_down))
         light = (below + (above - below) * up) * (0.25 + 0.75 * visible[1, :, None])
         for given, source in zip(self._contributions(hits), self.lights.sources, strict=True):
             light += (given * visible[0])[:, None] * source.colour.astype(np.float32)
-        emission = self.emission[self.material[hits.face]][:, None]
+        emission = self.emission.take(self.material.take(hits.face))[:, None]
         if self.air.rain:
             albedo *= 1 - 0.35 * self.air.rain
         colour = albedo * (emission + (1 - emission) * light)
-        length = np.sqrt(np.einsum("ni,ni->n", direction, direction))
+        length = np.sqrt(_dot(direction, direction))
         if self.air.rain:
             wet = np.clip(hits.normal[:, 2] - 0.6, 0, None) * (1 - np.clip(facing / length, 0, 1)) ** 3 * visible[1]
             colour += (self.air.rain * wet)[:, None] * self.sky.horizon.astype(np.float32)
@@ -291,9 +291,13 @@ class SoftRenderer(Renderer):
 _EDGE_SAMPLES = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))
 
 
+def _dot(a: Array, b: Array) -> Array:
+    return a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1] + a[:, 2] * b[:, 2]
+
+
 def _interpolate(corners: Array, face: Array, u: Array, v: Array) -> Array:
     """Values at the corners [T, 3, 3] of faces [N], at barycentric places [N]."""
-    a, b, c = corners[face].transpose(1, 0, 2)
+    a, b, c = corners.take(face, 0).transpose(1, 0, 2)
     return a + u[:, None] * (b - a) + v[:, None] * (c - a)
 
 

@@ -290,6 +290,7 @@ class Atlas:
         """Bilinear colours [N, 3] of textures [N] at uv [N, 2] (in tiles), for pixels `footprint` [N] tiles wide."""
         level = np.clip(np.log2(np.maximum(footprint * TILE, 1e-6)) + 1.2, 0, LEVELS - 1).astype(int)
         side = TILE >> level
+        last = side - 1  # a side is a power of two
         base = texture * self._offset[-1] + self._offset[level]
         x = uv * side[:, None] - 0.5
         i = np.floor(x).astype(int)
@@ -298,6 +299,6 @@ class Atlas:
         for dv in (0, 1):
             for du in (0, 1):
                 weight = np.abs(1 - dv - f[:, 1]) * np.abs(1 - du - f[:, 0])
-                index = base + (i[:, 1] + dv) % side * side + (i[:, 0] + du) % side
-                colour += weight[:, None] * self._pixels[index]
+                index = base + ((i[:, 1] + dv) & last) * side + ((i[:, 0] + du) & last)
+                colour += weight[:, None] * self._pixels.take(index, 0)
         return colour
