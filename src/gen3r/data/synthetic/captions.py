@@ -36,10 +36,9 @@ CAMERA_WORDS = {
     "drone": ("Seen from a drone.", "An aerial view.", "Filmed from above by a drone."),
 }
 MOVER_WORDS = {
-    "ball": ("a {} ball rolls by", "a {} ball is rolling"), "wheel": ("a {} wheel rolls along", "a {} wheel is rolling"),
-    "car": ("a {} car drives past", "a {} car is moving"), "van": ("a {} van drives past", "a {} van is moving"),
-    "person": ("a person in {} walks by", "someone in {} is walking"),
-    "dog": ("a {} dog runs by", "a {} dog is running"),
+    "ball": ("{} ball rolls by", "{} ball is rolling"), "wheel": ("{} wheel rolls along", "{} wheel is rolling"),
+    "car": ("{} car drives past", "{} car is moving"), "van": ("{} van drives past", "{} van is moving"),
+    "person": ("person in {} walks by", "figure in {} is walking"), "dog": ("{} dog runs by", "{} dog is running"),
 }  # fmt: skip
 TEXTURE_WORDS = {
     "plaster": "plain", "planks": "wooden", "tiles": "tiled", "checker": "checkered", "bricks": "brick",
@@ -72,7 +71,7 @@ def caption(rng: Rng, record: Mapping[str, Any]) -> str:
         forms = [f"{place} with {join(surfaces)} {when}; there is {things}", f"{when}, {things} in {place} with "
                   f"{join(surfaces)}"]  # fmt: skip
     sentences = [_sentence(one_of(forms))]
-    moves = [one_of(MOVER_WORDS[m["name"]]).format(m["colour"]) for m in record["movers"]]
+    moves = [with_article(one_of(MOVER_WORDS[m["name"]]).format(m["colour"])) for m in record["movers"]]
     if moves:
         sentences.append(_sentence(join(moves)))
     if rng.random() < 0.4:
