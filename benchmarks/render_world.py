@@ -44,7 +44,8 @@ def main() -> None:
     spent = [processor_seconds(lambda seed=seed: render(seed, args.frames, args.size)) for seed in range(args.clips)]
     figures = {
         "clip": [args.frames, args.size, args.size], "world": args.world, "movers": args.movers, "clips": args.clips,
-        "processor s a clip": statistics.mean(spent), "slowest": max(spent), "clips/s of two cores": 2 / statistics.mean(spent),
+        "processor s a clip": statistics.mean(spent), "slowest": max(spent),
+        "clips/s of two cores": 2 / statistics.mean(spent),
     }  # fmt: skip
     print(json.dumps({k: round(v, 2) if isinstance(v, float) else v for k, v in figures.items()}, indent=1))
 

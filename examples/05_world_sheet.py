@@ -1,6 +1,6 @@
 """Clips of the large procedural world on one sheet: a frame of each, eight a row.
 
-    python examples/05_world_sheet.py [--clips 64] [--size 160] [--split train] [--movers] [--out world.png]
+    python examples/05_world_sheet.py [--clips 64] [--size 112] [--split train] [--movers] [--out world.png]
 
 `docs/images/world.png` is `--movers` with what is usual for the rest.
 """
@@ -19,7 +19,7 @@ def main() -> None:
     """Renders and pastes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=64)
-    parser.add_argument("--size", type=int, default=160)
+    parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--split", choices=("train", "test"), default="train")
     parser.add_argument("--movers", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("world.png"))
@@ -33,7 +33,7 @@ def main() -> None:
         )
         sheet.paste(Image.fromarray(clip.frames[2].numpy()), (seed % ROW * step, seed // ROW * step))
         print(seed, clip.caption)
-    sheet.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.FLOYDSTEINBERG).save(args.out, optimize=True)
+    sheet.save(args.out, optimize=True)
     print(args.out)
 
 

@@ -39,7 +39,7 @@ def test_the_help_knows_every_dataset() -> None:
 
 
 def test_the_help_knows_the_large_world() -> None:
-    assert (PLACES, TIMES, WEATHERS) == (tuple(places.PLACES), tuple(conditions.TIMES), tuple(conditions.WEATHERS))
+    assert (tuple(places.PLACES), tuple(conditions.TIMES), tuple(conditions.WEATHERS)) == (PLACES, TIMES, WEATHERS)
 
 
 def test_synthesize_the_large_world(tmp_path: Path, capsys: Error) -> None:

@@ -16,8 +16,8 @@ def add_parser(actions: argparse._SubParsersAction) -> None:
     make = actions.add_parser(
         "synthesize",
         help="render posed RGB-D clips of a procedural world",
-        description="Renders clips with exact depth, cameras and captions into shards. A seed a clip: the same command\n"
-        "gives the same clips, and one that was stopped goes on. Needs the extra gen3r[world].",
+        description="Renders clips with exact depth, cameras and captions into shards. A seed a clip: the same\n"
+        "command gives the same clips, and one that was stopped goes on. Needs the extra gen3r[world].",
         epilog="examples:\n  gen3r data synthesize 2048 runs/nano/train\n"
         "  gen3r data synthesize 512 runs/wide --world large --movers\n"
         "  gen3r data synthesize 64 runs/rainy --world large --place street --time night --weather rain",
@@ -50,5 +50,7 @@ def run(args: argparse.Namespace) -> None:
     from gen3r.data.shards import synthesize
     from gen3r.data.synthetic import LargeOptions
 
-    options = LargeOptions(place=args.place, time=args.time, weather=args.weather, movers=args.movers) if asked else None
+    options = (
+        LargeOptions(place=args.place, time=args.time, weather=args.weather, movers=args.movers) if asked else None
+    )
     synthesize(args.folder, args.count, args.split, args.frames, args.size, args.workers, args.world, options)

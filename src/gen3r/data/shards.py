@@ -64,9 +64,7 @@ def _shard(folder: Path, start: int) -> Path:
 def _render_shard(job: _Job) -> int:
     from gen3r.data.synthetic import render_clip
 
-    clips = [
-        render_clip(seed, job.frames, job.size, job.size, job.split, job.world, job.options) for seed in job.seeds
-    ]
+    clips = [render_clip(seed, job.frames, job.size, job.size, job.split, job.world, job.options) for seed in job.seeds]
     write_shard(job.path, clips)
     return len(clips)
 

@@ -67,9 +67,7 @@ def outdoors(rng: Rng, time: str, weather: str, lamps: list[Source]) -> tuple[Li
     """Sun or moon, with `lamps` that burn at dusk and at night, the sky, and the air."""
     t, w = TIMES[time], WEATHERS[weather]
     azimuth, elevation = rng.uniform(0, 2 * np.pi), np.deg2rad(rng.uniform(*t.elevation))
-    direction = np.array(
-        [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)]
-    )
+    direction = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
     closed = t.overcast * np.array([0.96, 0.98, 1.03])
     zenith, horizon = (
         (1 - w.closed) * np.array(c) * rng.uniform(0.9, 1.1) + w.closed * closed for c in (t.zenith, t.horizon)
@@ -82,7 +80,11 @@ def outdoors(rng: Rng, time: str, weather: str, lamps: list[Source]) -> tuple[Li
         sources += lamps
     clouds, fog = rng.uniform(*w.clouds), rng.uniform(*w.fog)
     sky = Sky(horizon, zenith, clouds, cloud=t.overcast)
-    return Lights(tuple(sources), above, 0.55 * above), sky, Air(float(fog), horizon, w.rain, time == "night" and w.closed < 0.6)
+    return (
+        Lights(tuple(sources), above, 0.55 * above),
+        sky,
+        Air(float(fog), horizon, w.rain, time == "night" and w.closed < 0.6),
+    )
 
 
 def daylight(time: str) -> Array:

@@ -1,8 +1,6 @@
 """A clip of the large world: place, light, movers, camera, pictures, record and caption from one seed."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -122,9 +120,7 @@ def _camera(
     return None
 
 
-def _movers(
-    d: SplitDecorator, layout: Layout, place: str, still: Renderer, poses: Array, fov: float
-) -> list[Mover]:
+def _movers(d: SplitDecorator, layout: Layout, place: str, still: Renderer, poses: Array, fov: float) -> list[Mover]:
     """One to three that meet nothing, each other and the camera included, and that the camera sees."""
     wanted, made = int(d.rng.integers(1, 4)), []
     for _ in range(40):
@@ -149,5 +145,3 @@ def _main_colours(frames: Array) -> list[str]:
     nearest = np.linalg.norm(pixels[:, None] - np.array(list(COLOURS.values())), axis=-1).argmin(1)
     count = np.bincount(nearest, minlength=len(names))
     return [str(names[i]) for i in np.argsort(-count, kind="stable")[:3] if count[i] > 0.08 * len(pixels)]
-
-

@@ -49,7 +49,8 @@ class MeshBuilder:
     def _add_scaled(self, unit: Array, size: ArrayLike, centre: ArrayLike, material: int, yaw: float = 0.0) -> None:
         triangles = unit * np.asarray(size, float)
         if yaw:
-            triangles = triangles @ trimesh.transformations.rotation_matrix(yaw, [0, 0, 1])[:3, :3].T
+            turn = np.asarray(trimesh.transformations.rotation_matrix(yaw, [0, 0, 1]))
+            triangles = triangles @ turn[:3, :3].T
         self.add_triangles((triangles + np.asarray(centre, float)).astype(np.float32), material)
 
     def add_triangles(self, triangles: Array, material: int, normals: Array | None = None) -> None:
@@ -121,9 +122,7 @@ class MeshBuilder:
         faces = [[0, 1, 5], [0, 5, 4], [2, 3, 4], [2, 4, 5], [3, 0, 4], [1, 2, 5], [0, 2, 1], [0, 3, 2]]
         self.add(_placed(trimesh.Trimesh(corners, faces, process=False), base, yaw), material)
 
-    def blob(
-        self, centre: ArrayLike, radii: ArrayLike, material: int, yaw: float = 0.0, bumps: float = 0.0
-    ) -> None:
+    def blob(self, centre: ArrayLike, radii: ArrayLike, material: int, yaw: float = 0.0, bumps: float = 0.0) -> None:
         """An ellipsoid of radii [3], with smooth bumps of that part of them; how they lie goes by `yaw`."""
         ball = _unit_ball()
         wave = np.sin(ball @ np.array([[3.1, -2.3, 1.7], [-1.9, 3.7, 2.9], [2.6, 1.4, -3.3]]) + 7 * yaw).sum(-1) / 2
@@ -148,9 +147,7 @@ class MeshBuilder:
         corners, across = halves(points), halves(normals)
         for material in np.unique(materials):
             chosen = materials == material
-            self.add_triangles(
-                corners[chosen].reshape(-1, 3, 3), int(material), across[chosen].reshape(-1, 3, 3)
-            )
+            self.add_triangles(corners[chosen].reshape(-1, 3, 3), int(material), across[chosen].reshape(-1, 3, 3))
 
 
 @lru_cache

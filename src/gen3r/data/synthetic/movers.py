@@ -79,7 +79,7 @@ def draw_mover(d: SplitDecorator, kind: str, path: Array, heading: Array) -> Mov
 
 
 def _path(rng: Rng, layout: Layout, frames: int, speed: float) -> tuple[Array, Array]:
-    """Places on the ground [F, 3], and the direction [F] from the x axis: an arc across the stage, or along the lane."""
+    """Places on the ground [F, 3], and headings [F] from the x axis: an arc across the stage, or along the lane."""
     start = rng.uniform(*layout.stage)
     if layout.lane:
         angle = np.arctan2(layout.heading[1], layout.heading[0]) + np.pi * rng.integers(2)

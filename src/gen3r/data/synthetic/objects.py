@@ -73,7 +73,6 @@ def _plant(b: MeshBuilder, at: Array, size: Array, yaw: float, main: int, second
     b.crown(at + [0, 0, size[2] * 0.62], size[0] * 0.5, main, 1.3)
 
 
-
 def _tree(b: MeshBuilder, at: Array, size: float, yaw: float, main: int, second: int) -> None:
     b.cylinder(at + [0, 0, size], 0.14, 2 * size, second)
     b.crown(at + [0, 0, 2.6 * size], 1.1 * size, main, 0.9)
@@ -298,8 +297,8 @@ FURNITURE = {
     "bed": ((1.5, 2.0, 0.6), _bed), "cabinet": ((1.0, 0.5, 1.0), _cabinet), "chair": ((0.5, 0.5, 0.95), _chair),
     "lamp": ((0.5, 0.5, 1.6), _lamp), "plant": ((0.5, 0.5, 1.1), _plant),
     "desk": ((1.4, 0.7, 0.76), _desk), "armchair": ((0.95, 0.9, 0.95), _armchair), "rack": ((1.1, 0.45, 1.8), _rack),
-    "bunk bed": ((1.1, 2.0, 1.7), _bunk), "wardrobe": ((1.2, 0.6, 1.95), _wardrobe), "stool": ((0.45, 0.45, 0.7), _stool),
-    "lantern": ((0.4, 0.4, 1.1), _lantern), "cactus": ((0.6, 0.6, 1.2), _cactus),
+    "bunk bed": ((1.1, 2.0, 1.7), _bunk), "wardrobe": ((1.2, 0.6, 1.95), _wardrobe),
+    "stool": ((0.45, 0.45, 0.7), _stool), "lantern": ((0.4, 0.4, 1.1), _lantern), "cactus": ((0.6, 0.6, 1.2), _cactus),
 }  # fmt: skip
 STREET = {
     "tree": _tree, "pine": _pine, "bench": _bench, "lamp post": _lamp_post, "monument": _monument, "kiosk": _kiosk,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from gen3r.data.synthetic.worlds import (
 )
 
 Ground = Callable[[Array], Array]
+Curve = Callable[[Any], Any]
 
 
 def level(xy: Array) -> Array:
@@ -261,7 +263,9 @@ def terrain(d: SplitDecorator, time: str) -> Layout:
     y = np.linspace(-HALF, HALF, 2 * len(SPREAD))
     xy = np.stack([across[None] + path(y)[:, None], np.broadcast_to(y[:, None], (len(y), len(across)))], -1)
     on_path = np.abs(across[:-1] + across[1:]) < 2.2
-    b.heightfield(np.concatenate([xy, height(xy)[..., None]], -1), np.where(on_path, dirt, soil)[None].repeat(len(y) - 1, 0))
+    b.heightfield(
+        np.concatenate([xy, height(xy)[..., None]], -1), np.where(on_path, dirt, soil)[None].repeat(len(y) - 1, 0)
+    )
     looks = []
     for _ in range(3):
         leaf = d.surface(["mottled"], leaves)
@@ -298,7 +302,7 @@ def _plant(d: SplitDecorator, name: str, at: Array, main: int, second: int) -> N
     STREET[name](d.builder, at, d.rng.uniform(0.7, 1.7), d.rng.uniform(0, 6), main, second)
 
 
-def _hills(rng: Rng) -> tuple[Ground, Ground]:
+def _hills(rng: Rng) -> tuple[Ground, Curve]:
     """The height of the ground at places [..., 2], flat along a path and rising outwards; x of the path at y."""
     waves = [
         (rng.normal(0, 1, 2) / scale, rng.uniform(0, 2 * np.pi), 0.055 * scale * rng.uniform(0.3, 1))
@@ -307,7 +311,7 @@ def _hills(rng: Rng) -> tuple[Ground, Ground]:
     bend, period = rng.uniform(1, 6), rng.uniform(18, 40)
     rise = rng.uniform(0, 14)
 
-    def path(y: Array) -> Array:
+    def path(y: Any) -> Any:
         return bend * np.sin(y / period * 2)
 
     def height(xy: Array) -> Array:

@@ -14,9 +14,7 @@ _EDGE_SAMPLES = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))
 class Renderer:
     """Casts rays into one world, of which the first `still` faces stand still (default: all)."""
 
-    def __init__(
-        self, builder: MeshBuilder, atlas: Atlas, lights: Lights, sky: Sky, still: int | None = None
-    ) -> None:
+    def __init__(self, builder: MeshBuilder, atlas: Atlas, lights: Lights, sky: Sky, still: int | None = None) -> None:
         self.atlas, self.lights, self.sky = atlas, lights, sky
         b = builder
         triangles = np.concatenate(b.triangles)

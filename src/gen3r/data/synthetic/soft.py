@@ -23,7 +23,7 @@ PATTERN = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]
 _z = (2 * np.arange(16) + 1) / 16 - 1
 _angle = np.arange(16) * np.pi * (3 - 5**0.5)
 SPHERE = np.stack([np.sqrt(1 - _z**2) * np.cos(_angle), np.sqrt(1 - _z**2) * np.sin(_angle), _z], 1).astype(np.float32)
-EXPOSURE = {"morning": 0.42, "noon": 0.45, "afternoon": 0.43, "dusk": 0.3, "night": 0.2}  # how bright pictures are
+EXPOSURE = {"morning": 0.42, "noon": 0.45, "afternoon": 0.43, "dusk": 0.32, "night": 0.24}  # how bright pictures are
 CHUNK = 2**18  # pixels that are worked on at once
 MANY = 200**2  # pixels of a frame from which on every second one both ways is enough for shadows
 FALL = 0.12  # lamps: one over one plus this times the square of the distance
@@ -65,7 +65,14 @@ class SoftRenderer(Renderer):
     """
 
     def __init__(
-        self, builder: MeshBuilder, atlas: Atlas, lights: Lights, sky: Sky, air: Air, parts: Sequence[Part], reach: float
+        self,
+        builder: MeshBuilder,
+        atlas: Atlas,
+        lights: Lights,
+        sky: Sky,
+        air: Air,
+        parts: Sequence[Part],
+        reach: float,
     ) -> None:
         self.still = min((p.first for p in parts), default=sum(len(t) for t in builder.triangles))
         super().__init__(builder, atlas, lights, sky, self.still)
@@ -107,7 +114,7 @@ class SoftRenderer(Renderer):
     def expose(self, poses: Array, fov: float, brightness: float) -> None:
         """Sets the gain so that the middle frame's mean is about `brightness`, as a camera does; not without bounds."""
         colour = self._render(poses, np.array([len(poses) // 2]), fov, 32, 32)[0]
-        self.gain = float(np.clip(brightness / max(colour.mean(), 1e-3), 0.7, 2.8))
+        self.gain = float(np.clip(brightness / max(colour.mean(), 1e-3), 0.7, 4.0))
 
     def _render(
         self, poses: Array, frames: Array, fov: float, height: int, width: int
@@ -155,7 +162,8 @@ class SoftRenderer(Renderer):
         if len(moved):
             local, flat = point.copy(), flat.copy()
             local[moved] = _interpolate(self.triangles, face[moved], u[moved], v[moved])
-            assert self.turns is not None and self.part is not None
+            assert self.turns is not None
+            assert self.part is not None
             turn = self.turns[self.part[face[moved] - self.still], frame[moved]]
             normal = normal.copy()
             for vectors in (flat, normal):
@@ -201,7 +209,9 @@ class SoftRenderer(Renderer):
         visible = np.ones((2, len(turn)), np.float32)
         sky = self.reach * (hits.normal + 0.98 * SPHERE.take(turn * 7 % 16, 0))
         visible[1] = ~self._blocked(start, sky, hits.frame)
-        given = [c * float(s.colour.mean()) for c, s in zip(self._contributions(hits), self.lights.sources, strict=True)]
+        given = [
+            c * float(s.colour.mean()) for c, s in zip(self._contributions(hits), self.lights.sources, strict=True)
+        ]
         total = np.sum(given, axis=0)
         lit = np.flatnonzero((total > 1e-3) & (hits.face >= 0))
         goal, passed = total[lit] * ((turn[lit] + 0.5) / 16), np.zeros(len(lit), np.float32)

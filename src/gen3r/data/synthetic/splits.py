@@ -26,10 +26,7 @@ OBJECT_STAND_INS = {
 }  # fmt: skip
 MOVER_STAND_INS = {"ball": "wheel", "car": "van", "person": "dog"}
 HELD_OUT_PAIRS = frozenset(
-    (main, second)
-    for i, main in enumerate(COLOURS)
-    for j, second in enumerate(COLOURS)
-    if (i + j) % 3 == 0
+    (main, second) for i, main in enumerate(COLOURS) for j, second in enumerate(COLOURS) if (i + j) % 3 == 0
 )
 
 
