@@ -90,7 +90,7 @@ def with_article(noun: str) -> str:
 
 
 def _surface(surface: Mapping[str, str]) -> str:
-    words = f"{surface['colour']} {TEXTURE_WORDS.get(surface['texture'], '')} {surface['part']}".split()
+    words = f"{surface['colour']} {TEXTURE_WORDS.get(surface.get('texture', ''), '')} {surface['part']}".split()
     text = " ".join(words)
     return text if surface["part"] in ("walls", "houses", "buildings") else with_article(text)
 

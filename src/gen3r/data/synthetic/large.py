@@ -83,7 +83,10 @@ def render_large_clip(rng: Rng, frames: int, height: int, width: int, split: str
     seen = made.seen > LEAST * made.depth.size
     record = {
         "place": place, "time": time, "weather": weather,
-        "surfaces": [{"part": part, "colour": c, "texture": t} for part, (c, t) in layout.surfaces.items()],
+        "surfaces": [
+            {"part": part, "colour": colour} | ({"texture": texture} if texture else {})
+            for part, (colour, texture) in layout.surfaces.items()
+        ],
         "objects": _objects(d, made, things), "movers": [
             {"name": m.name, "colour": m.colour} for i, m in enumerate(movers) if seen[things + i]
         ],

@@ -38,7 +38,7 @@ def level(xy: Array) -> Array:
 class Layout:
     """What was built, for the camera, the movers, the light and the caption.
 
-    surfaces: part -> (colour, texture). lamps: sources that burn at night, indoors always. ambient: indoors the
+    surfaces: part -> (colour, texture or ""). lamps: sources that burn at night, indoors always. ambient: indoors the
     ambient light, outdoors None. walk, look: boxes [2, 3] for the camera and its target, over the ground. heading:
     where a walk or a drive goes, [2]; reach: how far at most [m]. shots: the camera's motions. stage: a box [2, 2]
     that movers move in; lane: they keep to its heading. ground: its height. landscape: what kind of terrain.
@@ -163,7 +163,7 @@ def street(d: SplitDecorator, time: str) -> Layout:
     rng, b = d.rng, d.builder
     half, side_width, length = rng.uniform([2.8, 2.0, 70], [4.8, 4.0, 110])
     kind, colour, road = d.surface(["mottled", "gravel", "cobbles"], ["grey", "black"], 0.5)
-    side_kind, _, pavement = d.surface(["tiles", "bricks", "paving"], ["grey", "beige", "red", "brown"], 0.6)
+    side_kind, side_colour, pavement = d.surface(["tiles", "bricks", "paving"], ["grey", "beige", "red", "brown"], 0.6)
     middle = length / 2 - 20
     b.box([0, middle, -0.5], [2 * half, length + 60, 1.0], road)
     for side in (-1, 1):
@@ -185,7 +185,7 @@ def street(d: SplitDecorator, time: str) -> Layout:
             if rng.random() < 0.4:
                 street_thing(d, d.thing(["car"]), np.array([side * (half - 1.0), y + 2.8, 0.0]))
     return Layout(
-        surfaces={"houses": (walls[0], ""), "road": (colour, kind), "pavement": ("", side_kind)},
+        surfaces={"houses": (walls[0], ""), "road": (colour, kind), "pavement": (side_colour, side_kind)},
         lamps=_lamp_heads(d, lamps, time),
         walk=np.array([[-half * 0.5, -7, 1.3], [half * 0.5, -2, 2.2]]),
         look=np.array([[-half, 5.0, 0.8], [half, 16.0, 3.0]]),
