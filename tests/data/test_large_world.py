@@ -160,7 +160,7 @@ def test_soft_shadows_have_a_penumbra(size: int) -> None:
     partly = []
     for radius in (0.15, 0.0):
         lights = Lights((Source(np.array([0.6, 0.0, 0.8]), np.full(3, 0.7), sun=True, radius=radius),), dark, dark)
-        renderer = SoftRenderer(d.builder, Atlas(d.textures), lights, Sky(dark, dark, 0.0), Air(), (), 1.0)
+        renderer = SoftRenderer(d.builder, Atlas(d.textures), lights, Sky(dark, dark, 0.0), Air(), 1.0)
         image = renderer.render_clip(pose, 0.9, size, size, d.rng).frames[0, ..., 0].astype(int)
         partly.append(((image > 0.2 * image.max()) & (image < 0.7 * image.max())).mean())
     assert partly[0] > 1.8 * partly[1]

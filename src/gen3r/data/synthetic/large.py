@@ -68,7 +68,7 @@ def render_large_clip(rng: Rng, frames: int, height: int, width: int, split: str
         layout = PLACES[place](d, time)
         look = (Atlas(d.textures), *_light(rng, layout, time, weather))
         reach = 3.0 if layout.ambient is None else 1.2
-        renderer = SoftRenderer(d.builder, *look, (), reach)
+        renderer = SoftRenderer(d.builder, *look, reach)
         found = _camera(rng, layout, d, renderer, fov_y, frames)
         if found is not None:
             break
@@ -77,7 +77,7 @@ def render_large_clip(rng: Rng, frames: int, height: int, width: int, split: str
     movers = _movers(d, layout, place, renderer, poses, fov_y) if options.movers else []
     if movers:
         parts = [part for mover in movers for part in mover.parts]
-        renderer = SoftRenderer(d.builder, Atlas(d.textures), *look[1:], parts, reach)
+        renderer.set_in_motion(d.builder, Atlas(d.textures), parts)
     renderer.expose(poses, fov_y, EXPOSURE[time])
     made = renderer.render_clip(poses, fov_y, height, width, rng)
     seen = made.seen > LEAST * made.depth.size

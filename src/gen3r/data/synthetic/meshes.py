@@ -122,9 +122,11 @@ class MeshBuilder:
         faces = [[0, 1, 5], [0, 5, 4], [2, 3, 4], [2, 4, 5], [3, 0, 4], [1, 2, 5], [0, 2, 1], [0, 3, 2]]
         self.add(_placed(trimesh.Trimesh(corners, faces, process=False), base, yaw), material)
 
-    def blob(self, centre: ArrayLike, radii: ArrayLike, material: int, yaw: float = 0.0, bumps: float = 0.0) -> None:
+    def blob(
+        self, centre: ArrayLike, radii: ArrayLike, material: int, yaw: float = 0.0, bumps: float = 0.0, splits: int = 2
+    ) -> None:
         """An ellipsoid of radii [3], with smooth bumps of that part of them; how they lie goes by `yaw`."""
-        ball = _unit_ball()
+        ball = _unit_ball(splits)
         wave = np.sin(ball @ np.array([[3.1, -2.3, 1.7], [-1.9, 3.7, 2.9], [2.6, 1.4, -3.3]]) + 7 * yaw).sum(-1) / 2
         radii, scale = np.asarray(radii, np.float32), (1 + bumps * wave)[..., None]
         c, s = np.cos(yaw), np.sin(yaw)
@@ -169,9 +171,9 @@ def _unit_cone() -> Array:
 
 
 @lru_cache
-def _unit_ball() -> Array:
-    """The triangles [320, 3, 3] of a ball of radius 1."""
-    return np.asarray(trimesh.creation.icosphere(2).triangles)
+def _unit_ball(splits: int) -> Array:
+    """The triangles [20 * 4**splits, 3, 3] of a ball of radius 1."""
+    return np.asarray(trimesh.creation.icosphere(splits).triangles)
 
 
 def _placed(mesh: trimesh.Trimesh, centre: ArrayLike, yaw: float = 0.0) -> trimesh.Trimesh:

@@ -156,7 +156,7 @@ def _person(b: MeshBuilder, path: Array, heading: Array, main: int, second: int)
         b.sphere([0, 0, 1.66], 0.13, second)
 
     def limb(length: float, radius: float, material: int) -> Callable[[], None]:
-        return lambda: b.blob([0, 0, -length / 2], [radius, radius, length / 2 + radius / 2], material)
+        return lambda: b.blob([0, 0, -length / 2], [radius, radius, length / 2 + radius / 2], material, splits=1)
 
     parts = [_part(b, _placed(path, heading, (0, 0, 0.03), None), trunk)]
     for side in (-1, 1):
@@ -178,7 +178,7 @@ def _dog(b: MeshBuilder, path: Array, heading: Array, main: int, second: int) ->
     for x in (-0.1, 0.1):
         for y in (-0.3, 0.3):
             swing = 0.6 * np.sin(stride + (np.pi if x * y > 0 else 0))
-            build = lambda: b.blob([0, 0, -0.24], [0.05, 0.06, 0.28], second)  # noqa: E731
+            build = lambda: b.blob([0, 0, -0.24], [0.05, 0.06, 0.28], second, splits=1)  # noqa: E731
             parts.append(_part(b, _placed(path, heading, (x, y, 0.5), swing), build))
     return parts
 

@@ -12,14 +12,17 @@ _EDGE_SAMPLES = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))
 
 
 class Renderer:
-    """Casts rays into one world, of which the first `still` faces stand still (default: all)."""
+    """Casts rays into one world."""
 
-    def __init__(self, builder: MeshBuilder, atlas: Atlas, lights: Lights, sky: Sky, still: int | None = None) -> None:
+    def __init__(self, builder: MeshBuilder, atlas: Atlas, lights: Lights, sky: Sky) -> None:
         self.atlas, self.lights, self.sky = atlas, lights, sky
-        b = builder
-        triangles = np.concatenate(b.triangles)
         self.scene = EmbreeScene()
-        TriangleMesh(self.scene, triangles[:still])
+        TriangleMesh(self.scene, np.concatenate(builder.triangles))
+        self._describe(builder)
+
+    def _describe(self, b: MeshBuilder) -> None:
+        """What shading asks about each face."""
+        triangles = np.concatenate(b.triangles)
         normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
         self.normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
         self.material = np.concatenate(b.materials)

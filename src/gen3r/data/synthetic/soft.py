@@ -61,37 +61,37 @@ class Rendered:
 class SoftRenderer(Renderer):
     """Casts rays into a place of the large world, at the time of a frame.
 
-    parts: what moves; its faces are the builder's last. reach: how far ambient light is looked for [m].
+    reach: how far ambient light is looked for [m].
     """
 
-    def __init__(
-        self,
-        builder: MeshBuilder,
-        atlas: Atlas,
-        lights: Lights,
-        sky: Sky,
-        air: Air,
-        parts: Sequence[Part],
-        reach: float,
-    ) -> None:
-        self.still = min((p.first for p in parts), default=sum(len(t) for t in builder.triangles))
-        super().__init__(builder, atlas, lights, sky, self.still)
+    def __init__(self, builder: MeshBuilder, atlas: Atlas, lights: Lights, sky: Sky, air: Air, reach: float) -> None:
+        super().__init__(builder, atlas, lights, sky)
         self.air, self.reach, self.gain = air, reach, 1.0
+        self.still = len(self.triangles)
+        self.moving: list[EmbreeScene] = []
+
+    def _describe(self, b: MeshBuilder) -> None:
+        super()._describe(b)
         self.normals = self.normals.astype(np.float32)
         self.origin, self.extent = self.origin.astype(np.float32), self.extent.astype(np.float32)
-        sizes = [len(t) for t in builder.triangles]
-        self.triangles = np.concatenate(builder.triangles)
-        self.owner = np.repeat(builder.owners, sizes)
-        self.round = np.repeat([n is not None for n in builder.normals], sizes)
+        sizes = [len(t) for t in b.triangles]
+        self.triangles = np.concatenate(b.triangles)
+        self.owner = np.repeat(b.owners, sizes)
+        self.round = np.repeat([n is not None for n in b.normals], sizes)
         self.corner_normals = np.concatenate(
-            [np.zeros_like(t) if n is None else n for t, n in zip(builder.triangles, builder.normals, strict=True)]
+            [np.zeros_like(t) if n is None else n for t, n in zip(b.triangles, b.normals, strict=True)]
         )
         main = np.abs(self.normals).argmax(1)
         side = 2 * main + (np.take_along_axis(self.normals, main[:, None], 1)[:, 0] > 0)
         self.surface = (8 * np.repeat(np.arange(len(sizes)), sizes) + np.where(self.round, 6, side)).astype(np.int32)
-        self.moving = [self._scene_at(parts, f) for f in range(len(parts[0].poses))] if parts else []
-        self.turns = np.stack([p.poses[:, :3, :3] for p in parts]).astype(np.float32) if parts else None
-        self.part = np.concatenate([np.full(p.last - p.first, i) for i, p in enumerate(parts)]) if parts else None
+
+    def set_in_motion(self, builder: MeshBuilder, atlas: Atlas, parts: Sequence[Part]) -> None:
+        """Adds what moves: all that the builder holds beyond what it held at first."""
+        self.atlas = atlas
+        self._describe(builder)
+        self.moving = [self._scene_at(parts, frame) for frame in range(len(parts[0].poses))]
+        self.turns = np.stack([p.poses[:, :3, :3] for p in parts]).astype(np.float32)
+        self.part = np.concatenate([np.full(p.last - p.first, i) for i, p in enumerate(parts)])
 
     def _scene_at(self, parts: Sequence[Part], frame: int) -> EmbreeScene:
         scene = EmbreeScene()
@@ -162,8 +162,6 @@ class SoftRenderer(Renderer):
         if len(moved):
             local, flat = point.copy(), flat.copy()
             local[moved] = _interpolate(self.triangles, face[moved], u[moved], v[moved])
-            assert self.turns is not None
-            assert self.part is not None
             turn = self.turns[self.part[face[moved] - self.still], frame[moved]]
             normal = normal.copy()
             for vectors in (flat, normal):
