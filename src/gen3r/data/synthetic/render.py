@@ -8,7 +8,7 @@ from gen3r.data.synthetic.lights import Lights, Sky
 from gen3r.data.synthetic.meshes import Array, MeshBuilder
 from gen3r.data.synthetic.textures import Atlas
 
-_EDGE_SAMPLES = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))
+EDGE_SAMPLES = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))
 
 
 class Renderer:
@@ -60,7 +60,7 @@ class Renderer:
         depth = distance.reshape(-1, height, width)
         edge = self._edges(face.reshape(-1, height, width), depth)
         samples = []
-        for dx, dy in _EDGE_SAMPLES:
+        for dx, dy in EDGE_SAMPLES:
             rays = [r[edge.ravel()] for r in self.rays(poses, fov, height, width, dx, dy)]
             samples.append(self._shade(rays[0], rays[1], *self._cast(*rays), pixel))
         colour[edge] = np.mean(samples, axis=0)

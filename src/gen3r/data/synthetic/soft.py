@@ -16,7 +16,7 @@ from gen3r.data.synthetic.conditions import Air
 from gen3r.data.synthetic.lights import Lights, Sky
 from gen3r.data.synthetic.meshes import Array, MeshBuilder
 from gen3r.data.synthetic.movers import Part
-from gen3r.data.synthetic.render import Renderer
+from gen3r.data.synthetic.render import EDGE_SAMPLES, Renderer
 from gen3r.data.synthetic.textures import Atlas, Rng
 
 PATTERN = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]])  # Bayer's
@@ -129,7 +129,7 @@ class SoftRenderer(Renderer):
         colour = self._colour(direction, hits, lit.reshape(2, -1), pixel).reshape(*shape, 3)
         edge = _edges(surface, hits.depth.reshape(shape))
         chosen = np.flatnonzero(edge)
-        samples = ((-0.25, -0.25), (0.25, 0.25)) if height * width > MANY else _EDGE_SAMPLES
+        samples = ((-0.25, -0.25), (0.25, 0.25)) if height * width > MANY else EDGE_SAMPLES
         total = np.zeros((len(chosen), 3), np.float32)
         for dx, dy in samples:
             rays = [r[chosen] for r in self.rays(poses[frames], fov, height, width, dx, dy)]
@@ -294,9 +294,6 @@ class SoftRenderer(Renderer):
         thick = np.clip(self.air.fog * 30, 0, 1) * np.clip(1 - 1.5 * d[:, 2:], 0, 1)
         colour += (np.asarray(self.air.colour, np.float32) - colour) * thick
         return _shoulder(self.gain * colour)
-
-
-_EDGE_SAMPLES = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))
 
 
 def _dot(a: Array, b: Array) -> Array:
