@@ -9,8 +9,11 @@ import pytest
 from PIL import Image
 
 from gen3r.cli.data_common import DATASETS
+from gen3r.cli.data_synthesize import PLACES, TIMES, WEATHERS
 from gen3r.cli.main import main
 from gen3r.data.readers import READERS, open_dataset
+from gen3r.data.shards import ClipShards
+from gen3r.data.synthetic import conditions, places
 from tests.data.layouts import Truths, write_colmap, write_realestate, write_standard, write_wildrgbd
 
 Error = pytest.CaptureFixture[str]
@@ -33,6 +36,22 @@ def break_picture(wild: Path, number: int = 1) -> None:
 
 def test_the_help_knows_every_dataset() -> None:
     assert tuple(READERS) == DATASETS
+
+
+def test_the_help_knows_the_large_world() -> None:
+    assert (tuple(places.PLACES), tuple(conditions.TIMES), tuple(conditions.WEATHERS)) == (PLACES, TIMES, WEATHERS)
+
+
+def test_synthesize_the_large_world(tmp_path: Path, capsys: Error) -> None:
+    large = ("--world", "large", "--place", "street", "--weather", "rain", "--time", "dusk", "--movers")
+    assert data("synthesize", 1, tmp_path / "made", "--frames", 2, "--size", 28, "--workers", 1, *large) == 0
+    (record,) = ClipShards(tmp_path / "made").attributes
+    assert record is not None
+    assert (record["place"], record["time"], record["weather"]) == ("street", "dusk", "rain")
+    assert data("synthesize", 1, tmp_path / "small", "--movers") == 2
+    assert "add --world large" in capsys.readouterr().err
+    assert data("synthesize", 1, tmp_path / "dry", "--world", "large", "--place", "room", "--weather", "fog") == 2
+    assert "no weather in a room" in capsys.readouterr().err
 
 
 def test_convert_check_show(wild: Path, tmp_path: Path, capsys: Error) -> None:

@@ -22,6 +22,38 @@ def test_a_seed_is_a_clip() -> None:
     assert not torch.equal(one.frames, held_out.frames)
 
 
+@pytest.mark.parametrize(
+    ("seed", "caption", "colour", "depth", "first", "last", "focal", "pixel"),
+    [
+        (
+            2, "A room with white brick walls and a brown tiled floor, with a black chair, a green cabinet and a "
+            "purple chair.", [108.753, 90.0089, 71.9235], 3.25989, [1.102515, -1.478328, 1.753643],
+            [0.372675, -0.37994, 1.400682], 49.65767, [138, 131, 158],
+        ),
+        (
+            1, "An outdoor scene: a blue bench, a blue kiosk, a green lamp post and a green planter on a brown "
+            "checkered plaza before orange buildings, a clear sky.", [104.7783, 99.8832, 102.1608], 8.24367,
+            [-1.395252, -5.385344, 2.236862], [2.637805, -6.321119, 2.233609], 43.17665, [38, 29, 26],
+        ),
+    ],
+)  # fmt: skip
+def test_the_small_world_stays_as_it_is(
+    seed: int, caption: str, colour: list[float], depth: float, first: list[float], last: list[float], focal: float,
+    pixel: list[int],
+) -> None:  # fmt: skip
+    """nano is trained and scored on these clips."""
+    clip = render_clip(seed, 3, 56, 56)
+    assert clip.caption == caption
+    assert clip.frames.double().mean((0, 1, 2)).tolist() == pytest.approx(colour, abs=2e-3)
+    assert clip.frames[1, 20, 30].tolist() == pixel
+    assert float(clip.depth.double().mean()) == pytest.approx(depth, abs=1e-4)
+    assert clip.cameras.centres[0].tolist() == pytest.approx(first, abs=1e-5)
+    assert clip.cameras.centres[-1].tolist() == pytest.approx(last, abs=1e-5)
+    assert float(clip.cameras.K_px[0, 0, 0]) == pytest.approx(focal, abs=1e-4)
+    assert clip.attributes is None
+    assert clip.moving is None
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3, 6])
 def test_frames_agree_through_depth_and_cameras(seed: int) -> None:
     """The surfaces of frame 0, moved into frame 1, meet the depth and the colour that frame 1 has there."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -15,13 +16,26 @@ class Clip:
 
     frames: uint8 [F, H, W, 3]. depth: float32 [F, H, W], along the camera's z axis, 0 where it is unknown (sky, or
     things that move); all 0 where the dataset has none. cameras: F cameras of the same size as the frames.
-    caption: one sentence, or nothing.
+    caption: one to three sentences, or nothing. attributes: what is known about the clip, as JSON has it. moving_depth:
+    as `depth`, but of the things that move alone; None where it is not known which do.
     """
 
     frames: torch.Tensor
     depth: torch.Tensor
     cameras: Cameras
     caption: str
+    attributes: dict[str, Any] | None = None
+    moving_depth: torch.Tensor | None = None
+
+    @property
+    def moving(self) -> torch.Tensor | None:
+        """Where things move, bool [F, H, W]."""
+        return None if self.moving_depth is None else self.moving_depth > 0
+
+    @property
+    def full_depth(self) -> torch.Tensor:
+        """The depth [F, H, W] of everything, of what moves too where it is known."""
+        return self.depth if self.moving_depth is None else self.depth + self.moving_depth
 
     @property
     def images(self) -> torch.Tensor:

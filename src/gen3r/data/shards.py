@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from safetensors import safe_open
@@ -13,19 +15,45 @@ from tqdm import tqdm
 from gen3r.cameras.camera import Cameras
 from gen3r.data.records import Clip
 from gen3r.errors import InputError
+from gen3r.files import whole_file
+
+if TYPE_CHECKING:
+    from gen3r.data.synthetic import LargeOptions, WorldName
 
 SHARD_CLIPS = 64
 
 
+class _Job(NamedTuple):
+    """The clips of one shard."""
+
+    path: Path
+    seeds: range
+    frames: int
+    size: int
+    split: str
+    world: "WorldName"
+    options: "LargeOptions | None"
+
+
 def synthesize(
-    folder: Path, count: int, split: str = "train", frames: int = 17, size: int = 112, workers: int = 2
+    folder: Path,
+    count: int,
+    split: str = "train",
+    frames: int = 17,
+    size: int = 112,
+    workers: int = 2,
+    world: "WorldName" = "small",
+    options: "LargeOptions | None" = None,
 ) -> None:
-    """Renders clips 0..count-1 of a split of the procedural world into `folder`; shards that exist are kept."""
+    """Renders clips 0..count-1 of a split of a procedural world into `folder`; shards that exist are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     starts = [s for s in range(0, count, SHARD_CLIPS) if not _shard(folder, s).exists()]
-    jobs = [(folder, s, min(SHARD_CLIPS, count - s), split, frames, size) for s in starts]
+    jobs = [
+        _Job(_shard(folder, s), range(s, min(s + SHARD_CLIPS, count)), frames, size, split, world, options)
+        for s in starts
+    ]
     with ProcessPoolExecutor(workers) as pool, tqdm(total=count, desc="clips", unit="clip") as bar:
-        bar.update(count - sum(job[2] for job in jobs))
+        bar.update(count - sum(len(job.seeds) for job in jobs))
         for written in pool.map(_render_shard, jobs):
             bar.update(written)
 
@@ -34,22 +62,30 @@ def _shard(folder: Path, start: int) -> Path:
     return folder / f"clips-{start:06d}.safetensors"
 
 
-def _render_shard(job: tuple[Path, int, int, str, int, int]) -> int:
+def _render_shard(job: _Job) -> int:
     from gen3r.data.synthetic import render_clip
 
-    folder, start, count, split, frames, size = job
-    clips = [render_clip(seed, frames, size, size, split) for seed in range(start, start + count)]
+    clips = [render_clip(seed, job.frames, job.size, job.size, job.split, job.world, job.options) for seed in job.seeds]
+    write_shard(job.path, clips)
+    return len(clips)
+
+
+def write_shard(path: Path, clips: Sequence[Clip]) -> None:
+    """Clips of one size, with their captions, and their attributes and what moves where they have any."""
     tensors = {
         "frames": torch.stack([c.frames for c in clips]),
         "depth": torch.stack([c.depth for c in clips]).half(),
         "T_world_camera": torch.stack([c.cameras.T_world_camera for c in clips]),
         "K_px": torch.stack([c.cameras.K_px for c in clips]),
     }
-    path = _shard(folder, start)
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, {"captions": json.dumps([c.caption for c in clips])})
-    partial.rename(path)
-    return count
+    moving = [c.moving_depth for c in clips if c.moving_depth is not None]
+    if moving:
+        tensors["moving_depth"] = torch.stack(moving).half()
+    metadata = {"captions": json.dumps([c.caption for c in clips])}
+    if any(c.attributes for c in clips):
+        metadata["attributes"] = json.dumps([c.attributes for c in clips])
+    with whole_file(path) as partial:
+        save_file(tensors, partial, metadata)
 
 
 class ClipShards:
@@ -61,6 +97,10 @@ class ClipShards:
             raise InputError(f"{folder} holds no clips; make some with: gen3r data synthesize 4096 {folder}")
         self._files = [safe_open(str(p), framework="pt") for p in paths]
         self._captions = [json.loads(f.metadata()["captions"]) for f in self._files]
+        self._attributes = [
+            json.loads(f.metadata().get("attributes", "null")) or [None] * len(captions)
+            for f, captions in zip(self._files, self._captions, strict=True)
+        ]
         self._index = [(i, j) for i, captions in enumerate(self._captions) for j in range(len(captions))]
 
     @property
@@ -86,12 +126,17 @@ class ClipShards:
                 digest.update(part.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    def attributes(self) -> list[dict[str, Any] | None]:
+        """What is known about each clip, in order; None where it is not recorded."""
+        return [a for attributes in self._attributes for a in attributes]
+
     def __len__(self) -> int:
         return len(self._index)
 
     def __getitem__(self, number: int) -> Clip:
         i, j = self._index[number]
-        item = {k: self._files[i].get_slice(k)[j] for k in ("frames", "depth", "T_world_camera", "K_px")}
-        height, width = item["frames"].shape[1:3]
-        cameras = Cameras(item["T_world_camera"], item["K_px"], height, width)
-        return Clip(item["frames"], item["depth"].float(), cameras, self._captions[i][j])
+        file = self._files[i]
+        frames, depth, T, K = (file.get_slice(k)[j] for k in ("frames", "depth", "T_world_camera", "K_px"))
+        moving = file.get_slice("moving_depth")[j].float() if "moving_depth" in file.keys() else None
+        cameras = Cameras(T, K, *frames.shape[1:3])
+        return Clip(frames, depth.float(), cameras, self._captions[i][j], self._attributes[i][j], moving)

@@ -1,5 +1,6 @@
-"""The procedural world: seeded rooms and plazas with exact depth, cameras and captions."""
+"""The procedural worlds, small and large: seeded places with exact depth, cameras and captions."""
 
-from gen3r.data.synthetic.render import render_clip
+from gen3r.data.synthetic.clip import WorldName, render_clip
+from gen3r.data.synthetic.large import LargeOptions
 
-__all__ = ["render_clip"]
+__all__ = ["LargeOptions", "WorldName", "render_clip"]

@@ -1,16 +1,18 @@
 """Smooth hand-held camera paths through a world."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from gen3r.data.synthetic.textures import Array, Rng
 
-KINDS = ("dolly", "truck", "pedestal", "orbit", "walk")
+KINDS = {"dolly": 0.3, "truck": 0.2, "pedestal": 0.1, "orbit": 0.25, "walk": 0.15}
 
 
-def camera_path(rng: Rng, walk: Array, look: Array, frames: int) -> Array:
+def camera_path(rng: Rng, walk: Array, look: Array, frames: int, kinds: Mapping[str, float] = KINDS) -> Array:
     """Camera-to-world poses [F, 4, 4], OpenCV axes, of one drawn motion with a hand's sway.
 
-    walk, look: boxes [2, 3] that the first position and the first target are drawn from.
+    walk, look: boxes [2, 3] that the first position and the first target are drawn from. kinds: motion -> probability.
     """
     start, target = rng.uniform(*walk), rng.uniform(*look)
     ahead = target - start
@@ -18,7 +20,7 @@ def camera_path(rng: Rng, walk: Array, look: Array, frames: int) -> Array:
     ahead /= distance
     right = np.cross(ahead, [0, 0, 1.0])
     right /= np.linalg.norm(right)
-    kind = rng.choice(KINDS, p=[0.3, 0.2, 0.1, 0.25, 0.15])
+    kind = rng.choice(list(kinds), p=list(kinds.values()))
     extent = distance * rng.uniform(0.3, 0.65) * rng.choice([-1, 1])
     t = _ease(np.linspace(0, 1, frames), rng)[:, None]
     turned = np.zeros((frames, 3))
@@ -35,8 +37,8 @@ def camera_path(rng: Rng, walk: Array, look: Array, frames: int) -> Array:
     else:
         moved = (ahead * abs(extent) + right * extent * rng.uniform(0.2, 0.8)) * t
         turned = right * extent * rng.uniform(-0.6, 0.6) * t
-    eye = start + moved + _sway(rng, frames, 0.004 * distance)
-    target = target + turned + _sway(rng, frames, 0.008 * distance)
+    eye = start + moved + sway(rng, frames, 0.004 * distance)
+    target = target + turned + sway(rng, frames, 0.008 * distance)
     poses = np.stack([look_at(e, g) for e, g in zip(eye, target, strict=True)])
     return poses[::-1].copy() if kind == "dolly" and rng.random() < 0.4 else poses  # in, or out
 
@@ -56,7 +58,7 @@ def _ease(t: Array, rng: Rng) -> Array:
     return t + rng.uniform(0, 0.6) * (t * t * (3 - 2 * t) - t)
 
 
-def _sway(rng: Rng, frames: int, size: float) -> Array:
+def sway(rng: Rng, frames: int, size: float) -> Array:
     """A slow three-axis wobble that starts at zero."""
     t = np.arange(frames)[:, None] / 16
     phase, rate = rng.uniform(0, 2 * np.pi, (1, 3)), rng.uniform(3, 7, (1, 3))

@@ -1,47 +1,28 @@
 """Ray casting of a procedural world into posed RGB-D frames (Embree, on the CPU)."""
 
 import numpy as np
-import torch
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-from gen3r.cameras.camera import Cameras
-from gen3r.data.records import Clip
-from gen3r.data.synthetic.meshes import Array
-from gen3r.data.synthetic.paths import camera_path
-from gen3r.data.synthetic.worlds import World, plaza, room
+from gen3r.data.synthetic.lights import Lights, Sky
+from gen3r.data.synthetic.meshes import Array, MeshBuilder
+from gen3r.data.synthetic.textures import Atlas
 
-SPLITS = {"train": 0, "test": 1}
-_EDGE_SAMPLES = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))
-
-
-def render_clip(seed: int, frames: int = 17, height: int = 112, width: int = 112, split: str = "train") -> Clip:
-    """The clip of a seed: the same seed, split and size give the same clip, and the splits share no scene.
-
-    Half of the seeds are rooms, half are plazas. The vertical field of view is 45 to 70 degrees.
-    """
-    rng = np.random.default_rng([SPLITS[split], seed])
-    while True:
-        world = (room if rng.random() < 0.5 else plaza)(rng)
-        renderer = Renderer(world)
-        fov = np.deg2rad(rng.uniform(45, 70))
-        for _ in range(4):
-            poses = camera_path(rng, world.walk, world.look, frames)
-            if renderer.is_free(poses, fov):
-                images, depth = renderer.render(poses, fov, height, width)
-                cameras = Cameras.from_fov(torch.from_numpy(poses).float(), float(fov), height, width)
-                return Clip(torch.from_numpy(images), torch.from_numpy(depth), cameras, world.caption)
+EDGE_SAMPLES = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))
 
 
 class Renderer:
     """Casts rays into one world."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        b = world.builder
-        triangles = np.concatenate(b.triangles)
+    def __init__(self, builder: MeshBuilder, atlas: Atlas, lights: Lights, sky: Sky) -> None:
+        self.atlas, self.lights, self.sky = atlas, lights, sky
         self.scene = EmbreeScene()
-        TriangleMesh(self.scene, triangles)
+        TriangleMesh(self.scene, np.concatenate(builder.triangles))
+        self._describe(builder)
+
+    def _describe(self, b: MeshBuilder) -> None:
+        """What shading asks about each face."""
+        triangles = np.concatenate(b.triangles)
         normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
         self.normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
         self.material = np.concatenate(b.materials)
@@ -54,33 +35,39 @@ class Renderer:
         main = np.abs(self.normals).argmax(1)
         self.axes = np.array([[1, 2], [0, 2], [0, 1]])[main]
 
-    def is_free(self, poses: Array, fov: float) -> bool:
-        """Whether the path goes through no surface, keeps clear of all, and sees enough of the world."""
+    def is_free(self, poses: Array, fov: float, least: float = 0.5) -> bool:
+        """Whether the path goes through no surface, keeps clear of all, and sees surfaces in `least` of its pixels."""
         place = poses[:, :3, 3]
-        if not self._visible(place[:-1], place[-1:] - place[:-1]).all():
+        if not self.visible(place[:-1], place[-1:] - place[:-1]).all():
             return False
-        _, depth = self._cast(*self._rays(poses[::4], fov, 28, 28))
+        _, depth = self._cast(*self.rays(poses[::4], fov, 28, 28))
         seen = depth.reshape(len(poses[::4]), -1)
         near = np.where(seen > 0, seen, np.inf)
-        return bool(near.min() > 0.35 and np.median(near, axis=1).min() > 1.0 and (seen > 0).mean() > 0.5)
+        return bool(near.min() > 0.35 and np.median(near, axis=1).min() > 1.0 and (seen > 0).mean() > least)
+
+    def largest_share(self, poses: Array, fov: float) -> float:
+        """How much of what is seen has one material, in the first, the middle or the last frame."""
+        face, _ = self._cast(*self.rays(poses[[0, len(poses) // 2, -1]], fov, 28, 28))
+        materials = [self.material[f[f >= 0]] for f in face.reshape(3, -1)]
+        return max(np.bincount(m).max() / len(m) if len(m) else 1.0 for m in materials)
 
     def render(self, poses: Array, fov: float, height: int, width: int) -> tuple[Array, Array]:
         """uint8 frames [F, H, W, 3] and z-depth [F, H, W] in metres (0 = sky), edges antialiased."""
-        origin, direction = self._rays(poses, fov, height, width)
+        origin, direction = self.rays(poses, fov, height, width)
         face, distance = self._cast(origin, direction)
         pixel = 2 * np.tan(fov / 2) / height
         colour = self._shade(origin, direction, face, distance, pixel).reshape(-1, height, width, 3)
         depth = distance.reshape(-1, height, width)
         edge = self._edges(face.reshape(-1, height, width), depth)
         samples = []
-        for dx, dy in _EDGE_SAMPLES:
-            rays = [r[edge.ravel()] for r in self._rays(poses, fov, height, width, dx, dy)]
+        for dx, dy in EDGE_SAMPLES:
+            rays = [r[edge.ravel()] for r in self.rays(poses, fov, height, width, dx, dy)]
             samples.append(self._shade(rays[0], rays[1], *self._cast(*rays), pixel))
         colour[edge] = np.mean(samples, axis=0)
         return (np.clip(colour, 0, 1) * 255 + 0.5).astype(np.uint8), depth.astype(np.float32)
 
     @staticmethod
-    def _rays(poses: Array, fov: float, height: int, width: int, dx: float = 0, dy: float = 0) -> tuple[Array, Array]:
+    def rays(poses: Array, fov: float, height: int, width: int, dx: float = 0, dy: float = 0) -> tuple[Array, Array]:
         """Origins, and directions of unit depth along the camera's z axis, each [F*H*W, 3]."""
         half = np.tan(fov / 2)
         y, x = np.mgrid[0:height, 0:width]
@@ -129,44 +116,44 @@ class Renderer:
         return colour
 
     def _albedo(self, face: Array, point: Array, footprint: Array) -> Array:
-        material = self.material[face]
-        axes = self.axes[face]
-        rows = np.arange(len(face))[:, None]
-        uv = point[rows, axes] - self.origin[face[:, None], axes]
+        material = self.material.take(face)
+        axes = self.axes.take(face, 0)
+        uv = np.take_along_axis(point - self.origin.take(face, 0), axes, 1)
         # A fitted tile covers the face; facades repeat it every four metres instead of stretching without bound.
-        extent = self.extent[face[:, None], axes]
+        extent = np.take_along_axis(self.extent.take(face, 0), axes, 1)
         repeats = np.maximum(np.round(extent / 4), 1)
-        scale = np.where(self.fit[material][:, None], repeats / extent, self.scale[material][:, None])
+        scale = np.where(self.fit.take(material)[:, None], repeats / extent, self.scale.take(material)[:, None])
         uv = uv * scale
         uv[:, 1] = -uv[:, 1]
-        return self.world.atlas.sample(self.texture[material], uv, footprint * scale.max(1))
+        return self.atlas.sample(self.texture.take(material), uv, footprint * scale.max(1))
 
     def _light(self, point: Array, normal: Array) -> Array:
-        lights = self.world.lights
+        lights = self.lights
         up = 0.5 + 0.5 * normal[:, 2:]
         total = lights.ambient_up * up + lights.ambient_down * (1 - up)
         start = point + normal * 2e-3
-        for p in lights.points:
-            to = p - point if lights.sun is None else np.broadcast_to(lights.sun * 100, point.shape)
+        for source in lights.sources:
+            to = np.broadcast_to(source.at * 100, point.shape) if source.sun else source.at - point
             distance = np.linalg.norm(to, axis=1, keepdims=True)
             cosine = np.clip((normal * to).sum(1, keepdims=True) / distance, 0, 1)
-            fall = 1 / (1 + 0.12 * distance**2) if lights.sun is None else 1.0
-            lit = self._visible(start, to)
-            total = total + lights.colour * cosine * fall * lit[:, None]
+            fall = 1.0 if source.sun else 1 / (1 + 0.12 * distance**2)
+            lit = self.visible(start, to)
+            total = total + source.colour * cosine * fall * lit[:, None]
         return total
 
-    def _visible(self, start: Array, to: Array) -> Array:
+    def visible(self, start: Array, to: Array) -> Array:
+        """Whether nothing is between `start` and `start + to` [N, 3]."""
         reach = self.scene.run(
             np.ascontiguousarray(start, np.float32), np.ascontiguousarray(to, np.float32), query="DISTANCE"
         )
         return reach >= 1.0
 
     def _sky(self, direction: Array) -> Array:
-        sky = self.world.sky
+        sky = self.sky
         d = direction / np.linalg.norm(direction, axis=1, keepdims=True)
         t = np.clip(d[:, 2:], 0, 1) ** 0.6
         colour = sky.horizon + (sky.zenith - sky.horizon) * t
         x, y = (d[:, :2] / (np.abs(d[:, 2:]) + 0.25)).T
         cloud = np.sin(3.1 * x + 1.3 * np.sin(2.3 * y)) * np.sin(2.7 * y + 1.7 * np.sin(1.9 * x))
         cover = np.clip(sky.clouds * (cloud + 0.3), 0, 1)[:, None] * np.clip(d[:, 2:] * 4, 0, 1)
-        return (colour + (0.95 - colour) * cover).astype(np.float32)
+        return (colour + (sky.cloud - colour) * cover).astype(np.float32)

@@ -116,9 +116,154 @@ def facade(rng: Rng, a: Array, b: Array) -> Array:
     return np.where(glass[..., None], window, plaster(rng, a, a * 0.8))
 
 
+def marble(rng: Rng, a: Array, b: Array) -> Array:
+    """Stone of `a` with thin winding veins of `b`."""
+    v, u = _coordinates()
+    turn = 2 * np.pi * (rng.integers(1, 3) * u + rng.integers(1, 3) * v)
+    vein = np.abs(np.sin(turn + 9 * (value_noise(rng, 3, 4) - 0.5)))
+    return _mix(b, a, np.clip(vein * 2.5, 0, 1) ** 0.5 * 0.9 + 0.1)
+
+
+def plaid(rng: Rng, a: Array, b: Array) -> Array:
+    """Broad bands of `b` both ways on `a`, and a thin line."""
+    v, u = _coordinates()
+    n, width = int(rng.integers(1, 4)), rng.uniform(0.25, 0.45)
+    bands = 0.5 * (((u * n) % 1 < width) * 1.0 + ((v * n) % 1 < width))
+    line = (np.abs((u * n) % 1 - 0.75) < 0.03) | (np.abs((v * n) % 1 - 0.75) < 0.03)
+    return np.where(line[..., None], 0.5 + 0.5 * a, _mix(a, b, bands))
+
+
+def cobbles(rng: Rng, a: Array, b: Array) -> Array:
+    """Round stones of `a`, each of its own shade, in `b`."""
+    n = int(rng.integers(4, 8))
+    nearest, second, number = _cells(rng, n, 0.35)
+    shade = rng.uniform(0.7, 1.2, n * n)[number]
+    return _mix(b * 0.7, a * shade[..., None], np.clip((second - nearest) * n * 3, 0, 1) ** 0.5)
+
+
+def stucco(rng: Rng, a: Array, b: Array) -> Array:
+    """A rough even colour: `a` with fine grain towards `b`."""
+    return _mix(a, b, 0.2 * value_noise(rng, 32, 2) + 0.15 * value_noise(rng, 3))
+
+
+def herringbone(rng: Rng, a: Array, b: Array) -> Array:
+    """Short boards laid in zigzag, each of its own shade."""
+    v, u = _coordinates()
+    n = 2 * int(rng.integers(2, 4))
+    column = (u * n).astype(int)
+    slant = np.where(column % 2 == 0, (u * n) % 1, 1 - (u * n) % 1)
+    along = v * n * 2 + slant
+    board = along.astype(int) % (2 * n)
+    shade = rng.random((2 * n, n))[board, column % n]
+    joint = (along % 1 < 0.1) | ((u * n) % 1 < 0.05)
+    return _mix(a, b, 0.7 * shade + 0.3 * value_noise(rng, 16)) * np.where(joint, 0.6, 1.0)[..., None]
+
+
+def hexagons(rng: Rng, a: Array, b: Array) -> Array:
+    """Six-sided tiles of `a` in joints of `b`."""
+    n = 2 * int(rng.integers(2, 5))
+    nearest, second, number = _cells(rng, n, 0.0)
+    shade = rng.uniform(0.85, 1.1, n * n)[number]
+    return np.where(((second - nearest) * n < 0.08)[..., None], b, a * shade[..., None])
+
+
+def diamonds(rng: Rng, a: Array, b: Array) -> Array:
+    """Two colours in squares that stand on a corner."""
+    v, u = _coordinates()
+    n = int(rng.integers(1, 4))
+    return np.where(((((u + v) * n * 2).astype(int) + np.floor((u - v) * n * 2).astype(int)) % 2 == 0)[..., None], a, b)
+
+
+def ashlar(rng: Rng, a: Array, b: Array) -> Array:
+    """Courses of large stones of `a`, of many lengths, in thin joints of `b`."""
+    v, u = _coordinates()
+    rows = int(rng.integers(3, 6))
+    row = (v * rows).astype(int)
+    cuts = np.sort(rng.uniform(0, 1, (rows, 3)), axis=1)[row]
+    stone = (u[..., None] > cuts).sum(-1) % 3
+    shade = rng.uniform(0.75, 1.15, (rows, 3))[row, stone]
+    joint = ((v * rows) % 1 < 0.06) | (np.abs(u[..., None] - cuts).min(-1) < 0.012)
+    rough = 0.85 + 0.3 * value_noise(rng, 16, 2)
+    return np.where(joint[..., None], b, a * (shade * rough)[..., None])
+
+
+def zigzag(rng: Rng, a: Array, b: Array) -> Array:
+    """Bands in zigzag."""
+    v, u = _coordinates()
+    n, waves = int(rng.integers(2, 6)), int(rng.integers(2, 5))
+    return np.where(((v * n + 0.5 * np.abs((u * waves) % 1 - 0.5)) % 1 < 0.5)[..., None], a, b)
+
+
+def speckled(rng: Rng, a: Array, b: Array) -> Array:
+    """Patches of `a` and `b` with hard rims, each of its own shade."""
+    n = int(rng.integers(8, 14))
+    nearest, _, number = _cells(rng, n, 0.5)
+    return _mix(a, b, np.clip(rng.random(n * n)[number] + 0.3 * (nearest * n - 0.5), 0, 1))
+
+
+def dots(rng: Rng, a: Array, b: Array) -> Array:
+    """Round dots of `b` on `a`."""
+    v, u = _coordinates()
+    n, radius = int(rng.integers(2, 6)), rng.uniform(0.2, 0.38)
+    inside = np.hypot((u * n) % 1 - 0.5, (v * n) % 1 - 0.5) < radius
+    return np.where(inside[..., None], b, a)
+
+
+def waves(rng: Rng, a: Array, b: Array) -> Array:
+    """Soft bands that wave."""
+    v, u = _coordinates()
+    n, bend = int(rng.integers(2, 7)), rng.uniform(0.05, 0.2)
+    phase = v * n + n * bend * np.sin(2 * np.pi * int(rng.integers(1, 4)) * u)
+    return _mix(a, b, 0.5 + 0.5 * np.sin(2 * np.pi * phase))
+
+
+def mosaic(rng: Rng, a: Array, b: Array) -> Array:
+    """A framed picture of patches of many colours that fills the tile once."""
+    v, u = _coordinates()
+    n = int(rng.integers(3, 7))
+    _, _, number = _cells(rng, n, 0.45)
+    colours = np.clip(np.stack([a, b, *rng.random((3, 3))])[rng.integers(0, 5, n * n)], 0, 1)
+    edge = np.minimum(np.minimum(u, 1 - u), np.minimum(v, 1 - v)) < 0.05
+    return np.where(edge[..., None], rng.uniform(0.1, 0.5, 3), colours[number])
+
+
+def storeys(rng: Rng, a: Array, b: Array) -> Array:
+    """A wall of `a` with bands of windows of `b` from side to side, and sills."""
+    v, u = _coordinates()
+    rows, columns = int(rng.integers(2, 4)), int(rng.integers(3, 7))
+    y = (v * rows) % 1
+    glass = (y > 0.25) & (y < rng.uniform(0.6, 0.75)) & ((u * columns) % 1 > 0.1)
+    sill = (y > 0.78) & (y < 0.86)
+    wall = np.where(sill[..., None], 0.6 * a + 0.35, stucco(rng, a, a * 0.75))
+    return np.where(glass[..., None], b * (0.6 + 0.6 * y)[..., None], wall)
+
+
 TEXTURES: dict[str, Callable[[Rng, Array, Array], Array]] = {
-    f.__name__: f for f in (plaster, planks, tiles, checker, bricks, stripes, mottled, painting, facade)
-}
+    f.__name__: f for f in (
+        plaster, planks, tiles, checker, bricks, stripes, mottled, painting, facade, marble, plaid, cobbles,
+        stucco, herringbone, hexagons, diamonds, ashlar, zigzag, speckled, dots, waves, mosaic, storeys,
+    )
+}  # fmt: skip
+
+
+def _cells(rng: Rng, n: int, jitter: float) -> tuple[Array, Array, Array]:
+    """Distances to the nearest and the second of n x n scattered points, and the nearest's number, [TILE, TILE] each.
+
+    Without jitter the points of every second row are shifted by half: the cells are hexagons.
+    """
+    rows, columns = np.mgrid[0:n, 0:n]
+    points = np.stack([rows + 0.5, columns + 0.25 + 0.5 * (rows % 2)], -1) + jitter * rng.uniform(-1, 1, (n, n, 2))
+    v, u = (c * n for c in _coordinates())
+    around = []
+    for dv in (-1, 0, 1):
+        for du in (-1, 0, 1):
+            i, j = v.astype(int) + dv, u.astype(int) + du
+            there = points[i % n, j % n] + np.stack([i - i % n, j - j % n], -1)
+            around.append((np.hypot(there[..., 0] - v, there[..., 1] - u), i % n * n + j % n))
+    distance, number = (np.stack(x) for x in zip(*around, strict=True))
+    order = np.argpartition(distance, 1, axis=0)[:2]
+    nearest, second = np.take_along_axis(distance, order, 0) / n
+    return nearest, second, np.take_along_axis(number, order[:1], 0)[0]
 
 
 def _mix(a: Array, b: Array, t: Array) -> Array:
@@ -145,6 +290,7 @@ class Atlas:
         """Bilinear colours [N, 3] of textures [N] at uv [N, 2] (in tiles), for pixels `footprint` [N] tiles wide."""
         level = np.clip(np.log2(np.maximum(footprint * TILE, 1e-6)) + 1.2, 0, LEVELS - 1).astype(int)
         side = TILE >> level
+        last = side - 1  # a side is a power of two
         base = texture * self._offset[-1] + self._offset[level]
         x = uv * side[:, None] - 0.5
         i = np.floor(x).astype(int)
@@ -153,6 +299,6 @@ class Atlas:
         for dv in (0, 1):
             for du in (0, 1):
                 weight = np.abs(1 - dv - f[:, 1]) * np.abs(1 - du - f[:, 0])
-                index = base + (i[:, 1] + dv) % side * side + (i[:, 0] + du) % side
-                colour += weight[:, None] * self._pixels[index]
+                index = base + ((i[:, 1] + dv) & last) * side + ((i[:, 0] + du) & last)
+                colour += weight[:, None] * self._pixels.take(index, 0)
         return colour

@@ -1,0 +1,62 @@
+"""Clips of the procedural worlds by seed."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+
+from gen3r.cameras.camera import Cameras
+from gen3r.data.records import Clip
+from gen3r.data.synthetic.large import LargeOptions, render_large_clip
+from gen3r.data.synthetic.paths import camera_path
+from gen3r.data.synthetic.render import Renderer
+from gen3r.data.synthetic.textures import Rng
+from gen3r.data.synthetic.worlds import plaza, room
+from gen3r.errors import InputError
+
+SPLITS = {"train": 0, "test": 1}
+WorldName = Literal["small", "large"]
+
+
+def render_clip(
+    seed: int,
+    frames: int = 17,
+    height: int = 112,
+    width: int = 112,
+    split: str = "train",
+    world: WorldName = "small",
+    options: LargeOptions | None = None,
+) -> Clip:
+    """The clip of a seed: the same seed, split, size and world give the same clip, and the splits share no scene.
+
+    The small world: half of the seeds are rooms, half are plazas; the vertical field of view is 45 to 70 degrees. It
+    is what nano is trained and scored on, and stays as it is to the bit.
+
+    The large world: rooms, corridors, streets, plazas and open terrain at any time of day and in any weather, as
+    `options` say; 35 to 100 degrees over the longer side. Its splits share no texture, object or pair of colours
+    either (`gen3r.data.synthetic.splits`). Clips have `attributes`, and with movers `moving_depth`.
+
+    Raises:
+        InputError: no such split or world, or options for the small world.
+    """
+    if split not in SPLITS or world not in ("small", "large"):
+        raise InputError(f"the splits are train and test, the worlds small and large; there is no {split}, {world}")
+    if world == "large":
+        rng = np.random.default_rng([SPLITS[split], seed, 1])
+        return render_large_clip(rng, frames, height, width, split, options or LargeOptions())
+    if options is not None:
+        raise InputError("place, time, weather and movers are the large world's; choose world large")
+    return _small_clip(np.random.default_rng([SPLITS[split], seed]), frames, height, width)
+
+
+def _small_clip(rng: Rng, frames: int, height: int, width: int) -> Clip:
+    while True:
+        world = (room if rng.random() < 0.5 else plaza)(rng)
+        renderer = Renderer(world.builder, world.atlas, world.lights, world.sky)
+        fov = np.deg2rad(rng.uniform(45, 70))
+        for _ in range(4):
+            poses = camera_path(rng, world.walk, world.look, frames)
+            if renderer.is_free(poses, fov):
+                images, depth = renderer.render(poses, fov, height, width)
+                cameras = Cameras.from_fov(torch.from_numpy(poses).float(), float(fov), height, width)
+                return Clip(torch.from_numpy(images), torch.from_numpy(depth), cameras, world.caption)
