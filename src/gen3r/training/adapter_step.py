@@ -36,9 +36,11 @@ class AdapterStage(Stage):
         vae: VideoVAE,
         clips: ClipShards,
         frames: tuple[int, ...] = (5, 9, 17),
+        depth_weight: float = 2.0,
     ) -> None:
         super().__init__()
         self.adapter, self.vggt, self.vae, self.clips, self.frames = adapter, vggt, vae, clips, frames
+        self.depth_weight = depth_weight
         vggt.requires_grad_(False)
         vae.requires_grad_(False)
         adapter.requires_grad_(True)
@@ -84,7 +86,7 @@ class AdapterStage(Stage):
         camera, baseline, depth, points = self._head_losses(
             unpack_tokens(decoded), levels, batch["shown"], height, width
         )
-        total = reconstruction + 10 * camera + 0.5 * baseline + 2 * depth + points
+        total = reconstruction + 10 * camera + 0.5 * baseline + self.depth_weight * depth + points
         kl = posterior.kl_to(appearance).mean()
         loss = total + adaptive_kl_weight(kl, total) * kl
         report = {

@@ -72,7 +72,7 @@ class Run:
         if name == "geometry":
             return GeometryStage(parts["vggt"], self.clips())
         if name == "adapter":
-            stage = AdapterStage(parts["geo_adapter"], parts["vggt"], parts["vae"], self.clips())
+            stage = AdapterStage(parts["geo_adapter"], parts["vggt"], parts["vae"], self.clips(), depth_weight=6.0)
             if not (self.start or (self.folder / name / CHECKPOINT).exists()):
                 stage.start_afresh()
             return stage
