@@ -21,10 +21,13 @@ from gen3r.models.presets import ModelConfig, build_components, build_scheduler,
 from gen3r.models.tokens import packed_tokens
 from gen3r.training.adapter_step import AdapterStage
 from gen3r.training.autoencoder_step import AutoencoderStage
+from gen3r.training.checkpoint import CHECKPOINT, load_average
+from gen3r.training.config import TrainConfig
 from gen3r.training.diffusion_step import DiffusionStage
 from gen3r.training.geometry_step import GeometryStage
 from gen3r.training.latents import LatentShards, appearance_encoder, encode_clips, geometry_encoder
-from gen3r.training.loop import CHECKPOINT, Stage, TrainConfig, load_average, train
+from gen3r.training.loop import train
+from gen3r.training.stage import Stage
 
 STATISTICS_CLIPS = 48
 FITTED_CLIPS = 16
