@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from gen3r.data.shards import synthesize
 from gen3r.errors import InputError
+from gen3r.export.preview import GAP, LABEL, THUMBNAILS, WIDTH
 from gen3r.models.presets import tiny
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
@@ -21,6 +23,7 @@ ONE_STEP = {"steps": 1, "batch_size": 1}
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("run")
     synthesize(folder / "train", 2, workers=1)
+    synthesize(folder / "held-out", 1, split="test", workers=1)
     return Run(folder, config=CONFIG)
 
 
@@ -48,6 +51,28 @@ def test_the_package_makes_scenes(packaged: Path) -> None:
     assert scene.frames.shape == (17, 112, 112, 3)
     std = torch.tensor(pipe.vae.config["latents_std"])
     assert (std != 1).all()  # the latents' own spread was measured
+
+
+def test_every_stage_drew_what_it_makes_of_held_out_clips(packaged: Path) -> None:
+    for stage, rows in {"autoencoder": 2, "geometry": 3, "adapter": 3, "diffusion": 3}.items():
+        with Image.open(packaged.parent / stage / "sheets" / "step-0000001.png") as sheet:
+            row = LABEL + (WIDTH - (THUMBNAILS + 1) * GAP) // THUMBNAILS + GAP
+            assert sheet.size == (WIDTH, rows * row + GAP)
+            assert len(sheet.getcolors(2**24) or []) > 1000
+
+
+def test_a_plan_tells_and_writes_nothing(run: Run, packaged: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    lines = run.plan("adapter", {"steps": 11, "batch_size": 2, "micro_batches": 2})
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
+    text = "\n".join(lines)
+    parts = run.components(())
+    frozen = sum(p.numel() for p in parts["vggt"].parameters())
+    assert f"parameters of vggt: 0.00 M trained, {frozen / 1e6:.2f} M frozen" in text
+    assert "batch: 2 = 2 micro-batch(es) of 1" in text
+    assert "steps: 1 to 11, 20 samples" in text
+    trained = sum(p.numel() for p in parts["geo_adapter"].parameters())
+    assert f"gradients {4 * trained / 2**20:.0f} MiB" in text
 
 
 def test_training_goes_on_from_a_model(run: Run, packaged: Path, tmp_path: Path) -> None:

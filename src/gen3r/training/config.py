@@ -18,6 +18,8 @@ class TrainConfig:
         "cosine" warms up and falls from there. floor: what it falls to, as a part of the learning rate.
     optimizer: "muon" (with AdamW for what is no hidden matrix) or "adamw" (for sharded weights too).
     mixed_precision: products in bfloat16 where the device does them fast; False keeps float32 exact.
+    gradient_checkpointing: blocks of the transformer are computed again in the backward pass, to save memory. shard:
+        weights, gradients and optimizer state are split over processes (FSDP2; AdamW only).
     keep_every: checkpoints of every so many steps stay, beside the newest two. 0: only those two.
     sheet_every: steps between sample sheets. skip_limit: steps in a row without finite gradients that stop a run.
     """
@@ -37,6 +39,7 @@ class TrainConfig:
     seed: int = 0
     mixed_precision: bool = True
     gradient_checkpointing: bool = False
+    shard: bool = False
     checkpoint_seconds: float = 180.0
     keep_every: int = 0
     sheet_every: int = 250

@@ -38,7 +38,8 @@ def train(
     """Trains `stage` to `config.steps`, from the checkpoint in `folder` if there is one.
 
     A step's data and noise depend on (seed, step, micro-batch) alone: a resumed run repeats an uninterrupted one.
-    sheet: draws what the stage makes of fixed clips, for sheets/. trackers: names from `metrics.TRACKERS`, beside JSON.
+    sheet: draws what the stage makes of fixed clips, for sheets/; not where weights are sharded.
+    trackers: names from `metrics.TRACKERS`, beside metrics.jsonl.
 
     Raises:
         InputError: the checkpoint, the folder or the data cannot be used, or too many steps in a row were not finite.
@@ -80,7 +81,7 @@ def train(
                 values = {k: float(f"{v:.8g}") for k, v in {**gradients.values, **extra}.items()}
                 accelerator.log(values, step=step)
                 bar.set_postfix({k: f"{v:.4g}" for k, v in values.items() if k != "seconds"}, refresh=False)
-            if sheet and main and _every(config.sheet_every, step + 1, config.steps):
+            if sheet and main and not config.shard and _every(config.sheet_every, step + 1, config.steps):
                 _draw(sheet, state, folder / "sheets" / f"step-{step + 1:07d}.png")
             stop, last = gradients.raised["stop"], step + 1 == config.steps
             if stop or last or gradients.raised["save"] or _every(config.keep_every, step + 1):

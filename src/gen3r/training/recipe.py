@@ -1,15 +1,19 @@
 """How nano is made: its stages in order, each from the folders of those before it, and the package they end in.
 
-A run's folder holds train/ (clips), one folder a stage with its checkpoint, and latents/.
+A run's folder holds train/ (clips), held-out/ (clips for sample sheets), one folder a stage with its checkpoint, and
+latents/.
 """
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from PIL.Image import Image
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -19,6 +23,7 @@ from gen3r.data.shards import ClipShards
 from gen3r.files import whole_file
 from gen3r.models.presets import ModelConfig, build_components, build_scheduler, nano
 from gen3r.models.tokens import packed_tokens
+from gen3r.pipeline import Gen3RPipeline
 from gen3r.training.adapter_step import AdapterStage
 from gen3r.training.autoencoder_step import AutoencoderStage
 from gen3r.training.checkpoint import CHECKPOINT, load_average
@@ -27,8 +32,11 @@ from gen3r.training.diffusion_step import DiffusionStage
 from gen3r.training.geometry_step import GeometryStage
 from gen3r.training.latents import LatentShards, appearance_encoder, encode_clips, geometry_encoder
 from gen3r.training.loop import train
+from gen3r.training.plan import plan
+from gen3r.training.sheets import sample_sheet
 from gen3r.training.stage import Stage
 
+SHEET_CLIPS = 3
 STATISTICS_CLIPS = 48
 FITTED_CLIPS = 16
 STATISTICS_OF = ("vae", "geo_adapter")
@@ -40,6 +48,9 @@ STAGES = {
         steps=2000, batch_size=8, learning_rate=2e-3, ema_decay=0.995, warmup=50, decay_fraction=0.4
     ),
 }
+BUILT_ON = {
+    "autoencoder": (), "geometry": (), "adapter": ("vae", "vggt"), "diffusion": ("vae", "vggt", "geo_adapter"),
+}  # fmt: skip
 STAGE_OF = {
     "vae": "autoencoder", "vggt": "geometry", "geo_adapter": "adapter",
     "transformer": "diffusion", "text_encoder": "diffusion", "image_encoder": "diffusion",
@@ -57,16 +68,33 @@ class Run:
     start: str | Path | None = None
     config: ModelConfig = field(default_factory=nano)
 
-    def train(self, stage: str, overrides: dict[str, Any]) -> None:
+    def train(self, stage: str, overrides: dict[str, Any], trackers: Sequence[str] = ()) -> None:
         """Trains one stage to its end, or from its checkpoint on; `overrides` replace fields of its `TrainConfig`."""
         config = replace(STAGES[stage], **overrides)
         torch.manual_seed(config.seed)
-        train(self.make_stage(stage), config, self.folder / stage)
+        parts = self.components(BUILT_ON[stage])
+        train(self.make_stage(stage, parts), config, self.folder / stage, self.sheet(stage, parts), trackers)
 
-    def make_stage(self, name: str) -> Stage:
-        """A stage with the modules that it trains, and the finished ones that it builds on."""
+    def plan(self, stage: str, overrides: dict[str, Any]) -> list[str]:
+        """What `train` would do, in lines; it does one step and writes nothing but a finished stage's statistics."""
+        parts = self.components(BUILT_ON[stage])
+        return plan(self.make_stage(stage, parts), replace(STAGES[stage], **overrides), self.folder / stage)
+
+    def sheet(self, stage: str, parts: dict[str, Any]) -> Callable[[], Image] | None:
+        """What draws sample sheets of the clips in held-out/; None without them."""
+        if not (self.folder / "held-out").exists():
+            return None
+        clips = ClipShards(self.folder / "held-out")
+        pipe = Gen3RPipeline(
+            **parts, tokenizer=self.tokenizer(), scheduler=build_scheduler(self.config), defaults=self.config.defaults
+        )
+        pipe.mixed_precision = True
+        pipe.set_progress_bar_config(disable=True)
+        return partial(sample_sheet, stage, pipe, [clips[i] for i in range(min(SHEET_CLIPS, len(clips)))])
+
+    def make_stage(self, name: str, parts: dict[str, Any]) -> Stage:
+        """A stage of `parts`: the modules that it trains, and the finished ones that it builds on."""
         config = self.config
-        parts = self.components({"autoencoder": (), "geometry": ()}.get(name, ("vae", "vggt")))
         if name == "autoencoder":
             return AutoencoderStage(parts["vae"], self.clips())
         if name == "geometry":

@@ -11,12 +11,14 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers import ModelMixin
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from gen3r.errors import InputError
 from gen3r.models.precision import fast_dtype, fast_products
 from gen3r.training.config import TrainConfig
 from gen3r.training.optimizers import make_optimizer
+from gen3r.training.sharding import shard
 from gen3r.training.stage import Batch, Stage
 
 
@@ -59,8 +61,12 @@ class Trainer:
         set_seed(config.seed)
         if config.gradient_checkpointing:
             _checkpoint_gradients(stage)
-        optimizer = make_optimizer(stage.to(accelerator.device), config)
-        self.model, self.optimizer = accelerator.prepare(stage, optimizer)
+        stage.to(accelerator.device)
+        if config.shard:
+            shard(stage, config, accelerator.device, accelerator.num_processes)
+            self.model, self.optimizer = stage, accelerator.prepare(make_optimizer(stage, config))
+        else:
+            self.model, self.optimizer = accelerator.prepare(stage, make_optimizer(stage, config))
         self.stage: Stage = accelerator.unwrap_model(self.model)
         self.dtype = fast_dtype(accelerator.device) if config.mixed_precision else torch.float32
 
@@ -77,7 +83,8 @@ class Trainer:
             with self.accelerator.accumulate(self.model):
                 reports.append(self._backward(micro))
         norm = self.accelerator.clip_grad_norm_(self.stage.parameters(), self.config.clip_norm)
-        return self._shared(reports, torch.as_tensor(norm), flags())
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else torch.as_tensor(norm)
+        return self._shared(reports, norm, flags())
 
     def count_flops(self, micro_batches: list[MicroBatch]) -> int:
         """Operations of the products in a step of this process, from one more pass over the first micro-batch.
