@@ -37,10 +37,8 @@ def main() -> None:
         synthesize(data / "clips", 2, workers=1)
         curves = {name: curve(name, data, data / name) for name in NAMES}
     for name, values in curves.items():
-        pairs = zip(values, before.get(name, []), strict=False)
-        print(
-            f"{name}: {values[0]:.6g} to {values[-1]:.6g}, changed by {max((abs(a / b - 1) for a, b in pairs), default=0):.1e}"
-        )
+        changes = [abs(ours / old - 1) for ours, old in zip(values, before.get(name, []), strict=False)]
+        print(f"{name}: {values[0]:.6g} to {values[-1]:.6g}, changed by {max(changes, default=0):.1e}")
     if "--check" not in sys.argv:
         PATH.write_text(json.dumps(curves, indent=1) + "\n")
 

@@ -74,6 +74,7 @@ class MuonAdamW(torch.optim.Optimizer):
     def step(self, closure=None) -> None:
         """One step of both parts at the current learning rate."""
         for parameter, view in self._matrices.values():
+            view.data = _as_matrix(parameter.data)  # anew: data-parallel engines and devices move the weights' memory
             view.grad = None if parameter.grad is None else _as_matrix(parameter.grad, like=parameter)
         for inner, _ in self._parts:
             for group in inner.param_groups:
