@@ -49,6 +49,7 @@ class GeometryStage(Stage):
         super().__init__()
         self.vggt, self.clips, self.frames, self.dense_clips = vggt, clips, frames, dense_clips
         vggt.requires_grad_(True)
+        vggt.aggregator.patch_embed.mask_token.requires_grad_(False)  # nothing reads it
         channels = 2 * vggt.config["embed_dim"]
         levels = len(vggt.config["intermediate_levels"])
         self.probes = nn.ModuleList([nn.Linear(channels, PROBED) for _ in range(levels)])

@@ -12,6 +12,7 @@ from gen3r.data.records import Clip
 from gen3r.export.depth import colour_depth
 from gen3r.export.preview import THUMBNAILS, labelled, stacked, strip
 from gen3r.geometry.gauge import to_vggt_gauge
+from gen3r.models.encoders import encode_text
 from gen3r.models.tokens import packed_tokens
 from gen3r.pipeline import Gen3RPipeline
 
@@ -49,8 +50,13 @@ def _diffusion(pipe: Gen3RPipeline, clip: Clip) -> list[Row]:
     frames = _images(pipe, clip)
     _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
     path = Cameras(poses, clip.cameras.K_px, *frames.shape[-2:])
+    text = encode_text(
+        pipe.tokenizer, pipe.text_encoder, [clip.caption], pipe.defaults["text_length"], frames.device
+    )  # as in training: what is too long is cut without a word
     noise = torch.Generator().manual_seed(0)
-    scene = pipe(frames[:, :1], clip.caption, path, num_frames=len(clip.frames), generator=noise)[0]
+    scene = pipe(
+        frames[:, :1], cameras=path, num_frames=len(clip.frames), generator=noise, prompt_embeds=text
+    )[0]  # fmt: skip
     assert not isinstance(scene, Tensor)
     return [("from the first frame", scene.frames), ("its depth", _depth(scene.depth))]
 
