@@ -137,7 +137,7 @@ class TestMicroBatches:
 
             step = 0
 
-        config = replace(CONFIG, optimizer="adamw", log_every=1)
+        config = replace(CONFIG, optimizer="adamw", mixed_precision=False, log_every=1)
         train(Plain(), replace(config, micro_batches=2), tmp_path / "halves")
         train(Joined(), config, tmp_path / "joined")
         halves, joined = ([m["loss"] for m in read_metrics(tmp_path / n)] for n in ("halves", "joined"))
