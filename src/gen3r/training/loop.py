@@ -73,7 +73,7 @@ def train(
                 trainer.update(step)
                 state.update_ema(step)
             else:
-                trainer.optimizer.zero_grad()
+                trainer.drop_gradients()
             speed.step()
             bar.update()
             if step % config.log_every == 0 and gradients.finite:

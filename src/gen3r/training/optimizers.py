@@ -33,6 +33,8 @@ def load_state_tensors(optimizer: torch.optim.Optimizer, module: nn.Module, tens
     owner = {name: (inner, parameter) for inner, name, parameter in _owned(optimizer, module)}
     for path, value in tensors.items():
         name, key = path.rsplit("/", 1)
+        if name not in owner:
+            continue
         inner, parameter = owner[name]
         if value.ndim:  # counters of steps stay on the CPU
             value = value.to(parameter.device)

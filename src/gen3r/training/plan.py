@@ -1,7 +1,7 @@
 """What a run would be: parameters, memory, steps, schedule and time, from one measured step; nothing is written."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,9 +39,9 @@ def plan(stage: Stage, config: TrainConfig, folder: Path) -> list[str]:
     left, rate = max(config.steps - start, 0), matrix_rate(device, trainer.dtype)
     trained = [p for p in trainer.stage.parameters() if p.requires_grad]
     memory = {
-        "weights": _size(list(trainer.stage.parameters())),
+        "weights": _size(trainer.stage.parameters()),
         "gradients": _size(trained),
-        "optimizer": _size(list(state_tensors(trainer.optimizer.optimizer, trainer.stage).values())),
+        "optimizer": _size(state_tensors(trainer.optimizer.optimizer, trainer.stage).values()),
         "average": _size(trained),
         "activations": sum(kept.values()),
     }
@@ -98,7 +98,7 @@ def _kept_for_backward(stage: nn.Module) -> Iterator[dict[int, int]]:
         yield kept
 
 
-def _size(tensors: list[Tensor]) -> int:
+def _size(tensors: Iterable[Tensor]) -> int:
     """Bytes on this process."""
     own = (t.to_local() if isinstance(t, DTensor) else t for t in tensors)
     return sum(t.numel() * t.element_size() for t in own)

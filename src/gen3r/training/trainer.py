@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -93,7 +93,7 @@ class Trainer:
         """
         with FlopCounterMode(display=False) as counter:
             self._backward(micro_batches[0])
-        self.optimizer.zero_grad()
+        self.drop_gradients()
         return len(self.mine) * counter.get_total_flops()
 
     def update(self, step: int) -> None:
@@ -101,7 +101,11 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate_at(step)
         self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.drop_gradients()
+
+    def drop_gradients(self) -> None:
+        """Leaves the weights without gradients."""
+        self.stage.zero_grad()
 
     def _backward(self, micro: MicroBatch) -> dict[str, Tensor]:
         """Adds the gradients of a micro-batch; returns its loss and report."""
@@ -115,7 +119,7 @@ class Trainer:
         """Means over all micro-batches and flags of all processes, in one exchange."""
         means = [torch.stack([report[name].float() for report in reports]).mean() for name in reports[0]]
         raised = [means[0].new_tensor(float(flag)) for flag in flags.values()]
-        numbers = self.accelerator.reduce(torch.stack(means + raised), "mean").tolist()
+        numbers = cast(Tensor, self.accelerator.reduce(torch.stack(means + raised), "mean")).tolist()
         values = dict(zip(reports[0], numbers, strict=False))
         shared = {name: number > 0 for name, number in zip(flags, numbers[len(means) :], strict=True)}
         return Gradients({"loss": values.pop("loss"), "norm": float(norm), **values}, shared)
