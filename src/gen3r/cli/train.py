@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from gen3r.cli.data_common import at_least_one
+
 _STAGES = """\
 stages, in order (each goes on from its own checkpoint when it was stopped):
   autoencoder   the video autoencoder              from the clips
@@ -80,6 +82,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the stage."""
+    at_least_one(args, "steps", "batch_size", "micro_batches")
     import torch
 
     from gen3r.errors import InputError

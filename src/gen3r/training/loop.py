@@ -77,10 +77,8 @@ def train(
             speed.step()
             bar.update()
             if step % config.log_every == 0 and gradients.finite:
-                extra = {"seconds": time.monotonic() - began, "skipped": guard.skipped, **speed.lap()}
-                values = {k: float(f"{v:.8g}") for k, v in {**gradients.values, **extra}.items()}
-                accelerator.log(values, step=step)
-                bar.set_postfix({k: f"{v:.4g}" for k, v in values.items() if k != "seconds"}, refresh=False)
+                run = {"seconds": time.monotonic() - began, "skipped": guard.skipped, **speed.lap()}
+                _report(accelerator, bar, step, {**gradients.values, **run})
             if sheet and main and not config.shard and _every(config.sheet_every, step + 1, config.steps):
                 _draw(sheet, state, folder / "sheets" / f"step-{step + 1:07d}.png")
             stop, last = gradients.raised["stop"], step + 1 == config.steps
@@ -93,6 +91,12 @@ def train(
 
 def _every(period: int, step: int, last: int = 0) -> bool:
     return bool(period) and (step % period == 0 or step == last)
+
+
+def _report(accelerator: Accelerator, bar: tqdm, step: int, values: dict[str, float]) -> None:
+    """A step's numbers, to the trackers with eight digits and to the progress bar with four."""
+    accelerator.log({k: float(f"{v:.8g}") for k, v in values.items()}, step=step)
+    bar.set_postfix({k: f"{v:.4g}" for k, v in values.items() if k != "seconds"}, refresh=False)
 
 
 def _received(future: Future[list[MicroBatch]], step: int) -> list[MicroBatch]:
