@@ -32,6 +32,7 @@ from gen3r.training.diffusion_step import DiffusionStage
 from gen3r.training.geometry_step import GeometryStage
 from gen3r.training.latents import LatentShards, appearance_encoder, encode_clips, geometry_encoder
 from gen3r.training.loop import train
+from gen3r.training.metrics import check_trackers
 from gen3r.training.plan import plan
 from gen3r.training.sheets import sample_sheet
 from gen3r.training.stage import Stage
@@ -70,6 +71,7 @@ class Run:
 
     def train(self, stage: str, overrides: dict[str, Any], trackers: Sequence[str] = ()) -> None:
         """Trains one stage to its end, or from its checkpoint on; `overrides` replace fields of its `TrainConfig`."""
+        check_trackers(trackers)
         config = replace(STAGES[stage], **overrides)
         torch.manual_seed(config.seed)
         parts = self.components(BUILT_ON[stage])
