@@ -11,7 +11,7 @@ from PIL import Image
 from gen3r.cli.data_common import DATASETS
 from gen3r.cli.main import main
 from gen3r.data.readers import READERS, open_dataset
-from tests.data.layouts import Truths, write_realestate, write_standard, write_wildrgbd
+from tests.data.layouts import Truths, write_colmap, write_realestate, write_standard, write_wildrgbd
 
 Error = pytest.CaptureFixture[str]
 
@@ -50,6 +50,18 @@ def test_convert_check_show(wild: Path, tmp_path: Path, capsys: Error) -> None:
     assert capsys.readouterr().out.strip() == str(tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert len(sheet.convert("RGB").getcolors(1 << 24)) > 500
+
+
+def test_show_draws_points(truths: Truths, tmp_path: Path) -> None:
+    write_colmap(tmp_path / "colmap", truths("colmap"))
+    above = []
+    for number in range(3):
+        assert data("show", tmp_path / "colmap", "--out", tmp_path / f"{number}.png") == 0
+        with Image.open(tmp_path / f"{number}.png") as sheet:
+            above.append(sheet.crop((sheet.width - 170, 40, sheet.width, sheet.height)).tobytes())
+        (tmp_path / "colmap" / "garden" / "sparse" / "0" / "points3D.txt").unlink(missing_ok=True)
+    assert above[0] != above[1]
+    assert above[1] == above[2]
 
 
 def test_check_is_content_with_a_good_dataset(truths: Truths, tmp_path: Path, capsys: Error) -> None:

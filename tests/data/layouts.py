@@ -125,6 +125,42 @@ def bent(truth: Truth, coefficients: Sequence[float]) -> np.ndarray:
     return np.moveaxis(np.array(channels), 1, -1).round().astype(np.uint8)
 
 
+# A patch of pixels on a thing that is said to move in this frame; no pair of frames is measured from it.
+MOVES, PATCH = 2, (slice(60, 76), slice(60, 84))
+
+
+def world_points(truth: Truth, frame: int) -> np.ndarray:
+    """Where the pixels of a frame are [H, W, 3]."""
+    row, column = np.mgrid[0 : truth.size[0], 0 : truth.size[1]] + 0.5
+    rays = np.stack([column, row, np.ones_like(row)], -1) @ np.linalg.inv(truth.K).T
+    return rays * truth.depth[frame][..., None] @ truth.T[frame][:3, :3].T + truth.T[frame][:3, 3]
+
+
+def box_of_patch(truth: Truth, frame: int, axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The centre, in the world, and the size of a box along `axes` (columns) just around the patch of a frame."""
+    points = world_points(truth, frame)[PATCH].reshape(-1, 3) @ axes
+    assert (truth.depth[frame][PATCH] > 0).all()
+    return axes @ (points.max(0) + points.min(0)) / 2, np.ptp(points, axis=0) + 1e-3
+
+
+def some_points(truth: Truth) -> tuple[np.ndarray, np.ndarray]:
+    """Points [N, 3] that frame 0 sees, and their colours uint8 [N, 3]."""
+    seen = truth.depth[0][::9, ::9] > 0
+    return world_points(truth, 0)[::9, ::9][seen], truth.frames[0][::9, ::9][seen]
+
+
+def write_cloud(path: Path, truth: Truth, binary: bool = False) -> None:
+    """The points as PLY."""
+    points, colours = some_points(truth)
+    header = ["ply", f"format {'binary_little_endian' if binary else 'ascii'} 1.0", f"element vertex {len(points)}"]
+    header += [f"property double {a}" for a in "xyz"] + [f"property uchar {c}" for c in ("red", "green", "blue")]
+    lines = "\n".join([*header, "end_header", ""]).encode()
+    for point, colour in zip(points, colours, strict=True):
+        values = (*point, *(int(c) for c in colour))
+        lines += struct.pack("<3d3B", *values) if binary else f"{row(values)}\n".encode()
+    path.write_bytes(lines)
+
+
 def save(path: Path, pixels: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, **({"quality": 97} if path.suffix == ".jpg" else {"compress_level": 1}))
@@ -205,6 +241,28 @@ def write_kitti360(root: Path, truth: Truth, missing: int | None = None) -> None
         points = T_laser_camera[:3, :3] @ (rectify.T @ points) + T_laser_camera[:3, 3:]
         points = np.concatenate([points, np.ones((1, len(z)))]).T.astype(np.float32)
         points[::-1].tofile(scans / f"{n:010d}.bin")
+    write_kitti360_boxes(root / "data_3d_bboxes" / "train_full" / f"{drive}.xml", truth, first)
+
+
+def write_kitti360_boxes(path: Path, truth: Truth, first: int) -> None:
+    """A box that moves through the frames, and one that stands still around the patch of the first."""
+    turn = Rotation.from_rotvec([0.1, -0.2, 0.5]).as_matrix()
+    cube = [(x, y, z) for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)]
+
+    def matrix(name: str, values: np.ndarray) -> str:
+        rows, columns = values.shape
+        data = f"<rows>{rows}</rows><cols>{columns}</cols><dt>f</dt>\n<data>{row(values)}</data>"
+        return f'<{name} type_id="opencv-matrix">{data}</{name}>'
+
+    boxes = []
+    for number, (frame, time) in enumerate(((MOVES, first + MOVES), (0, -1), (MOVES, first + 100))):
+        centre, size = box_of_patch(truth, frame, turn)
+        T = np.eye(4)
+        T[:3, :3], T[:3, 3] = turn * size, centre
+        facts = f"<index>{number}</index><dynamic>{int(time >= 0)}</dynamic><timestamp>{time}</timestamp>"
+        place = matrix("transform", T) + matrix("vertices", np.array(cube)) + matrix("faces", np.zeros((12, 3)))
+        boxes.append(f"<object{number}>{facts}{place}</object{number}>")
+    text(path, ['<?xml version="1.0"?>', "<opencv_storage>", *boxes, "</opencv_storage>"])
 
 
 def write_waymo(root: Path, truth: Truth) -> None:
@@ -243,6 +301,62 @@ def write_waymo(root: Path, truth: Truth) -> None:
             pa.array([np.eye(4).ravel().tolist(), T_vehicle_camera.ravel().tolist()], matrix),
     }  # fmt: skip
     pq.write_table(pa.table(calibration), root / "training" / "camera_calibration" / f"{segment}.parquet")
+    write_waymo_laser(root / "training", segment, truth, vehicle, sorted({t for t, *_ in rows}))
+
+
+def write_waymo_laser(root: Path, segment: str, truth: Truth, vehicle: np.ndarray, times: Sequence[int]) -> None:
+    """Every pixel of the truth is a return of the top laser. Its beams are fixed, so each has a pose of the vehicle of
+    its own: turned a little from the true one, and shifted to where the beam hits. Row 3 has no labels."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def write(component: str, columns: dict[str, Any]) -> None:
+        (root / component).mkdir()
+        table = pa.table({"key.segment_context_name": [segment] * len(next(iter(columns.values()))), **columns})
+        pq.write_table(table, root / component / f"{segment}.parquet")
+
+    rng, (height, width), matrix = np.random.default_rng(1), truth.size, pa.list_(pa.float64(), 16)
+    hangs = np.eye(4)  # the laser on the roof
+    hangs[:3, :3], hangs[:3, 3] = Rotation.from_euler("zyx", [2.6, 0.03, -0.02]).as_matrix(), [1.4, -0.1, 2.2]
+    rising = np.sort(rng.uniform(-0.4, 0.1, height))
+    inclination = rising[::-1, None]  # the first row looks highest
+    azimuth = np.pi - (np.arange(width) + 0.5) / width * 2 * np.pi - 2.6  # the columns begin behind the vehicle
+    beams = [np.cos(inclination) * np.cos(azimuth), np.cos(inclination) * np.sin(azimuth), np.sin(inclination)]
+    beams = np.stack(np.broadcast_arrays(*beams), -1)
+    pictures, poses = [], []
+    for i in range(len(times)):
+        ranges = np.where(truth.depth[i] > 0, rng.uniform(4, 40, truth.size), 0)
+        turn = Rotation.from_matrix(vehicle[i][:3, :3]) * Rotation.from_rotvec(rng.normal(0, 0.02, (height * width, 3)))
+        hits = (beams * ranges[..., None]) @ hangs[:3, :3].T + hangs[:3, 3]
+        shift = world_points(truth, i) - turn.apply(hits.reshape(-1, 3)).reshape(height, width, 3)
+        yaw, pitch, roll = turn.as_euler("ZYX").T.reshape(3, height, width)
+        no_labels = np.where(np.arange(height) == 3, 1, -1)[:, None] + 0 * ranges
+        pictures.append(np.stack([ranges, 0 * ranges + 0.3, 0 * ranges + 0.1, no_labels], -1))
+        poses.append(np.concatenate([np.stack([roll, pitch, yaw], -1), shift], -1))
+    keys = {"key.frame_timestamp_micros": times, "key.laser_name": pa.array([1] * len(times), pa.int8())}
+    for component, kind, arrays in (("lidar", "LiDAR", pictures), ("lidar_pose", "LiDARPose", poses)):
+        prefix = f"[{kind}Component].range_image_return1"
+        values = pa.array([a.astype(np.float32).ravel() for a in arrays], pa.list_(pa.float32()))
+        shapes = pa.array([a.shape for a in arrays], pa.list_(pa.int32(), 3))
+        write(component, {**keys, f"{prefix}.values": values, f"{prefix}.shape": shapes})
+    write("lidar_calibration", {
+        "key.laser_name": [2, 1],
+        "[LiDARCalibrationComponent].extrinsic.transform": pa.array([np.eye(4).ravel(), hangs.ravel()], matrix),
+        "[LiDARCalibrationComponent].beam_inclination.values": [None, rising.tolist()],
+    })  # fmt: skip
+    write("vehicle_pose", {
+        "key.frame_timestamp_micros": times,
+        "[VehiclePoseComponent].world_from_vehicle.transform": pa.array([T.ravel() for T in vehicle], matrix),
+    })  # fmt: skip
+    boxes, heading = [], 0.6
+    for frame, speed in ((MOVES, 1.5), (0, 0.01), (1, None)):
+        turn = vehicle[frame][:3, :3] @ Rotation.from_euler("z", heading).as_matrix()
+        centre, size = box_of_patch(truth, frame, turn)
+        centre = np.linalg.inv(vehicle[frame])[:3] @ [*centre, 1]
+        boxes.append([*centre, *size, speed, 0.0, 0.0, heading])
+    names = [f"{p}.{a}" for p in ("box.center", "box.size", "speed") for a in "xyz"] + ["box.heading"]
+    columns = {f"[LiDARBoxComponent].{n}": [box[k] for box in boxes] for k, n in enumerate(names)}
+    write("lidar_box", {"key.frame_timestamp_micros": [times[MOVES], times[0], times[1]], **columns})
 
 
 def write_co3d(root: Path, truth: Truth, form: str = "ndc_isotropic") -> None:
@@ -271,6 +385,7 @@ def write_co3d(root: Path, truth: Truth, form: str = "ndc_isotropic") -> None:
                       "mask_path": f"{place}/depth_masks/{name}.png"},
             "viewpoint": {"R": M[:3, :3].T.tolist(), "T": M[:3, 3].tolist(), **lens},
         })  # fmt: skip
+    write_cloud(root / "apple" / sequence / "pointcloud.ply", truth, binary=True)
     with gzip.open(root / "apple" / "frame_annotations.jgz", "wt") as file:
         json.dump(entries[::-1], file)
 
@@ -292,6 +407,12 @@ def write_mvimgnet(root: Path, truth: Truth) -> None:
         images = image + struct.pack("<Qddq", 1, 2.5, 3.5, -1) + images
     save(folder / "images" / "099.jpg", truth.frames[0])  # COLMAP could not place it
     (model / "images.bin").write_bytes(struct.pack("<Q", len(truth.T)) + images)
+    points, colours = some_points(truth)
+    data = struct.pack("<Q", len(points))
+    for i, (point, colour) in enumerate(zip(points, colours, strict=True)):  # in i % 3 pictures
+        track = struct.pack("<" + "ii" * (i % 3), *range(2 * (i % 3)))
+        data += struct.pack("<Q3d3BdQ", i, *point, *map(int, colour), 0.4, i % 3) + track
+    (model / "points3D.bin").write_bytes(data)
 
 
 def write_colmap(root: Path, truth: Truth) -> None:
@@ -305,6 +426,10 @@ def write_colmap(root: Path, truth: Truth) -> None:
         x, y, z, w = Rotation.from_matrix(M[:3, :3]).as_quat()
         lines += [f"{i + 1} {row(w, x, y, z, M[:3, 3])} 3 IMG_{i}.png", ""]
     text(folder / "sparse" / "0" / "images.txt", lines)
+    lines = ["# POINT3D_ID X Y Z R G B ERROR TRACK"]
+    for i, (point, colour) in enumerate(zip(*some_points(truth), strict=True)):
+        lines.append(f"{i} {row(point)} {' '.join(map(str, colour))} 0.4" + " 1 7" * (i % 3))
+    text(folder / "sparse" / "0" / "points3D.txt", lines)
 
 
 def write_vkitti2(root: Path, truth: Truth) -> None:
@@ -336,6 +461,8 @@ def write_vkitti2(root: Path, truth: Truth) -> None:
 def write_wildrgbd(root: Path, truth: Truth) -> None:
     height, width = truth.size
     folder = root / "apple" / "scenes" / "scenes_001"
+    text(root / "apple" / "types.json", [json.dumps({"scenes_001": "single", "scenes_002": "hand"})])
+    text(root / "apple" / "scenes" / "scenes_002" / "cam_poses.txt", [row(i, T) for i, T in enumerate(truth.T)])
     text(folder / "cam_poses.txt", [row(i, T) for i, T in enumerate(truth.T)])
     text(folder / "metadata", [json.dumps({"w": width, "h": height, "K": truth.K.T.ravel().tolist()})])
     for i in range(len(truth.T)):
@@ -355,6 +482,7 @@ def write_standard(root: Path, truth: Truth) -> None:
                        "transform_matrix": T.tolist(), "depth_per_unit": 500 + i})  # fmt: skip
     text(folder / "transforms.json", [json.dumps({"metric": True, "frames": frames})])
     text(folder / "captions.txt", [truth.caption, "", "The same again."])
+    write_cloud(folder / "points.ply", truth, binary=True)
 
 
 def write_nerfstudio(root: Path, truth: Truth) -> None:
@@ -369,18 +497,20 @@ def write_nerfstudio(root: Path, truth: Truth) -> None:
         save(root / "depths" / f"frame_{i}.png", (truth.depth[i] * 1000).round().astype(np.uint16))
         data["frames"].append({"file_path": f"./images/frame_{i}.jpg", "depth_file_path": f"depths/frame_{i}.png",
                                "transform_matrix": M.tolist()})  # fmt: skip
-    text(root / "transforms.json", [json.dumps(data)])
+    write_cloud(root / "sparse_pc.ply", truth)
+    text(root / "transforms.json", [json.dumps({**data, "ply_file_path": "sparse_pc.ply"})])
 
 
 @dataclass(frozen=True)
 class Layout:
-    """write: into an empty folder. depth: whether the dataset has it. metric: else its unit is of its own choice.
-    lens: the scene, through a lens that the dataset can describe."""
+    """write: into an empty folder. depth, points: whether the dataset has them. metric: else its unit is of its own
+    choice. lens: the scene, through a lens that the dataset can describe."""
 
     write: Callable[[Path, Truth], None]
     depth: bool
     metric: bool
     lens: Callable[[], Truth] = lens_free
+    points: bool = False
 
 
 LAYOUTS = {
@@ -389,12 +519,12 @@ LAYOUTS = {
     "dl3dv": Layout(write_dl3dv, depth=False, metric=False),
     "tartanair": Layout(write_tartanair, depth=True, metric=True, lens=lens_fixed),
     "kitti360": Layout(write_kitti360, depth=True, metric=True),
-    "waymo": Layout(write_waymo, depth=False, metric=True),
-    "co3d": Layout(write_co3d, depth=True, metric=False),
-    "mvimgnet": Layout(write_mvimgnet, depth=False, metric=False, lens=lens_square),
+    "waymo": Layout(write_waymo, depth=True, metric=True),
+    "co3d": Layout(write_co3d, depth=True, metric=False, points=True),
+    "mvimgnet": Layout(write_mvimgnet, depth=False, metric=False, lens=lens_square, points=True),
     "vkitti2": Layout(write_vkitti2, depth=True, metric=True),
     "wildrgbd": Layout(write_wildrgbd, depth=True, metric=True),
-    "standard": Layout(write_standard, depth=True, metric=True),
-    "nerfstudio": Layout(write_nerfstudio, depth=True, metric=False),
-    "colmap": Layout(write_colmap, depth=False, metric=False),
+    "standard": Layout(write_standard, depth=True, metric=True, points=True),
+    "nerfstudio": Layout(write_nerfstudio, depth=True, metric=False, points=True),
+    "colmap": Layout(write_colmap, depth=False, metric=False, points=True),
 }

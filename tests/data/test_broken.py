@@ -18,11 +18,15 @@ from tests.data.test_readers import the_scene
 # Where each dataset keeps its cameras, and its lenses where they are apart.
 CAMERAS = {
     "re10k": ["*/*.txt"], "acid": ["*/*.txt"], "dl3dv": ["*/*/transforms.json"], "tartanair": ["*/*/*/pose_left.txt"],
-    "kitti360": ["data_poses/*/cam0_to_world.txt", "calibration/perspective.txt", "calibration/calib_cam_to_velo.txt"],
-    "waymo": ["*/camera_calibration/*.parquet", "*/camera_image/*.parquet"], "co3d": ["*/frame_annotations.jgz"],
-    "mvimgnet": ["*/*/sparse/0/images.bin", "*/*/sparse/0/cameras.bin"],
-    "vkitti2": ["*/*/extrinsic.txt", "*/*/intrinsic.txt"], "wildrgbd": ["*/*/*/cam_poses.txt", "*/*/*/metadata"],
-    "standard": ["*/transforms.json"], "nerfstudio": ["transforms.json"],
+    "kitti360": ["data_poses/*/cam0_to_world.txt", "calibration/perspective.txt", "calibration/calib_cam_to_velo.txt",
+                 "data_3d_bboxes/*/*.xml"],
+    "waymo": ["*/camera_calibration/*.parquet", "*/camera_image/*.parquet", "*/lidar_calibration/*.parquet",
+              "*/vehicle_pose/*.parquet"],
+    "co3d": ["*/frame_annotations.jgz", "*/*/pointcloud.ply"],
+    "mvimgnet": ["*/*/sparse/0/images.bin", "*/*/sparse/0/cameras.bin", "*/*/sparse/0/points3D.bin"],
+    "vkitti2": ["*/*/extrinsic.txt", "*/*/intrinsic.txt"],
+    "wildrgbd": ["*/*/scenes_001/cam_poses.txt", "*/*/*/metadata", "*/types.json"],
+    "standard": ["*/transforms.json", "*/points.ply"], "nerfstudio": ["transforms.json", "sparse_pc.ply"],
     "colmap": ["*/sparse/0/images.txt", "*/sparse/0/cameras.txt"],
 }  # fmt: skip
 PICTURES = {
@@ -54,6 +58,8 @@ def read_all(name: str, folder: Path) -> None:
     """Everything that training would read."""
     record = the_scene(open_dataset(name, folder, strict=True))
     load_clip(record, list(range(len(record))), 32, 32)
+    if record.read_points is not None:
+        record.read_points()
 
 
 @pytest.mark.parametrize("damage", [empty, halve, garble])

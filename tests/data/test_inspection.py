@@ -13,6 +13,8 @@ from gen3r.data.inspection import camera_problems, inspect_dataset, inspect_reco
 from gen3r.data.readers import open_dataset
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
+from gen3r.geometry.clouds import PointCloud
+from gen3r.geometry.points import unproject
 from tests.data.layouts import Truths, write_standard
 from tests.data.test_clips import in_memory
 
@@ -56,6 +58,16 @@ def longer(r: ClipRecord) -> ClipRecord:
     return ClipRecord(r.dataset, r.scene, cameras, lambda i: r.read_frame(order[i]))
 
 
+def with_points(T: torch.Tensor) -> Callable[[ClipRecord], ClipRecord]:
+    """Points that the first frame sees, moved."""
+
+    def change(r: ClipRecord) -> ClipRecord:
+        seen = unproject(r.read_depth(0), r.cameras.T_world_camera[0], r.cameras.K_px[0])  # type: ignore[misc]
+        return replace(r, read_points=lambda: PointCloud(seen[r.read_depth(0) > 0]).moved(T))  # type: ignore[misc]
+
+    return change
+
+
 def fail(number: int) -> torch.Tensor:
     raise InputError(f"file {number} is damaged")
 
@@ -73,12 +85,21 @@ WRONG: dict[str, tuple[Callable[[ClipRecord], ClipRecord], str]] = {
     "middle": (with_lens([[1, 1, 1.9], [1, 1, 1], [1, 1, 1]]), "principal point far from the middle"),
     "no depth": (with_depth(lambda d: 0 * d), "5 of 5 depth maps are all but empty"),
     "broken depth": (lambda r: replace(r, read_depth=fail), "5 of 5 depth maps cannot be read: file 0"),
+    "points": (with_points(FLIP), "of the points lie inside any picture"),
+    "broken points": (lambda r: replace(r, read_points=lambda: fail(7)), "file 7 is damaged"),
     "broken frames": (
         lambda r: replace(r, read_frame=lambda i: fail(i) if i in (1, 3) else r.read_frame(i)), "2 of 5 frames cannot"),
     "size": (lambda r: replace(r, read_frame=lambda i: r.read_frame(i)[:-8]), "cannot be used: frame 0 is"),
     "frozen": (lambda r: replace(r, read_frame=lambda i: r.read_frame(0 * i)), "4 frames are equal to the next"),
     "copies": (longer, "4 frames are copies"),
 }  # fmt: skip
+
+
+def test_points_inside_the_pictures_are_no_problem(record: ClipRecord) -> None:
+    report = inspect_record(with_points(torch.eye(4))(record), tolerance_px=0.75)
+    assert report.problems == []
+    assert (report.points or 0) > 10_000
+    assert report.points_seen == 1
 
 
 @pytest.mark.parametrize("name", WRONG)

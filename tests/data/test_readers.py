@@ -1,8 +1,11 @@
 """Every reader on a scene with known cameras and depth, written in the dataset's own layout."""
 
 import itertools
+import json
+import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +15,23 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
 from gen3r.data.readers import READERS, open_dataset
-from gen3r.data.readers.base import Lens, Reader, make_cameras
+from gen3r.data.readers.base import Lens, PointFile, Reader, make_cameras
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
-from tests.data.layouts import LAYOUTS, Truth, Truths, write_co3d, write_kitti360
+from gen3r.geometry.points import project
+from tests.data.layouts import (
+    LAYOUTS,
+    MOVES,
+    PATCH,
+    Truth,
+    Truths,
+    some_points,
+    world_points,
+    write_co3d,
+    write_kitti360,
+    write_waymo,
+    write_wildrgbd,
+)
 
 SCALE = 3.7  # of the datasets whose unit is their own
 FARTHEST = 5.0  # metres that WildRGB-D's laser is trusted for
@@ -63,6 +79,17 @@ def gap(record: ClipRecord, truth: Truth) -> float:
         off = np.linalg.norm(landing(depth, T, K, i, j) - should, axis=-1)[there]
         worst = max(worst, float(np.percentile(np.nan_to_num(off, nan=np.inf), 95)))
     return worst
+
+
+def points_gap(record: ClipRecord, truth: Truth) -> float:
+    """The most pixels between where the record's points and cameras put a point in a frame and where it truly is."""
+    assert record.read_points is not None
+    places, (points, _) = record.read_points().places, some_points(truth)
+    assert len(places) == len(points)
+    pixel, z = project(places, record.cameras.T_world_camera, record.cameras.K_px)
+    should, depth = project(torch.from_numpy(points), torch.from_numpy(truth.T), torch.from_numpy(truth.K))
+    off = torch.where(z > 0, (pixel - should).norm(dim=-1).nan_to_num(torch.inf), torch.inf)
+    return float(off[depth > 0.5].max())
 
 
 def photometric(record: ClipRecord, truth: Truth) -> float:
@@ -130,6 +157,12 @@ def test_frames_cameras_and_depth_agree(name: str, truths: Truths, tmp_path: Pat
     assert photometric(record, stored) < 8
     assert record.read_frame(0).dtype == torch.uint8
     assert frame_error(record, truth) < 4
+    assert (record.read_points is not None) == LAYOUTS[name].points
+    if record.read_points is not None:
+        assert points_gap(record, stored) < 0.5
+        cloud = record.read_points()
+        assert (cloud.places.dtype, cloud.colours.dtype) == (torch.float32, torch.uint8)  # type: ignore[union-attr]
+        np.testing.assert_array_equal(cloud.colours, some_points(truth)[1])
 
 
 @pytest.mark.parametrize("name", ["dl3dv", "waymo", "mvimgnet", "colmap", "nerfstudio"])
@@ -148,7 +181,9 @@ def test_any_orientation_of_the_world(name: str, truths: Truths, tmp_path: Path)
     for number, turn in enumerate(CUBE):
         stored = truth.in_world(turn, (3, -2, 5))
         (tmp_path / str(number)).mkdir()
-        assert gap(written(name, stored, tmp_path / str(number)), stored) < 0.5
+        record = written(name, stored, tmp_path / str(number))
+        assert gap(record, stored) < 0.5
+        assert record.read_points is None or points_gap(record, stored) < 0.5
 
 
 Break = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -190,8 +225,21 @@ def test_a_reader_that_is_wrong_is_caught(
     def spoilt(T: np.ndarray, K: np.ndarray, size: tuple[int, int]):
         return make_cameras(*BREAKS[broken](T, K), size)
 
-    monkeypatch.setattr(sys.modules[type(reader).read.__module__], "make_cameras", spoilt)
+    monkeypatch.setattr(sys.modules[type(reader).read_scene.__module__], "make_cameras", spoilt)
     assert gap(the_scene(reader), stored) > 0.5
+
+
+@pytest.mark.parametrize("broken", ["y and z flipped", "axes rotated", "pose inverted", "a tenth too long"])
+@pytest.mark.parametrize("name", [n for n in LAYOUTS if LAYOUTS[n].points])
+def test_points_that_are_wrong_are_caught(name: str, broken: str, truths: Truths, tmp_path: Path) -> None:
+    """The pose that they are seen from, spoilt; and points left in the file's world."""
+    stored = as_stored(name, truths(name))
+    record = written(name, stored, tmp_path)
+    points = record.read_points
+    assert isinstance(points, PointFile)
+    spoilt, _ = BREAKS[broken](points.T_world_camera[None], np.zeros(4))
+    for T in (spoilt[0], np.eye(4)):
+        assert points_gap(replace(record, read_points=replace(points, T_world_camera=T)), stored) > 0.5
 
 
 def test_the_check_notices_wrong_depth(truths: Truths, tmp_path: Path) -> None:
@@ -236,6 +284,52 @@ def test_vkitti2_leaves_out_what_moves(truths: Truths, tmp_path: Path) -> None:
     assert (corner > 0).all()
     assert read_depth(1)[-8:, -8:].max() == 0
     np.testing.assert_allclose(read_depth(2)[-8:, -8:].numpy(), corner[2], atol=0.006)
+
+
+@pytest.mark.parametrize("name", ["kitti360", "waymo"])
+def test_lasers_leave_out_what_moves(name: str, truths: Truths, tmp_path: Path) -> None:
+    """The patch in the frame where it moves; not what lies well outside its box, nor the same patch where it stands."""
+    truth = as_stored(name, truths(name))
+    read_depth = written(name, truth, tmp_path).read_depth
+    assert read_depth is not None
+    known = [read_depth(i).numpy() > 0 for i in range(3)]
+    assert not known[MOVES][PATCH].any()
+    distance = np.linalg.norm(world_points(truth, MOVES) - world_points(truth, MOVES)[PATCH].mean((0, 1)), axis=-1)
+    reach = 1.5 * distance[PATCH].max()
+    apart = (distance > reach) & (truth.depth[MOVES] > 0) & (np.arange(truth.size[0]) != 3)[:, None]
+    assert apart.sum() > 2000
+    assert known[MOVES][apart].all()
+    assert known[0][PATCH].all()
+    assert known[1][PATCH].all()
+
+
+def test_waymo_leaves_out_zones_without_labels(truths: Truths, tmp_path: Path) -> None:
+    truth = truths("waymo")
+    read_depth = written("waymo", truth, tmp_path).read_depth
+    assert read_depth is not None
+    known, expected = read_depth(0).numpy()[2:5] > 0, truth.depth[0][2:5] > 0
+    assert expected[1].any()
+    expected[1] = False
+    np.testing.assert_array_equal(known, expected)
+
+
+def test_waymo_without_its_laser(truths: Truths, tmp_path: Path) -> None:
+    write_waymo(tmp_path, truths("waymo"))
+    shutil.rmtree(tmp_path / "training" / "lidar_box")
+    reader = open_dataset("waymo", tmp_path)
+    read_depth = the_scene(reader).read_depth
+    assert read_depth is not None
+    assert (read_depth(MOVES)[PATCH] > 0).all()
+    shutil.rmtree(tmp_path / "training" / "lidar_pose")
+    assert the_scene(reader).read_depth is None
+
+
+@pytest.mark.parametrize("types", [{"scenes_001": "hand"}, {"single": ["scenes_002"], "hand": ["scenes_001"]}])
+def test_wildrgbd_leaves_out_hands(types: dict, truths: Truths, tmp_path: Path) -> None:
+    write_wildrgbd(tmp_path, truths("wildrgbd"))
+    assert open_dataset("wildrgbd", tmp_path).scenes == ["apple/scenes/scenes_001"]
+    (tmp_path / "apple" / "types.json").write_text(json.dumps(types))
+    assert open_dataset("wildrgbd", tmp_path).scenes == ["apple/scenes/scenes_002"]
 
 
 def test_captions(truths: Truths, tmp_path: Path) -> None:

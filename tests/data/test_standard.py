@@ -15,7 +15,7 @@ from gen3r.data.standard import convert, folder_name
 from gen3r.data.tars import convert_to_tars, read_tars
 from gen3r.errors import InputError
 from tests.data.layouts import LAYOUTS, Truths, write_standard
-from tests.data.test_readers import as_stored, frame_error, gap, the_scene
+from tests.data.test_readers import as_stored, frame_error, gap, points_gap, the_scene
 
 
 @pytest.fixture
@@ -30,6 +30,10 @@ def equal(one: ClipRecord, other: ClipRecord) -> None:
     assert torch.equal(one.cameras.T_world_camera, other.cameras.T_world_camera)
     assert torch.equal(one.cameras.K_px, other.cameras.K_px)
     assert (one.metric, one.captions) == (other.metric, other.captions)
+    assert one.read_points is not None
+    assert other.read_points is not None
+    torch.testing.assert_close(one.read_points().places, other.read_points().places)
+    assert torch.equal(one.read_points().colours, other.read_points().colours)  # type: ignore[arg-type]
     for i in range(len(one)):
         assert torch.equal(one.read_frame(i), other.read_frame(i))
         if one.read_depth and other.read_depth:
@@ -48,6 +52,8 @@ def test_every_dataset_converts(name: str, truths: Truths, tmp_path: Path) -> No
     after = detect_dataset(tmp_path / "made")[0]
     assert (after.dataset, after.metric) == (name, before.metric)
     assert gap(after, stored) < 0.5
+    assert (after.read_points is None) == (before.read_points is None)
+    assert after.read_points is None or points_gap(after, stored) < 0.5
     assert frame_error(after, stored) == frame_error(before, stored)
     data = json.loads((tmp_path / "made" / folder_name(before.scene) / "transforms.json").read_text())
     assert data["licence"] == reader.licence
@@ -108,6 +114,9 @@ def test_broken_files_are_left_out_and_counted(write: Callable, source: Reader, 
     (record,) = made or open_dataset("standard", tmp_path / "made")
     assert len(record) == 3
     right = open_dataset("standard", source.root).read("a/plaza")
+    assert right.read_points is not None
+    assert record.read_points is not None
+    torch.testing.assert_close(record.read_points().places, right.read_points().places)
     assert torch.equal(record.read_frame(1), right.read_frame(2))
     torch.testing.assert_close(record.cameras.T_world_camera[2], right.cameras.T_world_camera[4])
     with pytest.raises(InputError, match=r"frame00001.png cannot be read"):

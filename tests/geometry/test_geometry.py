@@ -6,7 +6,7 @@ from hypothesis import given, settings
 
 from gen3r.errors import InputError
 from gen3r.geometry.alignment import umeyama
-from gen3r.geometry.gauge import to_vggt_gauge
+from gen3r.geometry.gauge import seen_unit, to_first_camera, to_vggt_gauge
 from gen3r.geometry.points import project, unproject, valid_depth_mask
 from tests.poses import random_cameras, random_poses, seeds
 
@@ -76,3 +76,20 @@ def test_umeyama_never_mirrors() -> None:
 def test_umeyama_refuses_what_has_no_answer(bad: torch.Tensor) -> None:
     with pytest.raises(InputError):
         umeyama(bad, bad)
+
+
+@given(seeds)
+def test_a_perfect_view_of_cameras_tells_their_unit(seed: int) -> None:
+    """VGGT, were it right, sees the cameras in the gauge that depth would have given."""
+    cameras = random_cameras(seed, 4, 10, 14)
+    depth = 1 + torch.rand(4, 10, 14, generator=torch.Generator().manual_seed(seed))
+    _, seen, _ = to_vggt_gauge(depth, cameras.T_world_camera, cameras.K_px)
+    ours = to_first_camera(cameras.T_world_camera)
+    unit = seen_unit(seen, cameras.T_world_camera)
+    torch.testing.assert_close(seen[:, :3, 3] * unit, ours[:, :3, 3], atol=1e-4, rtol=1e-3)
+
+
+def test_cameras_that_stand_still_have_the_unit_one() -> None:
+    still = random_poses(3, 1).repeat(5, 1, 1)
+    assert seen_unit(random_poses(4, 5), still) == 1
+    assert seen_unit(still, random_poses(4, 5)).isfinite()

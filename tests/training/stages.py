@@ -12,13 +12,14 @@ from gen3r.training.adapter_step import AdapterStage
 from gen3r.training.autoencoder_step import AutoencoderStage
 from gen3r.training.config import TrainConfig
 from gen3r.training.diffusion_step import DiffusionStage
+from gen3r.training.encoding import clip_encoder, encode_clips
 from gen3r.training.geometry_step import GeometryStage
-from gen3r.training.latents import LatentShards, appearance_encoder, encode_clips, geometry_encoder
+from gen3r.training.latents import HALVES, LatentShards
 from gen3r.training.stage import Stage
 from tests.tiny import tiny_pipeline
 
 NAMES = ("autoencoder", "geometry", "adapter", "diffusion")
-BATCH = {"autoencoder": 2, "geometry": 8, "adapter": 2, "diffusion": 4}
+BATCH = {"autoencoder": 2, "geometry": 8, "adapter": 10, "diffusion": 4}
 
 
 class Regression(Stage):
@@ -52,14 +53,14 @@ def tiny_stage(name: str, data: Path) -> Stage:
         return AutoencoderStage(parts["vae"], clips, frames=(5,), photos=0.5)
     if name == "geometry":
         return GeometryStage(parts["vggt"], clips, frames=(2, 4))
-    return AdapterStage(parts["geo_adapter"], parts["vggt"], parts["vae"], clips, dense_frames=1)
+    return AdapterStage(parts["geo_adapter"], parts["vggt"], parts["vae"], clips, frames=(5,))
 
 
 def _diffusion(clips: ClipShards, folder: Path) -> DiffusionStage:
     pipe = tiny_pipeline()
-    encode_clips("appearance", appearance_encoder(pipe.vae), clips, folder)
-    encode_clips("geometry", geometry_encoder(pipe.vggt, pipe.geo_adapter), clips, folder)
-    latents = LatentShards(folder)
+    encoders = [clip_encoder(half, pipe.components, 16) for half in HALVES]
+    encode_clips(encoders, clips, folder)
+    latents = LatentShards(folder, encoders[0].models | encoders[1].models, clips.shape, clips)
     return DiffusionStage(
         pipe.transformer, pipe.text_encoder, pipe.image_encoder, pipe.tokenizer, pipe.vae, latents, 16
     )

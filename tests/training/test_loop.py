@@ -282,3 +282,18 @@ def test_muon_shares_memory_with_convolutions() -> None:
     optimizer.step()
     assert (conv.weight - before).abs().max() > 1e-4
     assert any("momentum_buffer" in name for name in state_tensors(optimizer, conv))
+
+
+def test_muon_steps_in_units_of_a_scale() -> None:
+    torch.manual_seed(0)
+    x, scale = torch.randn(64, 16), torch.logspace(-2, 2, 32)[:, None]
+    plain, scaled = nn.Linear(16, 32), nn.Linear(16, 32)
+    scaled.load_state_dict({"weight": plain.weight * scale, "bias": plain.bias})
+    scaled.weight.step_scale = scale  # pyright: ignore[reportAttributeAccessIssue]
+    for _ in range(3):
+        for layer, unit in ((plain, torch.ones(32)), (scaled, scale[:, 0])):
+            optimizer = MuonAdamW(layer, 0.1, 0.0)
+            ((layer(x) - layer.bias) / unit).square().sum().backward()
+            optimizer.step()
+            layer.zero_grad()
+    torch.testing.assert_close(scaled.weight / scale, plain.weight)

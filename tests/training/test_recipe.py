@@ -1,5 +1,6 @@
 """The whole recipe on tiny models: every stage from those before it, the package, and going on from it."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,13 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
+from gen3r.checkpoints.identity import component_hash
+from gen3r.cli.main import main
 from gen3r.data.shards import synthesize
 from gen3r.errors import InputError
 from gen3r.export.preview import GAP, LABEL, THUMBNAILS, WIDTH
 from gen3r.models.presets import tiny
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
-from gen3r.training.recipe import Run
+from gen3r.training.recipe import BUILT_ON, Run
 
 CONFIG = replace(tiny(), num_frames=17)
 ONE_STEP = {"steps": 1, "batch_size": 1}
@@ -73,6 +76,46 @@ def test_a_plan_tells_and_writes_nothing(run: Run, packaged: Path) -> None:
     assert "steps: 1 to 11, 20 samples" in text
     trained = sum(p.numel() for p in parts["geo_adapter"].parameters())
     assert f"gradients {4 * trained / 2**20:.0f} MiB" in text
+
+
+def test_latents_of_older_models_are_refused_and_made_again(run: Run, packaged: Path) -> None:
+    latents = run.latents(run.components(("vae", "vggt", "geo_adapter")))
+    assert len(latents) == 2
+    run.train("geometry", {"steps": 2, "batch_size": 2})
+    with pytest.raises(
+        InputError, match=r"geometry-000000\.safetensors was made with another vggt .*gen3r train geometry"
+    ):
+        run.make_stage("diffusion", run.components(BUILT_ON["diffusion"]))
+    run.encode_latents("geometry")
+    run.make_stage("diffusion", run.components(BUILT_ON["diffusion"]))
+
+
+def test_latents_are_measured_again_when_their_model_changes(run: Run, packaged: Path) -> None:
+    path = run.folder / "autoencoder" / "statistics.json"
+    before, written = json.loads(path.read_text()), path.stat().st_mtime_ns
+    run.components(("vae",))
+    assert path.stat().st_mtime_ns == written
+    run.train("autoencoder", {"steps": 2, "batch_size": 1})
+    run.components(("vae",))
+    after = json.loads(path.read_text())
+    assert after["weights"] != before["weights"]
+    assert after["latents_std"] != before["latents_std"]
+
+
+def test_frozen_encoders_come_from_the_cache_and_the_starting_model(packaged: Path, tmp_path: Path) -> None:
+    """A run without clips of its own, on latents that `gen3r data encode` made."""
+    synthesize(tmp_path / "clips", 2, workers=1)
+    command = ["data", "encode", tmp_path / "clips", tmp_path / "latents", "--model", packaged, "--contexts"]
+    assert main([*map(str, command), "--device", "cpu", "--dtype", "float32"]) == 0
+    run = Run(tmp_path, start=packaged, config=CONFIG)
+    run.train("diffusion", ONE_STEP)
+    run.package(tmp_path / "model")
+    before, after = (
+        Gen3RPipeline.from_pretrained(p, torch_dtype=torch.float32) for p in (packaged, tmp_path / "model")
+    )
+    for name in ("text_encoder", "image_encoder", "vae", "vggt"):
+        assert component_hash(before.components[name]) == component_hash(after.components[name])
+    assert component_hash(before.transformer) != component_hash(after.transformer)
 
 
 def test_training_goes_on_from_a_model(run: Run, packaged: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""COLMAP's sparse models, text and binary: cameras and images, sorted by picture name."""
+"""COLMAP's sparse models, text and binary: cameras and images, sorted by picture name, and points."""
 
 import struct
 import warnings
@@ -33,7 +33,10 @@ class ColmapLens:
 
 @dataclass(frozen=True)
 class ColmapModel:
-    """Pictures in the order of their names: T_world_camera float64 [F, 4, 4], K_px [F, 3, 3], one distortion."""
+    """Pictures in the order of their names: T_world_camera float64 [F, 4, 4], K_px [F, 3, 3], one distortion.
+
+    points: the file of the model's points, if it is there.
+    """
 
     names: list[str]
     T_world_camera: Tensor
@@ -41,6 +44,7 @@ class ColmapModel:
     height: int
     width: int
     distortion: tuple[float, ...]
+    points: Path | None
 
 
 def read_colmap(folder: Path) -> Cameras:
@@ -62,7 +66,9 @@ def read_colmap_model(folder: Path) -> ColmapModel:
             if (place / f"cameras{suffix}").is_file() and (place / f"images{suffix}").is_file():
                 try:
                     lenses = cameras(place / f"cameras{suffix}")
-                    return _assemble(lenses, sorted(images(place / f"images{suffix}")), place)
+                    points = place / f"points3D{suffix}"
+                    points = points if points.is_file() else None
+                    return _assemble(lenses, sorted(images(place / f"images{suffix}")), place, points)
                 except (struct.error, ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
                     if isinstance(error, InputError):
                         raise
@@ -70,7 +76,7 @@ def read_colmap_model(folder: Path) -> ColmapModel:
     raise InputError(f"{folder} holds no COLMAP model: cameras.txt and images.txt, or the same as .bin")
 
 
-def _assemble(lenses: dict[int, ColmapLens], images: list[Image], place: Path) -> ColmapModel:
+def _assemble(lenses: dict[int, ColmapLens], images: list[Image], place: Path, points: Path | None) -> ColmapModel:
     if not images:
         raise InputError(f"{place}: the COLMAP model has no picture")
     used = [lenses[camera] for _, camera, _, _ in images]
@@ -83,7 +89,21 @@ def _assemble(lenses: dict[int, ColmapLens], images: list[Image], place: Path) -
     translation = torch.tensor([t for _, _, _, t in images], dtype=torch.float64)
     K = torch.tensor([lens.K_px for lens in used])
     names = [name for name, *_ in images]
-    return ColmapModel(names, colmap_to_opencv(quaternion, translation), K, *sizes.pop(), distortions.pop())
+    return ColmapModel(names, colmap_to_opencv(quaternion, translation), K, *sizes.pop(), distortions.pop(), points)
+
+
+def read_colmap_points(path: Path) -> tuple[Tensor, Tensor]:
+    """The points float64 [N, 3] of a points3D.txt or .bin, in the model's world, and their colours uint8 [N, 3].
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        rows = list((_points_bin if path.suffix == ".bin" else _points_txt)(path))
+        places, colours = torch.tensor([r[:3] for r in rows], dtype=torch.float64), torch.tensor([r[3:] for r in rows])
+        return places.reshape(-1, 3), colours.reshape(-1, 3).to(torch.uint8)
+    except (OSError, struct.error, ValueError) as error:
+        raise InputError(f"{path}: the COLMAP points are damaged ({error}); export them again") from error
 
 
 def _lens(model: str, width: int, height: int, p: list[float]) -> ColmapLens:
@@ -116,6 +136,14 @@ def _images_txt(path: Path) -> Iterator[Image]:
         if fields:
             numbers = [float(x) for x in fields[1:8]]
             yield fields[9], int(fields[8]), numbers[:4], numbers[4:]
+
+
+def _points_txt(path: Path) -> Iterator[tuple]:
+    """x, y, z, red, green, blue of each point; its number, error and pictures are not needed."""
+    for fields in (line.split() for line in _lines(path) if line.strip()):
+        if len(fields) < 8:
+            raise ValueError(f"a point has {len(fields)} entries")
+        yield (*(float(x) for x in fields[1:4]), *(int(x) for x in fields[4:7]))
 
 
 class _Reader:
@@ -155,3 +183,11 @@ def _images_bin(path: Path) -> Iterator[Image]:
         name = reader.name()
         reader.take(f"{reader.take('Q')[0] * 24}x")
         yield name, camera, list(pose[:4]), list(pose[4:])
+
+
+def _points_bin(path: Path) -> Iterator[tuple]:
+    reader = _Reader(path)
+    for _ in range(reader.take("Q")[0]):
+        _, *point, _, pictures = reader.take("Q3d3BdQ")
+        reader.take(f"{pictures * 8}x")
+        yield tuple(point)

@@ -92,20 +92,23 @@ def pick_device(name: str) -> "torch.device":
     return device
 
 
-def load_pipeline(args: argparse.Namespace) -> "Gen3RPipeline":
-    """The pipeline of --model on --device, with a line that says so.
-
-    Where --dtype is left out, a CPU that is slow with bfloat16 gets float32.
-    """
+def pick_dtype(name: str | None, device: "torch.device") -> "torch.dtype | None":
+    """The type of a name; without one, float32 on a device that is slow with bfloat16, else None, the stored type."""
     import torch
 
     from gen3r.models.precision import fast_dtype
+
+    if name:
+        return getattr(torch, name)
+    return torch.float32 if fast_dtype(device) == torch.float32 else None
+
+
+def load_pipeline(args: argparse.Namespace) -> "Gen3RPipeline":
+    """The pipeline of --model on --device, with a line that says so."""
     from gen3r.pipeline import Gen3RPipeline
 
     device = pick_device(args.device)
-    chosen = getattr(torch, args.dtype) if args.dtype else None
-    if chosen is None and fast_dtype(device) == torch.float32:
-        chosen = torch.float32
+    chosen = pick_dtype(args.dtype, device)
     say(f"loading {args.model} on {device} ...")
     with enough_memory():
         pipe = Gen3RPipeline.from_pretrained(args.model, torch_dtype=chosen).to(device)

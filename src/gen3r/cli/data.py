@@ -3,14 +3,14 @@
 import argparse
 from importlib import import_module
 
-ACTIONS = ("synthesize", "convert", "check", "show")
+ACTIONS = ("synthesize", "convert", "caption", "encode", "check", "show")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds the subcommand with every action."""
     parser = subparsers.add_parser(
         "data",
-        help="make, convert, check and show datasets",
+        help="make, convert, caption, check and show datasets",
         description="Data to train and test on: clips of a procedural world, and datasets as they are downloaded.",
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)

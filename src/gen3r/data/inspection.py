@@ -17,6 +17,7 @@ from gen3r.data.readers.base import Reader
 from gen3r.data.records import ClipRecord
 from gen3r.data.workers import in_parallel
 from gen3r.errors import InputError
+from gen3r.geometry.points import project
 
 # A step is a jump where it is so many times the sequence's median, and turns or moves by more than this.
 JUMP, JUMP_DEGREES, JUMP_EXTENT = 8.0, 10.0, 0.05
@@ -24,6 +25,7 @@ FOV = (5.0, 150.0)  # degrees that lenses have
 SQUARE = 1.5  # most that fx and fy differ by
 OFF_CENTRE = 0.25  # of the picture's size: how far the principal point may lie from its middle
 LEAST_DEPTH = 0.01  # of the pixels
+POINTS, LEAST_SEEN = 5000, 0.5  # how many points to look at, and the share that should be in some picture
 
 
 @dataclass
@@ -38,6 +40,8 @@ class SceneReport:
     path_length: float | None = None
     metric: bool = False
     depth_known: float | None = None
+    points: int | None = None
+    points_seen: float | None = None
     agreement: Agreement = field(default_factory=Agreement)
     problems: list[str] = field(default_factory=list)
     digest: str = ""
@@ -90,6 +94,7 @@ def inspect_record(record: ClipRecord, frames: int | None = None, tolerance_px: 
     thumbnails = _read_frames(record, wanted, report)
     _read_depths(record, wanted, report)
     readable = sorted(thumbnails)
+    _read_points(record, report)
     report.problems += _frozen(thumbnails, cameras)
     if thumbnails:
         report.digest = hashlib.sha256(
@@ -166,6 +171,24 @@ def _read_depths(record: ClipRecord, wanted: Sequence[int], report: SceneReport)
             report.problems.append(f"{empty} of {len(wanted)} depth maps are all but empty")
 
 
+def _read_points(record: ClipRecord, report: SceneReport) -> None:
+    """How many points there are, and which share of some of them lies in front of a camera and inside its picture."""
+    if record.read_points is None:
+        return
+    try:
+        places = record.read_points().places
+    except InputError as error:
+        report.problems.append(str(error))
+        return
+    report.points, cameras = len(places), record.cameras
+    some = places[:: max(1, len(places) // POINTS)]
+    pixel, z = project(some, cameras.T_world_camera, cameras.K_px)
+    inside = (z > 0) & (pixel >= 0).all(-1) & (pixel < torch.tensor([cameras.width, cameras.height])).all(-1)
+    report.points_seen = float(inside.any(0).float().mean()) if len(some) else 0.0
+    if report.points_seen < LEAST_SEEN:
+        report.problems.append(f"only {report.points_seen:.0%} of the points lie inside any picture")
+
+
 def _frozen(thumbnails: dict[int, bytes], cameras: Cameras) -> list[str]:
     """Pictures that come more than once, worst where the camera moves meanwhile."""
     order, T = sorted(thumbnails), cameras.T_world_camera
@@ -192,7 +215,10 @@ def _spread(available: int, wanted: int) -> list[int]:
 
 def table(reports: Sequence[SceneReport]) -> str:
     """The reports as text: a line a scene, its problems under it."""
-    header = f"{'scene':<40} {'frames':>6} {'size':>11} {'fov':>5} {'depth':>6} {'reproj':>7} {'epipol':>7}  problems"
+    header = (
+        f"{'scene':<40} {'frames':>6} {'size':>11} {'fov':>5} {'depth':>6} {'points':>6} {'reproj':>7} "
+        f"{'epipol':>7}  problems"
+    )
     return "\n".join([header, *(_row(report) for report in reports)])
 
 
@@ -203,7 +229,8 @@ def _row(report: SceneReport) -> str:
     size = f"{report.width} x {report.height}" if report.width else "-"
     cells = (
         f"{report.scene[-40:]:<40} {report.frames:>6} {size:>11} {number(report.fov_y_deg, '.0f'):>5} "
-        f"{number(report.depth_known, '.0%'):>6} {number(report.agreement.reprojection_px, '.2f'):>7} "
-        f"{number(report.agreement.epipolar_px, '.2f'):>7}  {len(report.problems) or 'none'}"
+        f"{number(report.depth_known, '.0%'):>6} {number(report.points_seen, '.0%'):>6} "
+        f"{number(report.agreement.reprojection_px, '.2f'):>7} {number(report.agreement.epipolar_px, '.2f'):>7}  "
+        f"{len(report.problems) or 'none'}"
     )
     return "\n".join([cells, *(f"    {problem}" for problem in report.problems)])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from gen3r.cameras.camera import Cameras
+from gen3r.geometry.clouds import PointCloud
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class ClipRecord:
     camera-to-world, in pixels of the stored pictures. read_frame: number -> uint8 [H, W, 3], any lens distortion
     undone. read_depth: number -> float32 [H, W], z-depth in the cameras' unit, 0 where unknown or moving; None for a
     dataset without depth. metric: the unit is the metre, else it is the dataset's own. captions: any number of them.
+    read_points: -> the scene's points, float32 [N, 3], in the frame and unit of its cameras; None where it has none.
     """
 
     dataset: str
@@ -45,6 +47,7 @@ class ClipRecord:
     read_depth: Callable[[int], torch.Tensor] | None = None
     metric: bool = False
     captions: tuple[str, ...] = ()
+    read_points: Callable[[], PointCloud] | None = None
 
     def __len__(self) -> int:
         return len(self.cameras)

@@ -1,5 +1,6 @@
 """Clips in safetensors shards: written by many processes, resumable, read without loading a whole shard."""
 
+import hashlib
 import json
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -66,6 +67,24 @@ class ClipShards:
     def captions(self) -> list[str]:
         """The captions of all clips, in order."""
         return [caption for captions in self._captions for caption in captions]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Frames, height and width of a clip."""
+        frames, height, width = self._files[0].get_slice("frames").get_shape()[1:4]
+        return frames, height, width
+
+    def fingerprint(self, numbers: range) -> str:
+        """What these clips are: a hash of their captions and cameras and of a row of pixels each, most left unread."""
+        digest = hashlib.sha256()
+        for number in numbers:
+            i, j = self._index[number]
+            frames, T, K = (self._files[i].get_slice(k) for k in ("frames", "T_world_camera", "K_px"))
+            shape = frames.get_shape()[1:4]
+            digest.update(json.dumps([self._captions[i][j], shape]).encode())
+            for part in (frames[j, 0, shape[1] // 2], T[j], K[j]):
+                digest.update(part.contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self._index)

@@ -15,11 +15,13 @@ from gen3r.data.readers.base import Reader
 from gen3r.data.records import ClipRecord
 from gen3r.data.workers import in_parallel
 from gen3r.errors import InputError
+from gen3r.geometry.clouds import write_ply
 
 PictureForm = Literal["png", "jpg"]
 JPEG_QUALITY = 95
 TOP = 65535  # of a 16-bit picture
 FEWEST = 2  # frames of a scene
+POINTS = "points.ply"
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,11 @@ def write_scene(
     with_depth: bool = True,
     strict: bool = False,
 ) -> tuple[int, int]:
-    """Writes a sequence as images/, depth/, transforms.json and captions.txt; returns the frames written and left out.
+    """Writes a sequence as images/, depth/, points.ply, transforms.json and captions.txt; returns the frames written
+    and left out.
 
     Raises:
-        InputError: fewer than two frames can be read, or any cannot and `strict`.
+        InputError: fewer than two frames can be read, or any cannot and `strict`; the points cannot be read.
     """
     (folder / "images").mkdir(parents=True)
     frames, failures = [], []
@@ -108,6 +111,8 @@ def write_scene(
         "dataset": record.dataset, "scene": record.scene, "licence": licence, "metric": record.metric,
         "convention": "camera-to-world, OpenCV axes, intrinsics in pixels",
     }  # fmt: skip
+    if record.read_points is not None:
+        write_ply(record.read_points(), folder / POINTS)
     (folder / "captions.txt").write_text("\n".join(record.captions) + "\n", encoding="utf-8")
     (folder / "transforms.json").write_text(json.dumps({**about, "frames": frames}), encoding="utf-8")
     return len(frames), len(failures)

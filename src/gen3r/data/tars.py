@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from gen3r.data.readers.base import Reader, keep_known, make_cameras, read_pixels
+from gen3r.data.readers.base import Reader, inverse, keep_known, make_cameras, read_pixels
 from gen3r.data.readers.transforms import poses_and_intrinsics
 from gen3r.data.records import ClipRecord
-from gen3r.data.standard import Converted, PictureForm, folder_name, write_scene
+from gen3r.data.standard import POINTS, Converted, PictureForm, folder_name, write_scene
 from gen3r.data.workers import in_parallel
 from gen3r.errors import InputError
+from gen3r.geometry.clouds import PointCloud, read_ply
 
 SCENES_PER_SHARD = 16
 
@@ -94,6 +95,8 @@ def _sample(scene: str, folder: Path) -> dict[str, Any]:
     sample: dict[str, Any] = {"__key__": folder_name(scene).replace(".", "_")}
     for name in ("transforms.json", "captions.txt"):
         sample[name] = (folder / name).read_bytes()
+    if (folder / POINTS).exists():
+        sample[POINTS] = (folder / POINTS).read_bytes()
     for path in sorted((folder / "images").iterdir()):
         sample[path.name] = path.read_bytes()
     for path in sorted((folder / "depth").glob("*.png")):
@@ -143,10 +146,11 @@ def record_from_sample(sample: dict[str, Any]) -> ClipRecord:
         size = (int(data["frames"][0]["h"]), int(data["frames"][0]["w"]))
     except (KeyError, IndexError, ValueError, TypeError) as error:
         raise InputError(f"the scene {key} of a shard lacks or misstates {error}; convert it again") from error
-    cameras = make_cameras(*poses_and_intrinsics(data, key, size), size)
+    poses, intrinsics = poses_and_intrinsics(data, key, size)
     return ClipRecord(
-        str(data["dataset"]), str(data["scene"]), cameras, PictureBytes(pictures, key),
+        str(data["dataset"]), str(data["scene"]), make_cameras(poses, intrinsics, size), PictureBytes(pictures, key),
         DepthBytes(depths, scales, key) if depths else None, bool(data["metric"]), captions,
+        PointBytes(sample[POINTS], poses[0]) if POINTS in sample else None,
     )  # fmt: skip
 
 
@@ -172,3 +176,14 @@ class DepthBytes:
     def __call__(self, number: int) -> torch.Tensor:
         pixels = read_pixels(self.files[number], f"depth {number} of {self.name}")
         return keep_known(pixels.astype(np.float32) / self.per_unit[number], math.inf)
+
+
+@dataclass(frozen=True)
+class PointBytes:
+    """A PLY file in memory; its points seen from the first camera, whose pose in the file's world is given."""
+
+    file: bytes
+    T_world_camera: np.ndarray
+
+    def __call__(self) -> PointCloud:
+        return read_ply(self.file).moved(torch.from_numpy(inverse(self.T_world_camera, "the scene")))

@@ -22,7 +22,8 @@ POINTS = 20_000
 
 @dataclass(frozen=True)
 class SceneView:
-    """What is drawn of a scene: some frames [H, W, 3] and depths [H, W] with their numbers, and all of its cameras."""
+    """What is drawn of a scene: some frames [H, W, 3] and depths [H, W] with their numbers, all of its cameras, and the
+    places [N, 3] of its points."""
 
     name: str
     captions: Sequence[str]
@@ -31,6 +32,7 @@ class SceneView:
     numbers: Sequence[int]
     cameras: Cameras
     metric: bool
+    points: Tensor | None = None
 
 
 def dataset_sheet(views: Sequence[SceneView]) -> Image.Image:
@@ -61,6 +63,8 @@ def _row(view: SceneView) -> Image.Image:
         if len(values):
             low, high = np.quantile(values, [0.02, 0.98])
             title += f", depth {low:.3g} to {high:.3g}{' m' if view.metric else ''}, {known.float().mean():.0%} known"
+    if view.points is not None:
+        title += f", {len(view.points)} points"
     left = Image.new("RGB", (strips[0].width, sum(s.height + GAP for s in strips)), BACKGROUND)
     for i, strip in enumerate(strips):
         left.paste(strip, (0, i * (strips[0].height + GAP)))
@@ -115,11 +119,11 @@ def _from_above(view: SceneView, pixels: int) -> Image.Image:
 
 
 def _points(view: SceneView) -> Tensor:
-    """Some of the points that the shown frames see [N, 3]."""
-    if view.depth is None:
-        return torch.zeros(0, 3, dtype=torch.float64)
-    found = []
-    for number, depth in zip(view.numbers, view.depth, strict=True):
+    """Some of the scene's points, and of those that the depth of the shown frames gives [N, 3]."""
+    found = [torch.zeros(0, 3)]
+    if view.points is not None:
+        found.append(view.points[:: max(1, len(view.points) // POINTS)])
+    for number, depth in zip(view.numbers, view.depth or (), strict=False):
         K = view.cameras.K_px[number].clone()
         K[0] *= depth.shape[1] / view.cameras.width
         K[1] *= depth.shape[0] / view.cameras.height

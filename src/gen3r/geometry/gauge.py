@@ -26,3 +26,17 @@ def to_vggt_gauge(depth: Tensor, T_world_camera: Tensor, K_px: Tensor) -> tuple[
     poses = poses.clone()
     poses[..., :3, 3] /= unit[..., None, None]
     return depth / unit[..., None, None, None], poses, points / unit[..., None, None, None, None]
+
+
+def seen_unit(seen: Tensor, T_world_camera: Tensor) -> Tensor:
+    """The length of VGGT's unit in that of cameras without depth.
+
+    seen: the poses [..., F, 4, 4] that VGGT predicts, which are in its gauge already; T_world_camera: the same cameras
+    in another unit and world. Returns [...]: how far they are from the first, root mean square, the one against the
+    other; 1 where they stand still, within 1e-6. What VGGT sees move by less than 1e-3 counts as moving by that much.
+    """
+    ours, theirs = (
+        to_first_camera(T)[..., :3, 3].square().sum((-2, -1)).sqrt() / T.shape[-3] ** 0.5
+        for T in (T_world_camera, seen)
+    )
+    return torch.where(ours > 1e-6, ours / theirs.clamp_min(1e-3), torch.ones_like(ours))

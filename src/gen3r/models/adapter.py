@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from gen3r.models.latents import DiagonalGaussian
 
-MULTIPLIERS = (4, 2, 1, 1)
 TIME_DOWN = (False, True, True)
 RESIDUAL_BLOCKS = 2
 CACHED_FRAMES = 2
@@ -78,9 +77,9 @@ class Coder(nn.Module):
 class Encoder(Coder):
     """Tokens on the latent grid -> moments."""
 
-    def __init__(self, inputs: int, dim: int, outputs: int) -> None:
+    def __init__(self, inputs: int, dim: int, multipliers: tuple[int, ...], outputs: int) -> None:
         super().__init__()
-        dims = [dim * m for m in (MULTIPLIERS[0], *MULTIPLIERS)]
+        dims = [dim * m for m in (multipliers[0], *multipliers)]
         blocks: list[nn.Module] = []
         for i, (wide, narrow) in enumerate(zip(dims, dims[1:], strict=False)):
             blocks += [WanResidualBlock(wide if j == 0 else narrow, narrow) for j in range(RESIDUAL_BLOCKS)]
@@ -101,9 +100,9 @@ class Encoder(Coder):
 class Decoder(Coder):
     """Latents -> token channels on the latent grid."""
 
-    def __init__(self, inputs: int, dim: int, outputs: int) -> None:
+    def __init__(self, inputs: int, dim: int, multipliers: tuple[int, ...], outputs: int) -> None:
         super().__init__()
-        dims = [dim * m for m in (MULTIPLIERS[-1], *MULTIPLIERS[::-1])]
+        dims = [dim * m for m in (multipliers[-1], *multipliers[::-1])]
         blocks: list[nn.Module] = []
         for i, (before, after) in enumerate(zip(dims, dims[1:], strict=False)):
             start = before if i == 0 else before // 2
@@ -134,6 +133,7 @@ class GeometryAdapter(ModelMixin, ConfigMixin):
         self,
         token_channels: int = 10240,
         hidden_dim: int = 128,
+        multipliers: tuple[int, ...] = (4, 2, 1, 1),
         latent_channels: int = 16,
         resample_scale: int = 10,
         latents_mean: tuple[float, ...] = (0.0,) * 16,
@@ -142,10 +142,10 @@ class GeometryAdapter(ModelMixin, ConfigMixin):
         super().__init__()
         between = token_channels // resample_scale
         self.conv_tokens_in = nn.Conv2d(token_channels, between, 3, padding=1)
-        self.encoder = Encoder(between, hidden_dim, 2 * latent_channels)
+        self.encoder = Encoder(between, hidden_dim, multipliers, 2 * latent_channels)
         self.quant_conv = nn.Conv3d(2 * latent_channels, 2 * latent_channels, 1)
         self.post_quant_conv = nn.Conv3d(latent_channels, latent_channels, 1)
-        self.decoder = Decoder(latent_channels, hidden_dim, between)
+        self.decoder = Decoder(latent_channels, hidden_dim, multipliers, between)
         self.conv_tokens_out = nn.Conv2d(between, token_channels, 3, stride=2)
 
     @apply_forward_hook

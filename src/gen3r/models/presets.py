@@ -99,7 +99,7 @@ def nano() -> ModelConfig:
             "patch_embed_heads": 3, "intermediate_levels": (0, 1, 2, 3), "camera_trunk_depth": 2, "camera_heads": 6,
             "dpt_features": 32, "dpt_out_channels": (32, 48, 96, 96), "pixel_centre": 0.5,
         },
-        geo_adapter={"token_channels": 1920, "hidden_dim": 16, "resample_scale": 24},
+        geo_adapter={"token_channels": 1920, "hidden_dim": 32, "multipliers": (2, 1, 1, 1), "resample_scale": 30},
         vae={
             "base_dim": 16, "dim_mult": [1, 4, 6], "num_res_blocks": 1, "temperal_downsample": [True, True],
             "in_channels": 12, "out_channels": 12, "patch_size": 2,

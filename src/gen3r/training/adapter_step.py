@@ -4,54 +4,67 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gen3r.cameras.conventions import decode_pose
 from gen3r.data.shards import ClipShards
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.precision import exact_products
 from gen3r.models.tokens import pack_tokens, packed_tokens, unpack_tokens
 from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
+from gen3r.training.adapter_start import start_from_components
 from gen3r.training.batches import augment_colours, clip_batch
-from gen3r.training.loop import Batch, Stage
-from gen3r.training.losses import adaptive_kl_weight, camera_loss, relative_depth_error, token_loss
+from gen3r.training.losses import adaptive_kl_weight, baseline_error, camera_loss, relative_depth_error, token_loss
+from gen3r.training.stage import Batch, Stage
+
+SAMPLED_CLIPS = 16
 
 
 class AdapterStage(Stage):
-    """Token reconstruction, agreement of the heads on reconstructed and original tokens, and KL(q_G || q_A)."""
+    """Token reconstruction, agreement of the heads on reconstructed and original tokens, and KL(q_G || q_A).
+
+    What tells one camera from another is 3 % of a camera token's energy. So tokens are compared with the mean and
+    spread of every channel taken out, and the convolutions next to them take steps in those units too.
+    `baseline_error` joins the camera loss: without it, the directions between neighbouring frames drown.
+    """
 
     name = "adapter"
 
     def __init__(
-        self, adapter: GeometryAdapter, vggt: VGGT, vae: VideoVAE, clips: ClipShards, dense_frames: int = 2
+        self,
+        adapter: GeometryAdapter,
+        vggt: VGGT,
+        vae: VideoVAE,
+        clips: ClipShards,
+        frames: tuple[int, ...] = (5, 9, 17),
     ) -> None:
         super().__init__()
-        self.adapter, self.vggt, self.vae, self.clips = adapter, vggt, vae, clips
-        self.dense_frames = dense_frames
+        self.adapter, self.vggt, self.vae, self.clips, self.frames = adapter, vggt, vae, clips, frames
         vggt.requires_grad_(False)
         vae.requires_grad_(False)
         adapter.requires_grad_(True)
+        self.token_mean: Tensor
+        self.token_std: Tensor
+        tokens = self._sample_tokens()
+        self.register_buffer("token_mean", tokens.mean(1)[:, None, None, None], persistent=False)
+        self.register_buffer("token_std", tokens.std(1).clamp_min(1e-3)[:, None, None, None], persistent=False)
+        adapter.conv_tokens_in.weight.step_scale = 1 / self.token_std[..., 0]  # pyright: ignore[reportAttributeAccessIssue]
+        adapter.conv_tokens_out.weight.step_scale = self.token_std  # pyright: ignore[reportAttributeAccessIssue]
+
+    def start_afresh(self) -> None:
+        """Sets the adapter's weights from the tokens of some clips."""
+        start_from_components(self.adapter, self._sample_tokens())
 
     @torch.no_grad()
-    def fit_to_tokens(self, count: int) -> None:
-        """Starts the adapter such that it sees, and makes, tokens of the mean and spread of the first clips'.
-
-        VGGT's channels differ a hundredfold in size: learning that alone would take hundreds of steps.
-        """
-        packed = []
-        for number in range(min(count, len(self.clips))):
-            packed.append(packed_tokens(self.vggt, self.clips[number].images[None])[0].flatten(1))
-        tokens = torch.cat(packed, dim=1)
-        mean, std = tokens.mean(1), tokens.std(1).clamp_min(1e-3)
-        into, out = self.adapter.conv_tokens_in, self.adapter.conv_tokens_out
-        assert into.bias is not None
-        assert out.bias is not None
-        into.weight /= std[:, None, None]
-        into.bias -= (into.weight * mean[:, None, None]).sum((1, 2, 3))
-        out.weight *= std[:, None, None, None]
-        out.bias.copy_(mean)
+    def _sample_tokens(self) -> Tensor:
+        """Packed tokens [C, N] of the first clips."""
+        clips = range(min(SAMPLED_CLIPS, len(self.clips)))
+        return torch.cat([packed_tokens(self.vggt, self.clips[n].images[None])[0].flatten(1) for n in clips], dim=1)
 
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
-        batch = clip_batch(self.clips, rng, size, frames=17)
-        shown = torch.from_numpy(np.sort(rng.choice(17, self.dense_frames, replace=False)))
+        """`size` frames in all, or the next clip that fits: short clips show more scenes a step."""
+        frames = int(rng.choice(self.frames))
+        batch = clip_batch(self.clips, rng, max(1, size // frames), frames, any_order=bool(rng.random() < 0.5))
+        shown = torch.from_numpy(np.sort(rng.choice(frames, max(1, frames // 6), replace=False)))
         return {"frames": batch["frames"], "jitter": batch["jitter"], "shown": shown}
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -66,12 +79,18 @@ class AdapterStage(Stage):
         posterior = self.adapter.encode(tokens)
         decoded = self.adapter.decode(posterior.sample())
         camera_channels = tokens.shape[1] // (len(levels) + 1)
-        reconstruction = token_loss(decoded, tokens, camera_channels)
-        camera, depth, points = self._head_losses(unpack_tokens(decoded), levels, batch["shown"], height, width)
-        total = reconstruction + 10 * camera + 2 * depth + points
+        mean, std = self.token_mean, self.token_std
+        reconstruction = token_loss((decoded - mean) / std, (tokens - mean) / std, camera_channels)
+        camera, baseline, depth, points = self._head_losses(
+            unpack_tokens(decoded), levels, batch["shown"], height, width
+        )
+        total = reconstruction + 10 * camera + 0.5 * baseline + 2 * depth + points
         kl = posterior.kl_to(appearance).mean()
         loss = total + adaptive_kl_weight(kl, total) * kl
-        report = {"tokens": reconstruction, "camera": camera, "depth": depth, "points": points, "kl": kl}
+        report = {
+            "tokens": reconstruction, "camera": camera, "baseline": baseline, "depth": depth, "points": points,
+            "kl": kl,
+        }  # fmt: skip
         return loss, {k: v.detach() for k, v in report.items()}
 
     def _head_losses(
@@ -80,11 +99,14 @@ class AdapterStage(Stage):
         """Errors of the heads run on decoded tokens against the same heads on the originals, on some frames."""
         with exact_products(levels[0].device):
             truth = self.vggt.camera([x.float() for x in levels])[-1].detach()
-            camera = camera_loss(self.vggt.camera([x.float() for x in decoded]), truth)
+            pose_enc = self.vggt.camera([x.float() for x in decoded])
+            camera = camera_loss(pose_enc, truth)
+            poses, true_poses = (decode_pose(x, height, width)[0] for x in (pose_enc, truth))
+            baseline = baseline_error(poses, true_poses[None])
         with torch.no_grad():
             original = self.vggt.dense([x[:, shown] for x in levels], height, width)
         ours = self.vggt.dense([x[:, shown] for x in decoded], height, width)
         depth = relative_depth_error(ours.depth, original.depth).mean()
         scale = original.points.norm(dim=-1).mean().clamp_min(1e-3)
         points = ((ours.points - original.points).norm(dim=-1) / scale).clamp_max(10).mean()
-        return camera, depth, points
+        return camera, baseline, depth, points

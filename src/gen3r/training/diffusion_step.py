@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase, UMT5EncoderModel
 
@@ -11,12 +12,14 @@ from gen3r.models.precision import exact_products
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.video_vae import VideoVAE
 from gen3r.training.latents import LatentShards
-from gen3r.training.loop import Batch, Stage
 from gen3r.training.losses import flow_matching_loss
+from gen3r.training.stage import Batch, Stage
 
 
 class DiffusionStage(Stage):
     """Flow matching on Z = [A; G], with nano's text and image encoders trained along.
+
+    Without encoders, what frozen ones say is taken from the latent cache, which must hold contexts.
 
     Text is dropped for 20 % of the samples, cameras for 50 % in the paper; nano drops fewer, and gives all views to
     fewer samples, because its task is the scene from one view along a path.
@@ -27,8 +30,8 @@ class DiffusionStage(Stage):
     def __init__(
         self,
         transformer: Gen3RTransformer,
-        text_encoder: UMT5EncoderModel,
-        image_encoder: CLIPVisionModelWithProjection,
+        text_encoder: UMT5EncoderModel | None,
+        image_encoder: CLIPVisionModelWithProjection | None,
         tokenizer: PreTrainedTokenizerBase,
         vae: VideoVAE,
         latents: LatentShards,
@@ -47,12 +50,9 @@ class DiffusionStage(Stage):
         self.text_length, self.shift = text_length, shift
         self.drop_text, self.drop_cameras = drop_text, drop_cameras
         self.all_views, self.no_views = all_views, no_views
-        for module in (transformer, text_encoder, image_encoder):
-            module.requires_grad_(True)
-        last = image_encoder.config.num_hidden_layers - 1  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
-        for name, parameter in image_encoder.named_parameters():  # nothing reads what follows the last block but one
-            if name.startswith((f"vision_model.encoder.layers.{last}.", "vision_model.post", "visual_projection")):
-                parameter.requires_grad_(False)
+        transformer.requires_grad_(True)
+        if text_encoder is not None and image_encoder is not None:
+            _train_along(text_encoder, image_encoder)
         with torch.no_grad():
             nothing = control_latents(vae, torch.zeros(1, frames, 3, *size), torch.zeros(1, frames, dtype=torch.bool))
         self.nothing: Tensor
@@ -60,8 +60,13 @@ class DiffusionStage(Stage):
 
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         index = torch.from_numpy(rng.integers(len(self.latents), size=size))
-        batch: Batch = {k: v[index].float() for k, v in self.latents.tensors.items()}
-        batch["captions"] = ["" if rng.random() < self.drop_text else self.latents.captions[int(i)] for i in index]
+        rows = [self.latents[int(i)] for i in index]
+        told = rng.random(size) >= self.drop_text
+        batch: Batch = {k: torch.stack([r[k] for r in rows]).float() for k in rows[0] if k not in ("text", "no_text")}
+        batch["captions"] = [self.latents.captions[int(i)] if t else "" for i, t in zip(index, told, strict=True)]
+        if self.text_encoder is None:
+            texts = [row["text" if t else "no_text"] for row, t in zip(rows, told, strict=True)]
+            batch["text"] = torch.stack([F.pad(x, (0, 0, 0, self.text_length - len(x))) for x in texts]).float()
         batch["views"] = torch.from_numpy(
             rng.choice(3, size, p=[1 - self.all_views - self.no_views, self.all_views, self.no_views])
         )
@@ -77,8 +82,8 @@ class DiffusionStage(Stage):
         with exact_products(sample.device):
             cameras = camera_condition(batch["T_world_camera"], batch["K_px"], *self.size)
         cameras = cameras * batch["with_cameras"][:, None, None, None, None]
-        text = encode_text(self.tokenizer, self.text_encoder, batch["captions"], self.text_length, sample.device)
-        control, image = self._control(batch)
+        text, image = self._contexts(batch)
+        control = self._control(batch)
         velocity = self.transformer((1 - s) * sample + s * noise, 1000 * sigma, text, image, control, cameras).float()
         loss = flow_matching_loss(velocity, sample, noise)
         with torch.no_grad():
@@ -86,17 +91,35 @@ class DiffusionStage(Stage):
             error = (velocity - (noise - sample)).square()
         return loss, {"appearance": error[..., :half].mean(), "geometry": error[..., half:].mean()}
 
-    def _control(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Control latents and image context for the drawn views: as cached, all frames, or none."""
+    def _contexts(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Text and image contexts; no image for samples without a view."""
+        if self.text_encoder is None or self.image_encoder is None:
+            text, image = batch["text"], batch["image"]
+        else:
+            device = batch["first_frame"].device
+            text = encode_text(self.tokenizer, self.text_encoder, batch["captions"], self.text_length, device)
+            image = encode_image(self.image_encoder, batch["first_frame"] / 255)
+        return text, image * (batch["views"] != 2)[:, None, None]
+
+    def _control(self, batch: Batch) -> Tensor:
+        """Control latents for the drawn views: as cached, all frames, or none."""
         control, views = batch["control"], batch["views"][:, None, None, None, None]
         mean = _mean(batch["appearance"])
         half = mean.shape[-1]
         full = torch.zeros_like(control)
         full[:, : mean.shape[1], ..., :half] = mean
         full[:, mean.shape[1] :, ..., :half] = 1
-        control = torch.where(views == 1, full, torch.where(views == 2, self.nothing, control))
-        image = encode_image(self.image_encoder, batch["first_frame"] / 255)
-        return control, image * (batch["views"] != 2)[:, None, None]
+        return torch.where(views == 1, full, torch.where(views == 2, self.nothing, control))
+
+
+def _train_along(text_encoder: UMT5EncoderModel, image_encoder: CLIPVisionModelWithProjection) -> None:
+    """Both encoders are trained, but for what follows the image encoder's last block but one, which nothing reads."""
+    text_encoder.requires_grad_(True)
+    image_encoder.requires_grad_(True)
+    last = image_encoder.config.num_hidden_layers - 1  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
+    for name, parameter in image_encoder.named_parameters():
+        if name.startswith((f"vision_model.encoder.layers.{last}.", "vision_model.post", "visual_projection")):
+            parameter.requires_grad_(False)
 
 
 def _mean(moments: Tensor) -> Tensor:

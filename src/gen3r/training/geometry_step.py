@@ -44,7 +44,7 @@ class GeometryStage(Stage):
     name = "geometry"
 
     def __init__(
-        self, vggt: VGGT, clips: ClipShards, frames: tuple[int, ...] = (2, 3, 4, 8, 17), dense_clips: int = 6
+        self, vggt: VGGT, clips: ClipShards, frames: tuple[int, ...] = (2, 3, 4, 8, 17), dense_clips: int = 10
     ) -> None:
         super().__init__()
         self.vggt, self.clips, self.frames, self.dense_clips = vggt, clips, frames, dense_clips
@@ -93,7 +93,7 @@ class GeometryStage(Stage):
         point_error = relative_point_error(dense.points, points, distance)
         point_loss = confident(point_error, dense.points_confidence, valid)
         sky = sky_error(dense.depth, ~valid) + 0.05 * (dense.depth_confidence * ~valid).mean()
-        loss = 10 * camera + 0.5 * baseline + matching + 2 * probed + depth_loss + 0.5 * point_loss + 0.2 * sky
+        loss = 10 * camera + 0.5 * baseline + matching + 2 * probed + 2 * depth_loss + 0.5 * point_loss + 0.2 * sky
         with torch.no_grad():
             absrel = ((dense.depth - depth).abs() / depth.clamp_min(1e-3) * valid).sum() / valid.sum()
             report_points = (point_error * valid).sum() / valid.sum()

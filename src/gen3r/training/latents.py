@@ -1,111 +1,154 @@
 """The latent cache: what the diffusion stage needs of every clip, encoded once by the frozen models.
 
-Its two halves are independent, so that one can be made while the models of the other are still in training.
+Shards of three kinds lie side by side, each marked with what made it, so that one kind can be made while the models of
+another are still in training, and none is trained on that the present models would not give.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Self
 
-import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from tqdm import tqdm
 
-from gen3r.data.records import Clip
-from gen3r.data.shards import SHARD_CLIPS, ClipShards
+from gen3r.checkpoints.identity import component_hash
+from gen3r.data.sources import ClipSource
 from gen3r.errors import InputError
-from gen3r.geometry.gauge import to_vggt_gauge
-from gen3r.models.adapter import GeometryAdapter
-from gen3r.models.conditioning import control_latents
-from gen3r.models.precision import fast_products
-from gen3r.models.tokens import packed_tokens
-from gen3r.models.vggt import VGGT
-from gen3r.models.video_vae import VideoVAE
 
-ClipEncoder = Callable[[Clip, int], dict[str, Tensor]]
-HALVES = ("appearance", "geometry")
+# The kinds of shards and the components that make them. Contexts are left out where the encoders are trained along.
+HALVES = {"appearance": ("vae",), "geometry": ("vggt", "geo_adapter")}
+KINDS = {**HALVES, "contexts": ("text_encoder", "image_encoder", "tokenizer")}
 
 
-def appearance_encoder(vae: VideoVAE) -> ClipEncoder:
-    """The appearance posterior, the control latents (every third clip: two views, else one), first frame and cameras.
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """What made a shard.
 
-    Cameras are in VGGT's gauge, which is what the geometry latents hold.
+    models: hashes by component. shape: frames, height and width of its clips. source: fingerprint of its clips.
+    command: what makes it again.
     """
 
-    def encode(clip: Clip, number: int) -> dict[str, Tensor]:
-        frames = clip.images[None].to(vae.device)
-        given = torch.zeros(frames.shape[:2], dtype=torch.bool, device=vae.device)
-        given[0, [0] if number % 3 else [0, -1]] = True
-        with fast_products(vae.device):
-            posterior = vae.encode_video((2 * frames - 1).transpose(1, 2))
-            control = control_latents(vae, frames, given)
-        _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
-        return {
-            "appearance": torch.cat([posterior.mean, posterior.logvar], 1)[0].half(),
-            "control": control[0].half(),
-            "first_frame": clip.frames[0].permute(2, 0, 1).contiguous(),
-            "T_world_camera": poses,
-            "K_px": clip.cameras.K_px,
-        }
+    models: dict[str, str]
+    shape: tuple[int, int, int]
+    source: str
+    command: str = ""
 
-    return encode
+    def metadata(self, captions: list[str]) -> dict[str, str]:
+        """The header of a shard's file."""
+        return {"captions": json.dumps(captions), "mark": json.dumps(asdict(self))}
 
+    @classmethod
+    def of(cls, metadata: Mapping[str, str]) -> Self:
+        """The mark in a header; one that agrees with nothing where there is none."""
+        mark = json.loads(metadata.get("mark", '{"models": {}, "shape": [0, 0, 0], "source": ""}'))
+        return cls(**{**mark, "shape": tuple(mark["shape"])})
 
-def geometry_encoder(vggt: VGGT, adapter: GeometryAdapter) -> ClipEncoder:
-    """The geometry posterior of VGGT's tokens."""
-
-    def encode(clip: Clip, number: int) -> dict[str, Tensor]:
-        frames = clip.images[None].to(vggt.device)
-        with fast_products(vggt.device):
-            posterior = adapter.encode(packed_tokens(vggt, frames))
-        return {"geometry": torch.cat([posterior.mean, posterior.logvar], 1)[0].half()}
-
-    return encode
+    def difference(self, models: Mapping[str, str], shape: tuple[int, int, int], source: str | None) -> str:
+        """In what this is not a shard of these models, shape and, unless it is None, source; "" where it is."""
+        for name, wanted in models.items():
+            if (found := self.models.get(name, "unknown")) != wanted:
+                return f"was made with another {name} ({found[:8]}, not {wanted[:8]})"
+        if self.shape != shape:
+            return f"holds clips of {_by(self.shape)}, not {_by(shape)}"
+        return "" if source in (None, self.source) else "was made from other clips"
 
 
-@torch.inference_mode()
-def encode_clips(
-    half: str,
-    encode: ClipEncoder,
-    clips: ClipShards,
-    folder: Path,
-    count: int | None = None,
-    part: int = 0,
-    parts: int = 1,
-) -> None:
-    """Encodes the first `count` clips, every `parts`-th shard from `part` on; shards that exist are kept."""
-    folder.mkdir(parents=True, exist_ok=True)
-    total = len(clips) if count is None else min(count, len(clips))
-    for start in tqdm(range(0, total, SHARD_CLIPS)[part::parts], desc=f"{half} latents", unit="shard"):
-        path = folder / f"{half}-{start:06d}.safetensors"
-        if path.exists():
-            continue
-        numbers = range(start, min(start + SHARD_CLIPS, total))
-        records = [clips[n] for n in numbers]
-        items = [encode(record, n) for record, n in zip(records, numbers, strict=True)]
-        tensors = {k: torch.stack([item[k] for item in items]).cpu() for k in items[0]}
-        partial = path.with_suffix(".partial")
-        save_file(tensors, partial, {"captions": json.dumps([r.caption for r in records])})
-        partial.rename(path)
+def model_hashes(kind: str, parts: Mapping[str, Any], text_length: int) -> dict[str, str]:
+    """The hashes of the components that make a kind; prompts are cut to `text_length` tokens."""
+    hashes = {name: component_hash(parts[name]) for name in KINDS[kind]}
+    if "tokenizer" in hashes:
+        hashes["tokenizer"] = f"{text_length}-{hashes['tokenizer']}"
+    return hashes
+
+
+def shards_of(folder: Path, kind: str) -> dict[int, Path]:
+    """The shards of a kind in a folder by the number of their first clip, in order."""
+    paths = sorted(Path(folder).glob(f"{kind}-*.safetensors"))
+    return {int(path.stem.removeprefix(f"{kind}-")): path for path in paths}
+
+
+def kinds_in(folder: Path) -> list[str]:
+    """Both halves, and the contexts if there are any.
+
+    Raises:
+        InputError: a half is missing.
+    """
+    for half in HALVES:
+        if not shards_of(folder, half):
+            raise InputError(
+                f"{folder} holds no {half} latents; make them with: gen3r train {half}-latents, or gen3r data encode"
+            )
+    return [kind for kind in KINDS if shards_of(folder, kind)]
+
+
+def open_shard(path: Path) -> Any:
+    """A shard, mapped from disk.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        return safe_open(str(path), framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is damaged ({error}); remove it and encode again") from error
 
 
 class LatentShards:
-    """The encoded clips of a folder, all in memory, float16 (about 0.2 MB a clip of 17 x 112 x 112)."""
+    """The encoded clips of a folder by number, read when they are asked for.
 
-    def __init__(self, folder: Path) -> None:
-        self.tensors: dict[str, Tensor] = {}
-        for half in HALVES:
-            paths = sorted(Path(folder).glob(f"{half}-*.safetensors"))
-            if not paths:
-                raise InputError(f"{folder} holds no latents; make them with: gen3r train {half}-latents")
-            files = [safe_open(str(p), framework="pt") for p in paths]
-            self.captions: list[str] = [c for f in files for c in json.loads(f.metadata()["captions"])]
-            self.tensors |= {k: torch.cat([f.get_tensor(k) for f in files]) for k in files[0].keys()}
-        counts = {len(v) for v in self.tensors.values()}
-        if len(counts) > 1:
-            raise InputError(f"the halves in {folder} hold {' and '.join(map(str, sorted(counts)))} clips; finish both")
+    models: the hashes that every shard must have been made with, of all kinds in the folder (`kinds_in`); shape: the
+    frames, height and width that its clips must have; source: the clips that it must hold, where these are at hand.
+
+    Raises:
+        InputError: a half is missing, or a shard; or one was made of something else. The line says which and of what,
+            and the command that makes it again.
+    """
+
+    def __init__(
+        self, folder: Path, models: Mapping[str, str], shape: tuple[int, int, int], source: ClipSource | None = None
+    ) -> None:
+        self.kinds = kinds_in(folder)
+        self.captions: list[str] = []
+        self._shards: list[list[Any]] = []  # the files of the same clips
+        self._index: list[tuple[int, int]] = []
+        paths = {kind: shards_of(folder, kind) for kind in self.kinds}
+        for start in sorted(set().union(*paths.values())):
+            missing = [kind for kind in self.kinds if start not in paths[kind]]
+            if missing or start != len(self):
+                raise InputError(f"{folder} lacks {(missing or self.kinds)[0]} latents of clips from {len(self)} on; "
+                                 "finish the command that made the others")  # fmt: skip
+            files = [open_shard(paths[kind][start]) for kind in self.kinds]
+            captions = json.loads(files[0].metadata()["captions"])
+            clips = range(start, start + len(captions))
+            expected = None if source is None else _fingerprint(source, clips)
+            for kind, file in zip(self.kinds, files, strict=True):
+                mark = Mark.of(file.metadata())
+                own = {name: models[name] for name in KINDS[kind]}
+                if difference := mark.difference(own, shape, expected):
+                    again = mark.command or f"gen3r train {kind}-latents"
+                    raise InputError(f"{paths[kind][start]} {difference}; remove it, or make it again with: {again}")
+                expected = mark.source
+            self._index += [(len(self._shards), row) for row in range(len(captions))]
+            self._shards.append(files)
+            self.captions += captions
 
     def __len__(self) -> int:
-        return len(self.captions)
+        return len(self._index)
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        """The tensors of a clip: what `training.encoding` gives, cameras in VGGT's gauge whatever they were in."""
+        shard, row = self._index[number]
+        item = {k: file.get_slice(k)[row] for file in self._shards[shard] for k in file.keys()}
+        poses = item["T_world_camera"].clone()
+        poses[:, :3, 3] /= item.pop("unit")
+        return item | {"T_world_camera": poses}
+
+
+def _fingerprint(source: ClipSource, numbers: range) -> str:
+    return source.fingerprint(numbers) if numbers.stop <= len(source) else "more clips than there are"
+
+
+def _by(shape: tuple[int, int, int]) -> str:
+    return " x ".join(map(str, shape))

@@ -21,11 +21,9 @@ from gen3r.training.checkpoint import Checkpoint
 from gen3r.training.config import TrainConfig
 from gen3r.training.guard import NonFiniteGuard
 from gen3r.training.metrics import JsonLines, check_trackers
-from gen3r.training.stage import Batch, Stage
+from gen3r.training.stage import Stage
 from gen3r.training.throughput import Throughput, matrix_rate
 from gen3r.training.trainer import MicroBatch, Trainer
-
-__all__ = ["Batch", "Stage", "train"]
 
 
 def train(

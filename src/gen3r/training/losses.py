@@ -36,9 +36,14 @@ def confident(error: Tensor, confidence: Tensor, valid: Tensor, alpha: float = 0
     return (cost * valid).sum() / valid.sum().clamp_min(1)
 
 
-def relative_depth_error(depth: Tensor, target: Tensor) -> Tensor:
-    """|log depth - log target| a pixel, [B, F, H, W]; what AbsRel measures, to first order."""
-    return (depth.clamp_min(1e-4).log() - target.clamp_min(1e-4).log()).abs()
+def relative_depth_error(depth: Tensor, target: Tensor, limit: float = 2.0) -> Tensor:
+    """Mean of |log depth - log target| and |depth / target - 1|, at most `limit`, a pixel, [B, F, H, W].
+
+    The second is AbsRel itself, which forgives a depth that is too small sooner than one that is too large; the first
+    keeps a slope where the second has none.
+    """
+    ratio = depth.clamp_min(1e-4) / target.clamp_min(1e-4)
+    return (ratio.log().abs() + (ratio - 1).abs().clamp_max(limit)) / 2
 
 
 def relative_point_error(points: Tensor, target: Tensor, distance: Tensor) -> Tensor:

@@ -55,7 +55,8 @@ class MuonAdamW(torch.optim.Optimizer):
     """`torch.optim.Muon` on weights of two or more axes within the network, `torch.optim.AdamW` on the rest.
 
     Convolutions are seen as matrices [out, in * kernel]. Embeddings, heads, norms, biases and small matrices are
-    AdamW's. Muon needs whole matrices: it is for weights that are not sharded.
+    AdamW's. A weight with an attribute `step_scale`, a tensor that broadcasts with it, is stepped in its units.
+    Muon needs whole matrices: it is for weights that are not sharded.
     """
 
     def __init__(self, module: nn.Module, lr: float, weight_decay: float) -> None:
@@ -75,13 +76,20 @@ class MuonAdamW(torch.optim.Optimizer):
 
     def step(self, closure=None) -> None:
         """One step of both parts at the current learning rate."""
+        scaled = []
         for parameter, view in self._matrices.values():
-            view.data = _as_matrix(parameter.data)  # anew: data-parallel engines and devices move the weights' memory
-            view.grad = None if parameter.grad is None else _as_matrix(parameter.grad, like=parameter)
+            gradient, scale, weight = parameter.grad, getattr(parameter, "step_scale", None), parameter.detach()
+            if gradient is not None and scale is not None:
+                gradient, weight = gradient * scale, weight / scale
+                scaled.append((parameter, view, scale))
+            view.data = _as_matrix(weight)  # anew: data-parallel engines and devices move the weights' memory
+            view.grad = None if gradient is None else _as_matrix(gradient, like=parameter)
         for inner, _ in self._parts:
             for group in inner.param_groups:
                 group["lr"] = self.param_groups[0]["lr"]
             inner.step()
+        for parameter, view, scale in scaled:
+            parameter.data.copy_(view.data.view_as(parameter) * scale)
 
     def owned(self) -> Owned:
         """Part, name and parameter (Muon's: a view of it) of everything that is trained."""

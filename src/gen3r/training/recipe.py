@@ -5,6 +5,7 @@ latents/.
 """
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,6 +19,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import nn
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from gen3r.checkpoints.identity import component_hash
 from gen3r.checkpoints.load import load_components, save_components
 from gen3r.data.shards import ClipShards
 from gen3r.files import whole_file
@@ -29,8 +31,9 @@ from gen3r.training.autoencoder_step import AutoencoderStage
 from gen3r.training.checkpoint import CHECKPOINT, load_average
 from gen3r.training.config import TrainConfig
 from gen3r.training.diffusion_step import DiffusionStage
+from gen3r.training.encoding import clip_encoder, encode_clips
 from gen3r.training.geometry_step import GeometryStage
-from gen3r.training.latents import LatentShards, appearance_encoder, encode_clips, geometry_encoder
+from gen3r.training.latents import HALVES, LatentShards, kinds_in, model_hashes
 from gen3r.training.loop import train
 from gen3r.training.metrics import check_trackers
 from gen3r.training.plan import plan
@@ -39,12 +42,11 @@ from gen3r.training.stage import Stage
 
 SHEET_CLIPS = 3
 STATISTICS_CLIPS = 48
-FITTED_CLIPS = 16
 STATISTICS_OF = ("vae", "geo_adapter")
 STAGES = {
     "autoencoder": TrainConfig(steps=3450, batch_size=2, learning_rate=2e-3, weight_decay=0.0, ema_decay=0.998),
     "geometry": TrainConfig(steps=4000, batch_size=34, learning_rate=2.5e-3, ema_decay=0.998, decay_fraction=0.3),
-    "adapter": TrainConfig(steps=420, batch_size=2, learning_rate=2e-3, ema_decay=0.99, weight_decay=0.0, warmup=30),
+    "adapter": TrainConfig(steps=2000, batch_size=20, learning_rate=2e-3, ema_decay=0.99, weight_decay=0.0, warmup=30),
     "diffusion": TrainConfig(
         steps=2000, batch_size=8, learning_rate=2e-3, ema_decay=0.995, warmup=50, decay_fraction=0.4
     ),
@@ -87,9 +89,8 @@ class Run:
         if not (self.folder / "held-out").exists():
             return None
         clips = ClipShards(self.folder / "held-out")
-        pipe = Gen3RPipeline(
-            **parts, tokenizer=self.tokenizer(), scheduler=build_scheduler(self.config), defaults=self.config.defaults
-        )
+        rest = {"tokenizer": self.tokenizer(), "scheduler": build_scheduler(self.config)}
+        pipe = Gen3RPipeline(**(parts | rest), defaults=self.config.defaults)
         pipe.mixed_precision = True
         pipe.set_progress_bar_config(disable=True)
         return partial(sample_sheet, stage, pipe, [clips[i] for i in range(min(SHEET_CLIPS, len(clips)))])
@@ -104,24 +105,39 @@ class Run:
         if name == "adapter":
             stage = AdapterStage(parts["geo_adapter"], parts["vggt"], parts["vae"], self.clips())
             if not (self.start or (self.folder / name / CHECKPOINT).exists()):
-                stage.fit_to_tokens(FITTED_CLIPS)
+                stage.start_afresh()
             return stage
+        parts["tokenizer"] = self.tokenizer()
+        latents = self.latents(parts)
+        frozen = "contexts" in latents.kinds
+        text_encoder, image_encoder = (None if frozen else parts[n] for n in ("text_encoder", "image_encoder"))
         return DiffusionStage(
-            parts["transformer"], parts["text_encoder"], parts["image_encoder"], self.tokenizer(), parts["vae"],
-            LatentShards(self.folder / "latents"), config.text_length, config.num_frames,
-            (config.height, config.width), config.shift,
+            parts["transformer"], text_encoder, image_encoder, parts["tokenizer"], parts["vae"], latents,
+            config.text_length, config.num_frames, (config.height, config.width), config.shift,
         )  # fmt: skip
+
+    def latents(self, parts: dict[str, Any]) -> LatentShards:
+        """The run's latent cache, which must be what these components make of its clips (of any, if it has none)."""
+        folder, config = self.folder / "latents", self.config
+        hashes = [model_hashes(kind, parts, config.text_length) for kind in kinds_in(folder)]
+        models = {name: value for kind in hashes for name, value in kind.items()}
+        clips = self.clips() if (self.folder / "train").is_dir() else None
+        return LatentShards(folder, models, (config.num_frames, config.height, config.width), clips)
 
     def encode_latents(self, half: str, count: int | None = None, part: int = 0, parts: int = 1) -> None:
         """Fills a half of the latent cache, `appearance` or `geometry`, for the first `count` clips.
 
-        Several processes may share the work, each with its own `part` of `parts`.
+        Several processes may share the work, each with its own `part` of `parts`. What older models made is replaced.
         """
-        names = ("vae",) if half == "appearance" else ("vggt", "geo_adapter")
+        names = HALVES[half]
         components = self.components(names)
-        modules = [components[name].to(Accelerator().device) for name in names]
-        encode = appearance_encoder(*modules) if half == "appearance" else geometry_encoder(*modules)
-        encode_clips(half, encode, self.clips(), self.folder / "latents", count, part, parts)
+        modules = {name: components[name].to(Accelerator().device) for name in names}
+        encoder = clip_encoder(half, modules, self.config.text_length)
+        command = ["gen3r", "train", f"{half}-latents", "--folder", str(self.folder)]
+        command += ["--start", str(self.start)] if self.start else []
+        encode_clips(
+            [encoder], self.clips(), self.folder / "latents", count, part, parts, shlex.join(command), overwrite=True
+        )
 
     def package(self, target: Path) -> None:
         """Writes the averaged weights of all stages, in bfloat16, as a pipeline folder."""
@@ -139,17 +155,18 @@ class Run:
                 config = replace(config, **{name: {**getattr(config, name), **self._statistics(name)}})
         parts = build_components(config)
         for name, module in parts.items():
-            if name in finished and (begun[name] or not given):
+            if given and name in finished and not begun[name]:
+                parts[name] = given[name]
+                continue
+            if given:
+                module.load_state_dict(given[name].state_dict())
+            if name in finished:
                 prefix = {"geo_adapter": "adapter."}.get(name, f"{name}.")
                 load_average(self.folder / STAGE_OF[name], module, prefix)
-            elif name in finished:
-                parts[name] = given[name]
-            elif given:
-                module.load_state_dict(given[name].state_dict())
-            else:
+            elif not given:
                 _initialise(name, module)
             if name in finished:
-                parts[name].eval()
+                module.eval()
         return parts
 
     def clips(self) -> ClipShards:
@@ -163,26 +180,28 @@ class Run:
         return learn_tokenizer(self.clips().captions, self.config)
 
     def _statistics(self, name: str) -> dict[str, list[float]]:
-        """Means and standard deviations of a finished component's latents, measured once a run."""
+        """Means and standard deviations of a finished component's latents, measured once for its weights."""
         path = self.folder / STAGE_OF[name] / "statistics.json"
-        if not path.exists():
-            measured = self._measure(name)
+        module = build_components(self.config)[name]
+        load_average(self.folder / STAGE_OF[name], module, {"vae": "vae.", "geo_adapter": "adapter."}[name])
+        vggt = self.components(("vggt",))["vggt"] if name == "geo_adapter" else None
+        weights = [component_hash(m) for m in (module, vggt) if m is not None]
+        if not path.exists() or json.loads(path.read_text()).get("weights") != weights:
+            measured = self._measure(module, vggt)
             with whole_file(path) as partial:
-                partial.write_text(json.dumps(measured, indent=1))
-        return json.loads(path.read_text())
+                partial.write_text(json.dumps({"weights": weights, **measured}, indent=1))
+        known = json.loads(path.read_text())
+        return {key: known[key] for key in ("latents_mean", "latents_std")}
 
     @torch.inference_mode()
-    def _measure(self, name: str) -> dict[str, list[float]]:
-        parts = build_components(self.config)
-        load_average(self.folder / STAGE_OF[name], parts[name], {"vae": "vae.", "geo_adapter": "adapter."}[name])
-        vggt = self.components(("vggt",))["vggt"] if name == "geo_adapter" else None
+    def _measure(self, module: Any, vggt: Any | None) -> dict[str, list[float]]:
         clips, latents = self.clips(), []
         for number in range(min(STATISTICS_CLIPS, len(clips))):
             frames = clips[number].images[None]
             if vggt is None:
-                latents.append(parts["vae"].encode_video((2 * frames - 1).transpose(1, 2)).mean)
+                latents.append(module.encode_video((2 * frames - 1).transpose(1, 2)).mean)
             else:
-                latents.append(parts["geo_adapter"].encode(packed_tokens(vggt, frames)).mean)
+                latents.append(module.encode(packed_tokens(vggt, frames)).mean)
         stacked = torch.cat(latents).transpose(0, 1).flatten(1)
         return {"latents_mean": stacked.mean(1).tolist(), "latents_std": stacked.std(1).tolist()}
 
@@ -190,10 +209,9 @@ class Run:
 def _initialise(name: str, module: Any) -> None:
     if name in ("vggt", "transformer"):
         module.init_weights()
-    if name in ("vae", "geo_adapter"):
+    if name == "vae":
         with torch.no_grad():  # start with narrow posteriors: wide ones drown what is to be learned
             module.quant_conv.bias[len(module.quant_conv.bias) // 2 :] = -4.0
-    if name == "vae":
         for layer in module.modules():  # convolutions run a quarter faster on a CPU with the channels last
             if isinstance(layer, nn.Conv3d):
                 layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last_3d)

@@ -3,9 +3,9 @@
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -16,8 +16,10 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from gen3r.cameras.camera import Cameras
+from gen3r.data.captions import read_captions
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
+from gen3r.geometry.clouds import PointCloud
 from gen3r.media import video_frames
 
 
@@ -55,7 +57,7 @@ class Reader(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what may be long, for the processes that read single scenes."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("scenes", "cached")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("scenes", "cached", "written_captions")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in {**state, "cached": {}}.items():
@@ -82,8 +84,18 @@ class Reader(ABC):
         """The names of the scenes under `root`, in any order, without opening their pictures."""
 
     @abstractmethod
+    def read_scene(self, scene: str) -> ClipRecord:
+        """One scene as the dataset holds it."""
+
     def read(self, scene: str) -> ClipRecord:
-        """One scene."""
+        """One scene; after its own captions those that a model wrote (`gen3r data caption`)."""
+        record = self.read_scene(scene)
+        return replace(record, captions=(*record.captions, *self.written_captions.get(scene, ())))
+
+    @cached_property
+    def written_captions(self) -> dict[str, tuple[str, ...]]:
+        """What models wrote about the scenes, as it was when the first scene was read."""
+        return read_captions(self.root)
 
     def recognises(self) -> bool:
         """Whether the scenes are this dataset's rather than those of one that lies alike."""
@@ -263,6 +275,21 @@ def keep_known(depth: np.ndarray, limit: float) -> torch.Tensor:
     with np.errstate(invalid="ignore"):
         known = np.isfinite(depth) & (depth > 0) & (depth <= limit)
     return torch.from_numpy(np.where(known, depth, 0).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class PointFile:
+    """Points of a file, seen from the record's first camera, as its cameras are.
+
+    read: the file's form. T_world_camera: of the first camera, [4, 4], in the file's world.
+    """
+
+    read: Callable[[Path], PointCloud]
+    path: Path
+    T_world_camera: np.ndarray
+
+    def __call__(self) -> PointCloud:
+        return self.read(self.path).moved(torch.from_numpy(inverse(self.T_world_camera, self.path)))
 
 
 @dataclass

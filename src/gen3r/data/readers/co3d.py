@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from gen3r.cameras.conventions import pytorch3d_to_opencv
-from gen3r.data.readers.base import PictureFiles, Reader, keep_known, make_cameras, read_pixels
+from gen3r.data.readers.base import PictureFiles, PointFile, Reader, keep_known, make_cameras, read_pixels
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
+from gen3r.geometry.clouds import read_ply
 
 ABSURD = 1e5  # translations beyond are failures of the reconstruction
 
@@ -24,10 +25,11 @@ class Co3D(Reader):
     """Co3Dv2 (Reizenstein et al., 2021).
 
     Tree: <category>/{frame_annotations.jgz, sequence_annotations.jgz, <sequence>/images/frame000001.jpg,
-    <sequence>/depths/frame000001.jpg.geometric.png, <sequence>/depth_masks/frame000001.png}. Poses: PyTorch3D's
-    (x_camera = x_world R + T; x left, y up, z forward). Intrinsics: normalised, either way that the annotation names.
-    Depth: 16-bit pictures whose bits are float16, times scale_adjustment; 0 where unknown or, if the masks are there,
-    not trusted. Unit: COLMAP's, another one each sequence. Frames in the order of names.
+    <sequence>/depths/frame000001.jpg.geometric.png, <sequence>/depth_masks/frame000001.png,
+    <sequence>/pointcloud.ply}. Poses: PyTorch3D's (x_camera = x_world R + T; x left, y up, z forward). Intrinsics:
+    normalised, either way that the annotation names. Depth: 16-bit pictures whose bits are float16, times
+    scale_adjustment; 0 where unknown or, if the masks are there, not trusted. Points: the sequence's cloud, in the
+    world of the poses. Unit: COLMAP's, another one each sequence. Frames in the order of names.
 
     Licence: CC BY-NC 4.0.
     """
@@ -44,7 +46,7 @@ class Co3D(Reader):
                     if (path.parent / sequence / "images").is_dir():
                         yield f"{path.parent.name}/{sequence}"
 
-    def read(self, scene: str) -> ClipRecord:
+    def read_scene(self, scene: str) -> ClipRecord:
         category, sequence = scene.split("/")
         path = self.root / category / "frame_annotations.jgz"
         frames = sorted(_annotations(path)[sequence], key=lambda f: f["image"]["path"])
@@ -62,9 +64,12 @@ class Co3D(Reader):
         if not bool(T.abs().max() < ABSURD):
             raise InputError(f"{path}: {sequence} has cameras at absurd places; leave it out")
         height, width = sizes.pop()
-        cameras = make_cameras(pytorch3d_to_opencv(R, T).numpy(), K, (height, width))
+        poses = pytorch3d_to_opencv(R, T).numpy()
+        cameras = make_cameras(poses, K, (height, width))
         read_depth = Float16Depth(depths) if len(depths) == len(frames) else None
-        return ClipRecord(self.name, scene, cameras, PictureFiles(pictures), read_depth)
+        cloud = self.root / scene / "pointcloud.ply"
+        read_points = PointFile(read_ply, cloud, poses[0]) if cloud.is_file() else None
+        return ClipRecord(self.name, scene, cameras, PictureFiles(pictures), read_depth, read_points=read_points)
 
     def _depth_file(self, depth: dict[str, Any]) -> tuple[Path, float, Path | None]:
         mask = depth.get("mask_path")

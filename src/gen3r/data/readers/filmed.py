@@ -41,7 +41,7 @@ class Filmed(Reader):
             elif path.suffix.lower() in VIDEO_SUFFIXES:
                 yield path.relative_to(self.root).as_posix()
 
-    def read(self, scene: str) -> ClipRecord:
+    def read_scene(self, scene: str) -> ClipRecord:
         path, cameras_file = self.root / scene, self.cameras_file(scene)
         pictures = Pictures.open([path])
         if cameras_file.is_file():

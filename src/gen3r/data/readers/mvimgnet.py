@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from gen3r.cameras.colmap import read_colmap_model
-from gen3r.data.readers.base import Lens, PictureFiles, Reader, folders_with, make_cameras
+from gen3r.cameras.colmap import read_colmap_model, read_colmap_points
+from gen3r.data.readers.base import Lens, PictureFiles, PointFile, Reader, folders_with, make_cameras
 from gen3r.data.records import ClipRecord
+from gen3r.geometry.clouds import PointCloud
 
 
 class COLMAP(Reader):
@@ -13,7 +14,8 @@ class COLMAP(Reader):
 
     Tree: <scene>/images/*.jpg and <scene>/sparse/0/{cameras,images}.bin. Poses: world-to-camera quaternion (w first)
     and translation, OpenCV axes. Intrinsics in pixels; radial and OpenCV lenses are undone. Unit: COLMAP's. Frames in
-    the order of their names; pictures that COLMAP could not place are left out. Depth: none.
+    the order of their names; pictures that COLMAP could not place are left out. Depth: none. Points: points3D beside
+    the cameras, with their colours.
 
     Licence: that of the pictures.
     """
@@ -28,14 +30,20 @@ class COLMAP(Reader):
             if (folder / "images").is_dir():
                 yield folder.relative_to(self.root).as_posix()
 
-    def read(self, scene: str) -> ClipRecord:
+    def read_scene(self, scene: str) -> ClipRecord:
         folder = self.root / scene
         model = read_colmap_model(folder)
         paths = [folder / "images" / Path(name).name for name in model.names]
         K = model.K_px[:, [0, 1, 0, 1], [0, 1, 2, 2]].double().numpy()
         lens = Lens(tuple(K[0]), model.distortion) if any(model.distortion) else None
-        cameras = make_cameras(model.T_world_camera.numpy(), K, (model.height, model.width))
-        return ClipRecord(self.name, scene, cameras, PictureFiles(paths, lens))
+        poses = model.T_world_camera.numpy()
+        cameras = make_cameras(poses, K, (model.height, model.width))
+        points = PointFile(_points, model.points, poses[0]) if model.points else None
+        return ClipRecord(self.name, scene, cameras, PictureFiles(paths, lens), read_points=points)
+
+
+def _points(path: Path) -> PointCloud:
+    return PointCloud(*read_colmap_points(path))
 
 
 class MVImgNet(COLMAP):

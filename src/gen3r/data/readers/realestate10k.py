@@ -42,7 +42,7 @@ class RealEstate10K(Reader):
             if path.with_suffix("").is_dir() or self._video(path):
                 yield f"{path.parent.name}/{path.stem}"
 
-    def read(self, scene: str) -> ClipRecord:
+    def read_scene(self, scene: str) -> ClipRecord:
         path = self.root / f"{scene}.txt"
         first = next(iter(text_lines(path)), "")
         rows = number_table(path, 19, skip_lines=int(len(first.split()) == 1))

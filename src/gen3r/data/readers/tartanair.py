@@ -35,7 +35,7 @@ class TartanAir(Reader):
         for path in self.root.glob("*/*/*/pose_left.txt"):
             yield path.parent.relative_to(self.root).as_posix()
 
-    def read(self, scene: str) -> ClipRecord:
+    def read_scene(self, scene: str) -> ClipRecord:
         folder = self.root / scene
         rows = number_table(folder / "pose_left.txt", 7)
         paths = files_in(folder / "image_left", "*_left.png")

@@ -14,6 +14,7 @@ from gen3r.data.readers.base import (
     DepthFiles,
     Lens,
     PictureFiles,
+    PointFile,
     Reader,
     folders_with,
     make_cameras,
@@ -22,6 +23,7 @@ from gen3r.data.readers.base import (
 )
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
+from gen3r.geometry.clouds import read_ply
 
 LENSES = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 
@@ -30,9 +32,9 @@ class Standard(Reader):
     """The form that training reads and `gen3r data convert` writes; the published Gen3R reads it too.
 
     Tree: <scene>/transforms.json, <scene>/images/frame00000.png ..., <scene>/captions.txt (one a line, optional),
-    <scene>/depth/frame00000.png (16 bits, optional). Poses: transform_matrix, camera-to-world, OpenCV axes.
-    Intrinsics: w h fl_x fl_y cx cy in pixels, in every frame. Depth: stored numbers over the frame's depth_per_unit,
-    0 unknown; metres where "metric" is true.
+    <scene>/depth/frame00000.png (16 bits, optional), <scene>/points.ply (optional). Poses: transform_matrix,
+    camera-to-world, OpenCV axes. Intrinsics: w h fl_x fl_y cx cy in pixels, in every frame. Depth: stored numbers over
+    the frame's depth_per_unit, 0 unknown; metres where "metric" is true. Points: in the world of the poses.
 
     Licence: that of the dataset it was made from.
     """
@@ -49,7 +51,7 @@ class Standard(Reader):
         for folder in folders_with(self.root, "transforms.json"):
             yield folder.relative_to(self.root).as_posix()
 
-    def read(self, scene: str) -> ClipRecord:
+    def read_scene(self, scene: str) -> ClipRecord:
         folder = self.root / scene
         data = load_transforms(folder / "transforms.json")
         if self.by_name:
@@ -69,6 +71,7 @@ class Standard(Reader):
         return ClipRecord(
             str(data.get("dataset", self.name)), scene, make_cameras(T, K, (height, width)), PictureFiles(paths, lens),
             self.depth(folder, paths, data), bool(data.get("metric", self.metric)), lines,
+            self.points(folder, data, T[0]),
         )  # fmt: skip
 
     def recognises(self) -> bool:
@@ -88,13 +91,18 @@ class Standard(Reader):
         paths = [folder / "depth" / f"{p.stem}.png" for p in pictures]
         return DepthFiles(paths, [float(x) for x in stored], math.inf)
 
+    def points(self, folder: Path, data: dict[str, Any], T_world_camera: np.ndarray) -> PointFile | None:
+        """The point cloud, if the scene has one, in the world of the poses."""
+        path = folder / "points.ply"
+        return PointFile(read_ply, path, T_world_camera) if path.is_file() else None
+
 
 class Nerfstudio(Standard):
     """nerfstudio's transforms.json (also instant-ngp's, Polycam's and Record3D's).
 
     Tree: <scene>/transforms.json and the pictures at their file_path. Poses: camera-to-world, OpenGL axes. Intrinsics
     in pixels or camera_angle_x, of the whole scene or of a frame; lens distortion k1 k2 p1 p2 k3 is undone. Depth:
-    depth_file_path in every frame, 16-bit millimetres.
+    depth_file_path in every frame, 16-bit millimetres. Points: ply_file_path, in the world of the poses.
 
     Licence: that of the pictures.
     """
@@ -113,6 +121,10 @@ class Nerfstudio(Standard):
     def depth(self, folder: Path, pictures: list[Path], data: dict[str, Any]) -> DepthFiles | None:
         names = [frame.get("depth_file_path") for frame in data["frames"]]
         return DepthFiles([folder / str(n) for n in names], 1000.0, math.inf) if all(names) else None
+
+    def points(self, folder: Path, data: dict[str, Any], T_world_camera: np.ndarray) -> PointFile | None:
+        path = folder / str(data.get("ply_file_path", ""))
+        return PointFile(read_ply, path, T_world_camera) if path.is_file() else None
 
 
 def load_transforms(path: Path) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class VirtualKITTI2(Reader):
             for camera in (path.parent / "frames" / "rgb").glob("Camera_[0-9]"):
                 yield f"{path.parent.relative_to(self.root).as_posix()}/{camera.name}"
 
-    def read(self, scene: str) -> ClipRecord:
+    def read_scene(self, scene: str) -> ClipRecord:
         place, camera = scene.rsplit("/", 1)
         folder, number = self.root / place, int(camera.removeprefix("Camera_"))
         poses = number_table(folder / "extrinsic.txt", 18, skip_lines=1)

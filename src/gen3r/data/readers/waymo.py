@@ -1,6 +1,6 @@
 """Waymo Open, the perception data in its parquet form (version 2)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,13 +10,15 @@ import numpy as np
 import torch
 
 from gen3r.data.readers.base import Lens, Reader, make_cameras, read_pixels
+from gen3r.data.readers.parquet import read_rows
+from gen3r.data.readers.waymo_laser import TIME, RangeDepth
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
 
 CAMERAS = {"FRONT": 1, "FRONT_LEFT": 2, "FRONT_RIGHT": 3, "SIDE_LEFT": 4, "SIDE_RIGHT": 5}
 # Waymo's cameras look along x, with y to the left and z up.
 OPENCV_FROM_WAYMO = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]], float)
-TIME, NAME = "key.frame_timestamp_micros", "key.camera_name"
+NAME = "key.camera_name"
 IMAGE, POSE = "[CameraImageComponent].image", "[CameraImageComponent].pose.transform"
 _CALIBRATION = "[CameraCalibrationComponent]"
 
@@ -26,8 +28,11 @@ class Waymo(Reader):
 
     Tree: <split>/{camera_image, camera_calibration}/<segment>.parquet; a scene is a split, a segment and one of the
     five cameras. Poses: vehicle to world at the camera's own time, times camera to vehicle (x forward, y left, z up in
-    both), metres. Intrinsics in pixels; lens distortion k1 k2 p1 p2 k3 is undone. Depth: none, the laser's
-    range pictures are not read. Version 1's records need TensorFlow and are not read.
+    both), metres. Intrinsics in pixels; lens distortion k1 k2 p1 p2 k3 is undone. Depth: where lidar,
+    lidar_calibration and lidar_pose lie beside, the top laser's first returns at their own times, sparse, in metres;
+    where lidar_box and vehicle_pose do too, without points in boxes that move. The rolling shutter is not undone.
+    The four short lasers, which see what is next to the car, are not read; nor are version 1's records, which need
+    TensorFlow.
 
     Licence: Waymo Dataset License Agreement for Non-Commercial Use.
     """
@@ -43,41 +48,39 @@ class Waymo(Reader):
                 for camera in CAMERAS:
                     yield f"{path.parents[1].name}/{path.stem}/{camera}"
 
-    def read(self, scene: str) -> ClipRecord:
+    def read_scene(self, scene: str) -> ClipRecord:
         split, segment, camera = scene.split("/")
         path = self.root / split / "camera_image" / f"{segment}.parquet"
         calibration = self.root / split / "camera_calibration" / path.name
         lens, (height, width), T_vehicle_camera = _lens(calibration, CAMERAS[camera])
-        rows = _table(path, (TIME, POSE), CAMERAS[camera])
-        if not rows[TIME]:
-            raise InputError(f"{path} has no picture of the camera {camera}; leave it out")
+        times, poses = _rows(path, POSE, CAMERAS[camera])
         try:
-            T = np.array([rows[POSE][i] for i in np.argsort(rows[TIME], kind="stable")], float).reshape(-1, 4, 4)
+            T = np.array(poses, float).reshape(-1, 4, 4)
         except (ValueError, TypeError) as error:
             raise InputError(f"{path} holds a pose that is not 16 numbers ({error}); download it again") from error
+        if not len(T):
+            raise InputError(f"{path} has no picture of the camera {camera}; leave it out")
         T = T @ T_vehicle_camera @ np.linalg.inv(OPENCV_FROM_WAYMO)
         cameras = make_cameras(T, np.array(lens.intrinsics), (height, width))
-        return ClipRecord(self.name, scene, cameras, ParquetFrames(path, CAMERAS[camera], lens), metric=True)
+        read_depth = None
+        if RangeDepth.available(path.parents[1], segment):
+            read_depth = RangeDepth(path.parents[1], segment, times, T, lens.intrinsics, (height, width))
+        frames = ParquetFrames(path, CAMERAS[camera], lens)
+        return ClipRecord(self.name, scene, cameras, frames, read_depth, metric=True)
 
 
-def _table(path: Path, columns: Sequence[str], camera: int) -> dict[str, list[Any]]:
-    """The columns of one camera's rows."""
-    try:
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise InputError("reading parquet needs an extra: pip install 'gen3r[data]'") from error
-    try:
-        rows = pyarrow.parquet.read_table(path, columns=list(columns), filters=[(NAME, "=", camera)])
-        return rows.to_pydict()
-    except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are ValueErrors
-        raise InputError(f"{path} cannot be read as Waymo's parquet ({error}); download it again") from error
+def _rows(path: Path, column: str, camera: int) -> tuple[list[int], list[Any]]:
+    """One camera's times and what a column holds at them, in order."""
+    table = read_rows(path, (TIME, column), {NAME: camera}).to_pydict()
+    order = np.argsort(table[TIME], kind="stable")
+    return [table[TIME][i] for i in order], [table[column][i] for i in order]
 
 
 def _lens(path: Path, camera: int) -> tuple[Lens, tuple[int, int], np.ndarray]:
     """The lens, the picture's (height, width), and camera to vehicle [4, 4]."""
     names = [f"{_CALIBRATION}.intrinsic.{k}" for k in ("f_u", "f_v", "c_u", "c_v", "k1", "k2", "p1", "p2", "k3")]
     others = [f"{_CALIBRATION}.{k}" for k in ("height", "width", "extrinsic.transform")]
-    table = _table(path, [*names, *others], camera)
+    table = read_rows(path, [*names, *others], {NAME: camera}).to_pydict()
     try:
         numbers = tuple(float(table[n][0]) for n in names)
         height, width, T = (table[n][0] for n in others)
@@ -102,5 +105,4 @@ class ParquetFrames:
 @lru_cache(maxsize=1)
 def _pictures(path: Path, camera: int) -> list[bytes]:
     """One camera's JPEGs of a segment, about 70 MB; the last ones stay in memory."""
-    rows = _table(path, (TIME, IMAGE), camera)
-    return [rows[IMAGE][i] for i in np.argsort(rows[TIME], kind="stable")]
+    return _rows(path, IMAGE, camera)[1]

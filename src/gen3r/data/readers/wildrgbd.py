@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +16,8 @@ class WildRGBD(Reader):
 
     Tree: <category>/scenes/<scene>/{rgb/00000.png, depth/00000.png, metadata, cam_poses.txt}. Poses: frame number and
     16 numbers row by row, camera-to-world, OpenCV axes, metres. `metadata` is JSON: w, h, and K column by column.
-    Depth: 16 bits, millimetres, 0 unknown; over 5 m it is not trusted, as in the authors' script.
+    Depth: 16 bits, millimetres, 0 unknown; over 5 m it is not trusted, as in the authors' script. Scenes that
+    <category>/types.json calls "hand" are left out: a hand moves the object, and masks/ marks the object alone.
 
     Licence: code MIT; the data's terms are not spelled out.
     """
@@ -25,11 +27,15 @@ class WildRGBD(Reader):
     layout = "<category>/scenes/<scene>/cam_poses.txt"
 
     def find_scenes(self) -> Iterator[str]:
-        """Scenes with poses."""
-        for path in self.root.glob("*/scenes/*/cam_poses.txt"):
-            yield path.parent.relative_to(self.root).as_posix()
+        """Scenes with poses and without hands."""
+        for scenes in self.root.glob("*/scenes"):
+            with self.tolerant():
+                hands = _with_hands(scenes.parent / "types.json")
+                for path in scenes.glob("*/cam_poses.txt"):
+                    if path.parent.name.removeprefix("scenes_") not in hands:
+                        yield path.parent.relative_to(self.root).as_posix()
 
-    def read(self, scene: str) -> ClipRecord:
+    def read_scene(self, scene: str) -> ClipRecord:
         folder = self.root / scene
         rows = number_table(folder / "cam_poses.txt", 17)
         try:
@@ -45,3 +51,15 @@ class WildRGBD(Reader):
             PictureFiles([folder / "rgb" / n for n in names]),
             DepthFiles([folder / "depth" / n for n in names], 1000.0, 5.0), metric=True,
         )  # fmt: skip
+
+
+def _with_hands(path: Path) -> set[str]:
+    """The numbers of the scenes with hands: types.json as scene to type or as type to scenes; nothing without it."""
+    if not path.exists():
+        return set()
+    try:
+        types = dict(json.loads("\n".join(text_lines(path))))
+        scenes = types["hand"] if "hand" in types else [scene for scene, kind in types.items() if kind == "hand"]
+        return {str(scene).removeprefix("scenes_") for scene in scenes}
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} is no list of scenes' types ({error}); download it again") from error

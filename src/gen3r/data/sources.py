@@ -1,0 +1,78 @@
+"""Numbered clips: the same ones whenever they are asked for, with a hash that tells whether they still are."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+from gen3r.data.clips import ClipSampler
+from gen3r.data.readers.base import Reader
+from gen3r.data.records import Clip, ClipRecord
+from gen3r.data.stream import ClipStream
+
+
+class ClipSource(Protocol):
+    """Clips by number; `ClipShards` and `SampledClips` are such."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Frames, height and width of a clip."""
+        ...
+
+    def fingerprint(self, numbers: range) -> str:
+        """What these clips are, in one word, without reading them whole."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Clip: ...
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Some of a dataset's scenes by number."""
+
+    reader: Reader
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, number: int) -> ClipRecord:
+        return self.reader.read(self.names[number])
+
+
+class SampledClips:
+    """`count` clips drawn from a dataset's scenes, by default one a scene; the seed decides which.
+
+    Errors as `ClipStream`.
+    """
+
+    def __init__(
+        self, scenes: Scenes, sampler: ClipSampler, count: int | None = None, seed: int = 0, strict: bool = False
+    ) -> None:
+        self.scenes, self.sampler = scenes, sampler
+        self.stream = ClipStream({scenes.reader.name: scenes}, sampler, seed=seed, strict=strict)
+        self.count = len(self.stream) if count is None else count
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Frames, height and width of a clip."""
+        return self.sampler.frames, self.sampler.height, self.sampler.width
+
+    def fingerprint(self, numbers: range) -> str:
+        """A hash of the dataset's name, the scenes drawn, the seeds of their clips and the sampler's settings.
+
+        Files that change under the same names do not show in it.
+        """
+        draws = [self.stream.mixture[number] for number in numbers]
+        drawn = [(self.scenes.names[draw.scene], draw.seed) for draw in draws]
+        facts = json.dumps([self.scenes.reader.name, asdict(self.sampler), drawn])
+        return hashlib.sha256(facts.encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> Clip:
+        return self.stream[number]

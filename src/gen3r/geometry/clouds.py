@@ -1,0 +1,63 @@
+"""Clouds of coloured points, in memory and in PLY files."""
+
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from plyfile import PlyData, PlyElement, PlyParseError
+from torch import Tensor
+
+from gen3r.errors import InputError
+from gen3r.files import whole_file
+
+_PLACE, _COLOUR = ("x", "y", "z"), ("red", "green", "blue")
+
+
+@dataclass(frozen=True)
+class PointCloud:
+    """places: [N, 3]. colours: uint8 [N, 3], or None where they are not known."""
+
+    places: Tensor
+    colours: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def moved(self, T: Tensor) -> "PointCloud":
+        """The cloud under a pose [4, 4], worked out in float64, as float32."""
+        T = T.double()
+        return PointCloud((self.places.double() @ T[:3, :3].mT + T[:3, 3]).float(), self.colours)
+
+
+def write_ply(cloud: PointCloud, path: Path, comment: str = "") -> None:
+    """Writes a binary PLY of float32 places and, if there are any, 8-bit colours."""
+    fields = [(name, "<f4") for name in _PLACE] + [(name, "u1") for name in _COLOUR if cloud.colours is not None]
+    vertices = np.empty(len(cloud), dtype=fields)
+    for i, name in enumerate(_PLACE):
+        vertices[name] = cloud.places[:, i].numpy()
+    if cloud.colours is not None:
+        for i, name in enumerate(_COLOUR):
+            vertices[name] = cloud.colours[:, i].numpy()
+    element = PlyElement.describe(vertices, "vertex")
+    with whole_file(path) as partial:
+        PlyData([element], byte_order="<", comments=[comment] if comment else []).write(str(partial))
+
+
+def read_ply(source: Path | bytes) -> PointCloud:
+    """The vertices of a PLY file, text or binary.
+
+    Raises:
+        InputError: it is missing, damaged, or has no vertices with x, y, z.
+    """
+    try:
+        data = PlyData.read(BytesIO(source) if isinstance(source, bytes) else str(source))
+        vertices = data["vertex"].data
+        places = np.stack([vertices[name].astype(float) for name in _PLACE], -1)
+        coloured = set(_COLOUR) <= set(vertices.dtype.names or ()) and vertices["red"].dtype == np.uint8
+        colours = np.stack([vertices[name] for name in _COLOUR], -1) if coloured else None
+    except (OSError, PlyParseError, KeyError, ValueError) as error:
+        name = "the point cloud" if isinstance(source, bytes) else source
+        raise InputError(f"{name} cannot be read as PLY ({error}); download it again") from error
+    return PointCloud(torch.from_numpy(places), None if colours is None else torch.from_numpy(colours))

@@ -1,0 +1,205 @@
+"""Filling the latent cache: clips through the frozen models into shards, by many processes, resumable."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase, UMT5EncoderModel
+
+from gen3r.cameras.conventions import decode_pose
+from gen3r.data.records import Clip
+from gen3r.data.shards import SHARD_CLIPS
+from gen3r.data.sources import ClipSource
+from gen3r.errors import InputError
+from gen3r.files import whole_file
+from gen3r.geometry.gauge import seen_unit, to_vggt_gauge
+from gen3r.models.adapter import GeometryAdapter
+from gen3r.models.conditioning import control_latents
+from gen3r.models.encoders import encode_image, encode_text
+from gen3r.models.precision import exact_products, fast_products
+from gen3r.models.tokens import pack_tokens
+from gen3r.models.vggt import VGGT
+from gen3r.models.video_vae import VideoVAE
+from gen3r.pipeline import check_request
+from gen3r.training.latents import Mark, model_hashes, open_shard
+
+Encode = Callable[[Clip, int], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class ClipEncoder:
+    """One kind of shard: `encode` gives the tensors of clip `number`; `models` are the hashes of what it runs."""
+
+    kind: str
+    models: dict[str, str]
+    encode: Encode
+
+
+def clip_encoder(kind: str, parts: Mapping[str, Any], text_length: int) -> ClipEncoder:
+    """The encoder of a kind out of a model's components by name."""
+    make = {
+        "appearance": lambda: appearance_encoder(parts["vae"]),
+        "geometry": lambda: geometry_encoder(parts["vggt"], parts["geo_adapter"]),
+        "contexts": lambda: context_encoder(
+            parts["tokenizer"], parts["text_encoder"], parts["image_encoder"], text_length
+        ),
+    }
+    return ClipEncoder(kind, model_hashes(kind, parts, text_length), make[kind]())
+
+
+def appearance_encoder(vae: VideoVAE) -> Encode:
+    """The appearance posterior, the control latents (every third clip: two views, else one), first frame and cameras.
+
+    Cameras are in VGGT's gauge, which is what the geometry latents hold, where the clip has depth; else in the
+    dataset's unit, and the geometry's `unit` takes them there.
+    """
+
+    def encode(clip: Clip, number: int) -> dict[str, Tensor]:
+        frames = clip.images[None].to(vae.device, vae.dtype)
+        given = torch.zeros(frames.shape[:2], dtype=torch.bool, device=vae.device)
+        given[0, [0] if number % 3 else [0, -1]] = True
+        with fast_products(vae.device):
+            posterior = vae.encode_video((2 * frames - 1).transpose(1, 2))
+            control = control_latents(vae, frames, given)
+        _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
+        return {
+            "appearance": torch.cat([posterior.mean, posterior.logvar], 1)[0].half(),
+            "control": control[0].half(),
+            "first_frame": clip.frames[0].permute(2, 0, 1).contiguous(),
+            "T_world_camera": poses,
+            "K_px": clip.cameras.K_px,
+        }
+
+    return encode
+
+
+def geometry_encoder(vggt: VGGT, adapter: GeometryAdapter) -> Encode:
+    """The geometry posterior of VGGT's tokens, and the unit of clips without depth (1 for those with it).
+
+    What VGGT predicts is in its gauge by itself, so a dataset's length of VGGT's unit is what the distances between the
+    dataset's cameras are of those between the predicted ones.
+    """
+    patch, dtype = vggt.config["patch_size"], vggt.dtype
+    vggt.camera_head.float()  # cameras need their digits
+
+    def encode(clip: Clip, number: int) -> dict[str, Tensor]:
+        frames = clip.images[None].to(vggt.device, dtype)
+        height, width = frames.shape[-2:]
+        with fast_products(vggt.device):
+            levels = vggt.tokens(frames)
+            posterior = adapter.encode(pack_tokens(levels, (height // patch, width // patch)).to(adapter.dtype))
+        unit = torch.ones(())
+        if not (clip.depth > 0).any():
+            with exact_products(vggt.device):
+                seen, _ = decode_pose(vggt.camera([x.float() for x in levels])[-1, 0], height, width)
+            unit = seen_unit(seen.cpu(), clip.cameras.T_world_camera)
+        return {"geometry": torch.cat([posterior.mean, posterior.logvar], 1)[0].half(), "unit": unit[None]}
+
+    return encode
+
+
+def context_encoder(
+    tokenizer: PreTrainedTokenizerBase,
+    text_encoder: UMT5EncoderModel,
+    image_encoder: CLIPVisionModelWithProjection,
+    length: int,
+) -> Encode:
+    """Text features of the caption and of no text, without their padding, and image features of the first frame.
+
+    They are kept in the encoders' own floating-point type.
+    """
+    device = text_encoder.device
+
+    def text_of(prompt: str) -> Tensor:
+        features = encode_text(tokenizer, text_encoder, [prompt], length, device)[0]
+        return features[: int((features != 0).any(-1).nonzero().max()) + 1]
+
+    def encode(clip: Clip, number: int) -> dict[str, Tensor]:
+        image = encode_image(image_encoder, clip.images[:1].to(image_encoder.device))[0]
+        return {"text": text_of(clip.caption), "no_text": text_of(""), "image": image}
+
+    return encode
+
+
+def encode_clips(
+    encoders: Sequence[ClipEncoder],
+    clips: ClipSource,
+    folder: Path,
+    count: int | None = None,
+    part: int = 0,
+    parts: int = 1,
+    command: str = "",
+    overwrite: bool = False,
+) -> None:
+    """Encodes the first `count` clips, every `parts`-th shard from `part` on; shards that are right are kept.
+
+    command: what makes the shards again, for their marks. overwrite: shards of other models or clips are made again.
+
+    Raises:
+        InputError: no such part; the clips are of no size that models take; a shard is another's and not `overwrite`.
+    """
+    if not 0 <= part < parts:
+        raise InputError(f"there is no part {part} of {parts}; count from 0")
+    check_request(*clips.shape, steps=1, guidance=1)
+    total = len(clips) if count is None else min(count, len(clips))
+    shards = [range(start, min(start + SHARD_CLIPS, total)) for start in range(0, total, SHARD_CLIPS)][part::parts]
+    jobs = [(numbers, _unfinished(encoders, clips, folder, numbers, command, overwrite)) for numbers in shards]
+    with tqdm(total=sum(map(len, shards)), desc="latents", unit="clip") as bar:
+        bar.update(sum(len(numbers) for numbers, files in jobs if not files))
+        for numbers, files in jobs:
+            if files:
+                _encode_shard(files, clips, numbers, bar)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A shard that is to be written."""
+
+    path: Path
+    encoder: ClipEncoder
+    mark: Mark
+
+
+def _unfinished(
+    encoders: Sequence[ClipEncoder], clips: ClipSource, folder: Path, numbers: range, command: str, overwrite: bool
+) -> list[_File]:
+    """The files of these clips that are not there yet, or that were made of something else and are to be replaced."""
+    files, source = [], clips.fingerprint(numbers)
+    for encoder in encoders:
+        path = Path(folder) / f"{encoder.kind}-{numbers.start:06d}.safetensors"
+        if path.exists():
+            difference = Mark.of(open_shard(path).metadata()).difference(encoder.models, clips.shape, source)
+            if not difference:
+                continue
+            if not overwrite:
+                raise InputError(f"{path} {difference}; choose another folder, or replace it with --overwrite")
+        mark = Mark(models=encoder.models, shape=clips.shape, source=source, command=command)
+        files.append(_File(path, encoder, mark))
+    return files
+
+
+@torch.inference_mode()
+def _encode_shard(files: list[_File], clips: ClipSource, numbers: range, bar: tqdm) -> None:
+    rows: list[list[dict[str, Tensor]]] = [[] for _ in files]
+    captions = []
+    for number in numbers:
+        clip = clips[number]
+        captions.append(clip.caption)
+        for file, encoded in zip(files, rows, strict=True):
+            encoded.append({k: v.cpu() for k, v in file.encoder.encode(clip, number).items()})
+        bar.update()
+    for file, encoded in zip(files, rows, strict=True):
+        # prompts differ in length; everything else in nothing
+        tensors = {k: pad_sequence([row[k] for row in encoded], batch_first=True) for k in encoded[0]}
+        for name, tensor in tensors.items():
+            if not tensor.isfinite().all():
+                raise InputError(f"{name} of a clip from {numbers.start} to {numbers.stop - 1} overflows; "
+                                 "the clip or the model is broken")  # fmt: skip
+        with whole_file(file.path) as partial:
+            save_file(tensors, partial, file.mark.metadata(captions))
