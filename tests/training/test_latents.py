@@ -21,10 +21,11 @@ from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.precision import fast_products
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.training import encoding
+from gen3r.training.config import TrainConfig
 from gen3r.training.diffusion_step import DiffusionStage
 from gen3r.training.encoding import ClipEncoder, clip_encoder, encode_clips
 from gen3r.training.latents import HALVES, KINDS, LatentShards
-from gen3r.training.loop import TrainConfig, train
+from gen3r.training.loop import train
 from tests.data.layouts import Truths, write_realestate, write_wildrgbd
 from tests.tiny import tiny_pipeline
 

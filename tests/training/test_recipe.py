@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from gen3r.checkpoints.identity import component_hash
 from gen3r.cli.main import main
 from gen3r.data.shards import synthesize
 from gen3r.errors import InputError
+from gen3r.export.preview import GAP, LABEL, THUMBNAILS, WIDTH
 from gen3r.models.presets import tiny
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
-from gen3r.training.recipe import Run
+from gen3r.training.recipe import BUILT_ON, Run
 
 CONFIG = replace(tiny(), num_frames=17)
 ONE_STEP = {"steps": 1, "batch_size": 1}
@@ -24,6 +26,7 @@ ONE_STEP = {"steps": 1, "batch_size": 1}
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("run")
     synthesize(folder / "train", 2, workers=1)
+    synthesize(folder / "held-out", 1, split="test", workers=1)
     return Run(folder, config=CONFIG)
 
 
@@ -53,16 +56,39 @@ def test_the_package_makes_scenes(packaged: Path) -> None:
     assert (std != 1).all()  # the latents' own spread was measured
 
 
+def test_every_stage_drew_what_it_makes_of_held_out_clips(packaged: Path) -> None:
+    for stage, rows in {"autoencoder": 2, "geometry": 3, "adapter": 3, "diffusion": 3}.items():
+        with Image.open(packaged.parent / stage / "sheets" / "step-0000001.png") as sheet:
+            row = LABEL + (WIDTH - (THUMBNAILS + 1) * GAP) // THUMBNAILS + GAP
+            assert sheet.size == (WIDTH, rows * row + GAP)
+            assert len(sheet.getcolors(2**24) or []) > 1000
+
+
+def test_a_plan_tells_and_writes_nothing(run: Run, packaged: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    lines = run.plan("adapter", {"steps": 11, "batch_size": 2, "micro_batches": 2})
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
+    text = "\n".join(lines)
+    parts = run.components(())
+    frozen = sum(p.numel() for p in parts["vggt"].parameters())
+    assert f"parameters of vggt: 0.00 M trained, {frozen / 1e6:.2f} M frozen" in text
+    assert "batch: 2 = 2 micro-batch(es) of 1" in text
+    assert "steps: 1 to 11, 20 samples" in text
+    trained = sum(p.numel() for p in parts["geo_adapter"].parameters())
+    assert f"gradients {4 * trained / 2**20:.0f} MiB" in text
+
+
 def test_latents_of_older_models_are_refused_and_made_again(run: Run, packaged: Path) -> None:
     latents = run.latents(run.components(("vae", "vggt", "geo_adapter")))
     assert len(latents) == 2
-    run.train("geometry", {"steps": 2, "batch_size": 2})
+    with pytest.warns(UserWarning, match="goes on at step 1 with steps 1 -> 2"):
+        run.train("geometry", {"steps": 2, "batch_size": 2})
     with pytest.raises(
         InputError, match=r"geometry-000000\.safetensors was made with another vggt .*gen3r train geometry"
     ):
-        run.make_stage("diffusion")
+        run.make_stage("diffusion", run.components(BUILT_ON["diffusion"]))
     run.encode_latents("geometry")
-    run.make_stage("diffusion")
+    run.make_stage("diffusion", run.components(BUILT_ON["diffusion"]))
 
 
 def test_latents_are_measured_again_when_their_model_changes(run: Run, packaged: Path) -> None:
@@ -70,7 +96,8 @@ def test_latents_are_measured_again_when_their_model_changes(run: Run, packaged:
     before, written = json.loads(path.read_text()), path.stat().st_mtime_ns
     run.components(("vae",))
     assert path.stat().st_mtime_ns == written
-    run.train("autoencoder", {"steps": 2, "batch_size": 1})
+    with pytest.warns(UserWarning, match="goes on at step 1 with steps 1 -> 2"):
+        run.train("autoencoder", {"steps": 2, "batch_size": 1})
     run.components(("vae",))
     after = json.loads(path.read_text())
     assert after["weights"] != before["weights"]

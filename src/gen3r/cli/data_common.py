@@ -57,4 +57,4 @@ def at_least_one(args: argparse.Namespace, *names: str) -> None:
     for name in names:
         value = getattr(args, name)
         if value is not None and value < 1:
-            raise InputError(f"--{name} must be at least 1, not {value}")
+            raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {value}")

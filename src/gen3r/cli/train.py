@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from gen3r.cli.data_common import at_least_one
+
 _STAGES = """\
 stages, in order (each goes on from its own checkpoint when it was stopped):
   autoencoder   the video autoencoder              from the clips
@@ -18,7 +20,19 @@ example:
   for stage in autoencoder geometry adapter appearance-latents geometry-latents diffusion; do gen3r train $stage; done
   gen3r train package --out my-nano && gen3r evaluate --model my-nano
 
-accelerate launch -m gen3r.cli.main train STAGE runs a stage on several devices."""
+gen3r train STAGE --dry-run says what a stage would take. A folder held-out/ beside train/ (gen3r data synthesize 3
+runs/nano/held-out --split test) adds sample sheets. On several devices: torchrun --nproc_per_node N -m gen3r.cli.main
+train STAGE, or accelerate launch."""
+
+
+_SWITCHES = {
+    "--gradient-checkpointing": "compute the transformer's blocks again in the backward pass, to save memory",
+    "--shard": "split weights, gradients and optimizer state over the processes (FSDP2, with --optimizer adamw)",
+}
+_CHANGES = (
+    "steps", "batch_size", "micro_batches", "learning_rate", "schedule", "optimizer", "seed", "keep_every",
+    "sheet_every", "gradient_checkpointing", "shard",
+)  # fmt: skip
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -44,15 +58,31 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--parts", type=int, default=1, help="latents: how many processes share the work")
     changes = parser.add_argument_group("changes to the recipe (default: the stage's own numbers)")
     changes.add_argument("--steps", type=int)
-    changes.add_argument("--batch-size", type=int)
+    changes.add_argument("--batch-size", type=int, help="of a step, over all processes")
+    changes.add_argument(
+        "--micro-batches",
+        type=int,
+        help="parts of a batch: processes share them and add gradients up (default: 1 each)",
+    )
     changes.add_argument("--learning-rate", type=float)
+    changes.add_argument("--schedule", choices=("wsd", "cosine"), help="warm up, stay and fall, or warm up and fall")
+    changes.add_argument("--optimizer", choices=("muon", "adamw"))
     changes.add_argument("--seed", type=int)
+    changes.add_argument("--keep-every", type=int, metavar="STEPS", help="checkpoints that stay, beside the newest two")
+    changes.add_argument("--sheet-every", type=int, metavar="STEPS", help="steps between sample sheets")
+    for flag, what in _SWITCHES.items():
+        changes.add_argument(flag, action="store_const", const=True, help=what)
+    parser.add_argument("--dry-run", action="store_true", help="say parameters, memory, steps and time; train nothing")
+    parser.add_argument(
+        "--tracker", action="append", default=[], metavar="NAME", help="tensorboard or wandb, beside metrics.jsonl"
+    )
     parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs the stage."""
+    at_least_one(args, "steps", "batch_size", "micro_batches")
     import torch
 
     from gen3r.errors import InputError
@@ -68,5 +98,9 @@ def run(args: argparse.Namespace) -> None:
             raise InputError("package needs --out, a folder that does not exist yet")
         this_run.package(args.out)
     else:
-        given = {k: getattr(args, k) for k in ("steps", "batch_size", "learning_rate", "seed")}
-        this_run.train(args.stage, {k: v for k, v in given.items() if v is not None})
+        given = {k: getattr(args, k) for k in _CHANGES}
+        changes = {k: v for k, v in given.items() if v is not None}
+        if args.dry_run:
+            print("\n".join(this_run.plan(args.stage, changes)))
+        else:
+            this_run.train(args.stage, changes, args.tracker)

@@ -42,17 +42,17 @@ def contact_sheet(scene: Scene) -> Image.Image:
         labelled("points from the left", _cloud_picture(cloud, scene.cameras, *SIDE)),
         labelled("points from above, cut over the cameras", _cloud_picture(lower, scene.cameras, *ABOVE)),
     ]
-    return _stacked(
+    return stacked(
         [
-            labelled(f"frames {numbers} of {len(scene.frames)}", _strip(scene.frames[chosen])),
-            labelled("depth (near is bright)", _strip(depth)),
+            labelled(f"frames {numbers} of {len(scene.frames)}", strip(scene.frames[chosen])),
+            labelled("depth (near is bright)", strip(depth)),
             side_by_side(views),
         ]
     )
 
 
-def _strip(frames: Tensor) -> Image.Image:
-    """Frames uint8 [N, H, W, 3] in a row."""
+def strip(frames: Tensor) -> Image.Image:
+    """Frames uint8 [N, H, W, 3], at most six, in a row as wide as a sheet."""
     width = (WIDTH - (THUMBNAILS + 1) * GAP) // THUMBNAILS
     size = (width, max(1, round(width * frames.shape[1] / frames.shape[2])))
     return side_by_side([Image.fromarray(f.numpy()).resize(size, Image.Resampling.BICUBIC) for f in frames])
@@ -118,7 +118,7 @@ def side_by_side(pictures: list[Image.Image]) -> Image.Image:
     return sheet
 
 
-def _stacked(rows: list[Image.Image]) -> Image.Image:
+def stacked(rows: list[Image.Image]) -> Image.Image:
     """Rows under each other, with a margin."""
     sheet = Image.new("RGB", (WIDTH, sum(r.height + GAP for r in rows) + GAP), BACKGROUND)
     for i, row in enumerate(rows):

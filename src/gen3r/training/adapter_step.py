@@ -13,8 +13,8 @@ from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
 from gen3r.training.adapter_start import start_from_components
 from gen3r.training.batches import augment_colours, clip_batch
-from gen3r.training.loop import Batch, Stage
 from gen3r.training.losses import adaptive_kl_weight, baseline_error, camera_loss, relative_depth_error, token_loss
+from gen3r.training.stage import Batch, Stage
 
 SAMPLED_CLIPS = 16
 

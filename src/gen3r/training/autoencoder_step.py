@@ -9,7 +9,7 @@ from gen3r.data.photos import moving_photos
 from gen3r.data.shards import ClipShards
 from gen3r.models.video_vae import VideoVAE
 from gen3r.training.batches import augment_colours, clip_batch
-from gen3r.training.loop import Batch, Stage
+from gen3r.training.stage import Batch, Stage
 
 
 class AutoencoderStage(Stage):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gen3r.data.shards import ClipShards
 from gen3r.geometry.points import project
-from gen3r.training.loop import Batch
+from gen3r.training.stage import Batch
 
 
 def clip_batch(

@@ -12,8 +12,8 @@ from gen3r.models.precision import exact_products
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.video_vae import VideoVAE
 from gen3r.training.latents import LatentShards
-from gen3r.training.loop import Batch, Stage
 from gen3r.training.losses import flow_matching_loss
+from gen3r.training.stage import Batch, Stage
 
 
 class DiffusionStage(Stage):

@@ -15,7 +15,6 @@ from gen3r.models.vggt import VGGT
 from gen3r.models.vggt.aggregator import SPECIAL_TOKENS
 from gen3r.models.vggt.blocks import Block
 from gen3r.training.batches import augment_colours, clip_batch, patch_matches
-from gen3r.training.loop import Batch, Stage
 from gen3r.training.losses import (
     baseline_error,
     camera_loss,
@@ -26,6 +25,7 @@ from gen3r.training.losses import (
     relative_point_error,
     sky_error,
 )
+from gen3r.training.stage import Batch, Stage
 
 MATCHING_BLOCKS = (0, 1)
 PROBED = 9  # position in the first frame, log depth, point in the world and before the camera
@@ -49,6 +49,7 @@ class GeometryStage(Stage):
         super().__init__()
         self.vggt, self.clips, self.frames, self.dense_clips = vggt, clips, frames, dense_clips
         vggt.requires_grad_(True)
+        vggt.aggregator.patch_embed.mask_token.requires_grad_(False)  # nothing reads it
         channels = 2 * vggt.config["embed_dim"]
         levels = len(vggt.config["intermediate_levels"])
         self.probes = nn.ModuleList([nn.Linear(channels, PROBED) for _ in range(levels)])

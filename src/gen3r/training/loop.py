@@ -1,124 +1,130 @@
 """The loop that every stage shares: steps, checkpoints, resumption, metrics."""
 
-import json
-import os
 import signal
 import threading
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from PIL.Image import Image
+from safetensors import SafetensorError
 from tqdm import tqdm
 
 from gen3r.errors import InputError
-from gen3r.models.precision import fast_products
-from gen3r.training.optimizers import MuonAdamW
-
-Batch = dict[str, Any]
-CHECKPOINT = "checkpoint.safetensors"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How a stage is run. The learning rate warms up, stays, and falls linearly to zero over the last part."""
-
-    steps: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float = 0.01
-    warmup: int = 100
-    decay_fraction: float = 0.25
-    ema_decay: float = 0.999
-    clip_norm: float = 1.0
-    seed: int = 0
-    checkpoint_seconds: float = 180.0
-
-    def learning_rate_at(self, step: int) -> float:
-        """The learning rate of a step."""
-        left = (self.steps - step) / max(self.steps * self.decay_fraction, 1)
-        return self.learning_rate * min(1.0, (step + 1) / max(self.warmup, 1), max(left, 0.0))
+from gen3r.files import whole_file
+from gen3r.training.checkpoint import Checkpoint
+from gen3r.training.config import TrainConfig
+from gen3r.training.guard import NonFiniteGuard
+from gen3r.training.metrics import JsonLines, check_trackers
+from gen3r.training.stage import Stage
+from gen3r.training.throughput import Throughput, matrix_rate
+from gen3r.training.trainer import MicroBatch, Trainer
 
 
-class Stage(nn.Module, ABC):
-    """What is trained and how: the batch of a step and its loss. Parameters that require gradients are trained."""
-
-    name: str
-
-    @abstractmethod
-    def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
-        """A batch drawn with `rng` alone, on the CPU."""
-
-    @abstractmethod
-    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss and what to report beside it."""
-
-
-def train(stage: Stage, config: TrainConfig, folder: Path) -> None:
+def train(
+    stage: Stage,
+    config: TrainConfig,
+    folder: Path,
+    sheet: Callable[[], Image] | None = None,
+    trackers: Sequence[str] = (),
+) -> None:
     """Trains `stage` to `config.steps`, from the checkpoint in `folder` if there is one.
 
-    A step's data and noise depend on (seed, step, rank) alone: a resumed run repeats an uninterrupted one.
+    A step's data and noise depend on (seed, step, micro-batch) alone: a resumed run repeats an uninterrupted one.
+    sheet: draws what the stage makes of fixed clips, for sheets/; not where weights are sharded.
+    trackers: names from `metrics.TRACKERS`, beside metrics.jsonl.
+
+    Raises:
+        InputError: the checkpoint, the folder or the data cannot be used, or too many steps in a row were not finite.
     """
-    accelerator = Accelerator()
+    check_trackers(trackers)
     folder.mkdir(parents=True, exist_ok=True)
-    set_seed(config.seed)
-    optimizer = MuonAdamW(stage, config.learning_rate, config.weight_decay)
-    state = Checkpoint(folder, stage, optimizer, config)
-    start = state.load()
-    model, wrapped = accelerator.prepare(stage, optimizer)
-    rank, main = accelerator.process_index, accelerator.is_main_process
-    saved = began = time.monotonic()
-
-    def draw(step: int) -> Batch:
-        return stage.make_batch(np.random.default_rng([config.seed, step, rank]), config.batch_size)
-
+    lines = JsonLines(folder)
+    accelerator = Accelerator(log_with=[lines, *trackers], project_dir=folder)
+    trainer = Trainer(stage, config, accelerator)
+    config, main = trainer.config, accelerator.is_main_process
+    state = Checkpoint(folder, trainer.stage, trainer.optimizer.optimizer, config, main)
+    start = lines.first_step = state.load()
+    if start >= config.steps:
+        return
+    guard = NonFiniteGuard(folder, config.skip_limit, accelerator.process_index)
     with (
         ThreadPoolExecutor(1) as prefetcher,
+        _tracked(accelerator, config, stage.name),
         tqdm(total=config.steps, initial=start, desc=stage.name, unit="step", disable=not main, mininterval=5) as bar,
-        open(folder / "metrics.jsonl", "a", encoding="utf-8") as log,
         _stop_signals() as stopped,
     ):
-        following = prefetcher.submit(draw, start)
+        following = prefetcher.submit(trainer.draw, start)
+        flops = trainer.count_flops(_received(following, start))
+        speed = Throughput(config.batch_size, flops, matrix_rate(accelerator.device, trainer.dtype))
+        began = saved = time.monotonic()
         for step in range(start, config.steps):
-            batch, following = following.result(), prefetcher.submit(draw, step + 1)
-            torch.manual_seed(config.seed * 1_000_003 + step * 131 + rank)
-            optimizer.param_groups[0]["lr"] = config.learning_rate_at(step)
-            with fast_products(accelerator.device):
-                loss, report = model(_to_device(batch, accelerator.device))
-            accelerator.backward(loss)
-            norm = torch.as_tensor(accelerator.clip_grad_norm_(stage.parameters(), config.clip_norm))
-            if not (torch.isfinite(loss) and torch.isfinite(norm)):
-                wrapped.zero_grad()
-                continue
-            wrapped.step()
-            wrapped.zero_grad()
-            state.update_ema(step)
+            parts, following = _received(following, step), prefetcher.submit(trainer.draw, step + 1)
+            due = main and time.monotonic() - saved > config.checkpoint_seconds
+            gradients = trainer.backward(parts, lambda due=due: {"stop": bool(stopped), "save": due})
+            if guard.accepts(step, gradients.finite, [p.content for p in parts], [p.noise_seed for p in parts]):
+                trainer.update(step)
+                state.update_ema(step)
+            else:
+                trainer.drop_gradients()
+            speed.step()
             bar.update()
-            if main and step % 20 == 0:
-                values = {k: round(float(v), 5) for k, v in {"loss": loss.detach(), "norm": norm, **report}.items()}
-                log.write(json.dumps({"step": step, "seconds": round(time.monotonic() - began, 1), **values}) + "\n")
-                log.flush()
-                bar.set_postfix(values, refresh=False)
-            if main and time.monotonic() - saved > config.checkpoint_seconds:
+            if step % config.log_every == 0 and gradients.finite:
+                run = {"seconds": time.monotonic() - began, "skipped": guard.skipped, **speed.lap()}
+                _report(accelerator, bar, step, {**gradients.values, **run})
+            if sheet and main and not config.shard and _every(config.sheet_every, step + 1, config.steps):
+                _draw(sheet, state, folder / "sheets" / f"step-{step + 1:07d}.png")
+            stop, last = gradients.raised["stop"], step + 1 == config.steps
+            if stop or last or gradients.raised["save"] or _every(config.keep_every, step + 1):
                 state.save(step + 1)
                 saved = time.monotonic()
-            if stopped:
-                if main:
-                    state.save(step + 1)
+            if stop and not last:
                 raise KeyboardInterrupt(f"saved at step {step + 1}; the same command goes on from there")
-    if main:
-        state.save(config.steps)
+
+
+def _every(period: int, step: int, last: int = 0) -> bool:
+    return bool(period) and (step % period == 0 or step == last)
+
+
+def _report(accelerator: Accelerator, bar: tqdm, step: int, values: dict[str, float]) -> None:
+    """A step's numbers, to the trackers with eight digits and to the progress bar with four."""
+    accelerator.log({k: float(f"{v:.8g}") for k, v in values.items()}, step=step)
+    bar.set_postfix({k: f"{v:.4g}" for k, v in values.items() if k != "seconds"}, refresh=False)
+
+
+def _received(future: Future[list[MicroBatch]], step: int) -> list[MicroBatch]:
+    """The drawn micro-batches; files that went away and workers that died become one clear line."""
+    try:
+        return future.result()
+    except InputError:
+        raise
+    except (RuntimeError, OSError, MemoryError, SafetensorError) as error:  # a dead worker's pool is a RuntimeError
+        raise InputError(
+            f"the data of step {step} could not be made ({type(error).__name__}: {error}); the last checkpoint is "
+            "whole: repair the data or free memory, and the same command goes on from there"
+        ) from error
+
+
+def _draw(sheet: Callable[[], Image], state: Checkpoint, path: Path) -> None:
+    """What the averaged weights make of the fixed clips; the random numbers of training are left alone."""
+    with state.averaged(), torch.random.fork_rng(), whole_file(path) as partial:
+        torch.manual_seed(0)
+        sheet().save(partial)
+
+
+@contextmanager
+def _tracked(accelerator: Accelerator, config: TrainConfig, name: str) -> Iterator[None]:
+    accelerator.init_trackers(name, asdict(config))
+    try:
+        yield
+    finally:
+        for tracker in accelerator.trackers:
+            tracker.finish()
 
 
 @contextmanager
@@ -137,66 +143,3 @@ def _stop_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in zip(caught, before, strict=True):
             signal.signal(number, handler)
-
-
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
-
-
-class Checkpoint:
-    """A stage's trained weights, their moving average and the optimizer's state in one folder, as safetensors."""
-
-    def __init__(self, folder: Path, stage: Stage, optimizer: MuonAdamW, config: TrainConfig) -> None:
-        self.path = folder / CHECKPOINT
-        self.stage, self.optimizer, self.config = stage, optimizer, config
-        self.trained = {n: p for n, p in stage.named_parameters() if p.requires_grad}
-        self.ema = {n: p.detach().clone() for n, p in self.trained.items()}
-
-    @torch.no_grad()
-    def update_ema(self, step: int) -> None:
-        """Moves the average towards the weights; early steps are forgotten sooner."""
-        decay = min(self.config.ema_decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.ema.values()), [p.detach() for p in self.trained.values()], 1 - decay)
-
-    def save(self, step: int) -> None:
-        """Writes everything to a temporary name and renames it."""
-        tensors = {f"model/{n}": p.detach() for n, p in self.trained.items()}
-        tensors |= {f"ema/{n}": p for n, p in self.ema.items()}
-        tensors |= {f"optimizer/{n}": t for n, t in self.optimizer.state_tensors().items()}
-        tensors = {n: t.contiguous() for n, t in tensors.items()}
-        partial = self.path.with_suffix(".partial")
-        metadata = {"step": str(step), "stage": self.stage.name, "config": json.dumps(asdict(self.config))}
-        save_file(tensors, partial, metadata)
-        os.replace(partial, self.path)
-
-    def load(self) -> int:
-        """Restores a saved state; returns the step to go on from, 0 without a checkpoint."""
-        if not self.path.exists():
-            return 0
-        with safe_open(str(self.path), framework="pt") as file:
-            metadata = file.metadata()
-            if metadata["stage"] != self.stage.name:
-                raise InputError(f"{self.path} belongs to stage {metadata['stage']}; choose another folder")
-            names = set(file.keys())
-            expected = {f"{kind}/{n}" for n in self.trained for kind in ("model", "ema")}
-            if not expected <= names:
-                raise InputError(f"{self.path} was made with other model sizes; choose another folder or remove it")
-            with torch.no_grad():
-                for n, p in self.trained.items():
-                    p.copy_(file.get_tensor(f"model/{n}"))
-                    self.ema[n].copy_(file.get_tensor(f"ema/{n}"))
-            states = {n.removeprefix("optimizer/"): file.get_tensor(n) for n in names if n.startswith("optimizer/")}
-            self.optimizer.load_state_tensors(states)
-        return int(metadata["step"])
-
-
-def load_average(folder: Path, module: nn.Module, prefix: str) -> None:
-    """Puts a stage's averaged weights whose names start with `prefix` into `module` (the rest stay)."""
-    path = folder / CHECKPOINT
-    if not path.exists():
-        raise InputError(f"{path} does not exist; train that stage first")
-    own = dict(module.named_parameters())
-    with safe_open(str(path), framework="pt") as file, torch.no_grad():
-        for name in file.keys():
-            if name.startswith(f"ema/{prefix}"):
-                own[name.removeprefix(f"ema/{prefix}")].copy_(file.get_tensor(name))

@@ -1,7 +1,54 @@
 """Muon for the hidden matrices and convolutions, AdamW for everything else, behind one optimizer interface."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from gen3r.training.config import TrainConfig
+
+Owned = Iterator[tuple[torch.optim.Optimizer, str, nn.Parameter]]
+
+
+def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """The optimizer of a configuration, on the parameters that are trained."""
+    if config.optimizer == "muon":
+        return MuonAdamW(module, config.learning_rate, config.weight_decay)
+    trained = [p for p in module.parameters() if p.requires_grad]
+    return torch.optim.AdamW(trained, config.learning_rate, weight_decay=config.weight_decay)
+
+
+def state_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
+    """Every state of an optimizer as `parameter name/key` -> tensor, so that a checkpoint needs no pickle."""
+    return {
+        f"{name}/{key}": torch.as_tensor(value)
+        for inner, name, parameter in _owned(optimizer, module)
+        for key, value in inner.state[parameter].items()
+    }
+
+
+def load_state_tensors(optimizer: torch.optim.Optimizer, module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """The inverse of `state_tensors`."""
+    owner = {name: (inner, parameter) for inner, name, parameter in _owned(optimizer, module)}
+    for path, value in tensors.items():
+        name, key = path.rsplit("/", 1)
+        if name not in owner:
+            continue
+        inner, parameter = owner[name]
+        if value.ndim:  # counters of steps stay on the CPU
+            value = value.to(parameter.device)
+            if isinstance(parameter, DTensor):
+                value = distribute_tensor(value, parameter.device_mesh, parameter.placements)
+        inner.state[parameter][key] = value
+
+
+def _owned(optimizer: torch.optim.Optimizer, module: nn.Module) -> Owned:
+    """The optimizer that holds the state of each trained parameter."""
+    if isinstance(optimizer, MuonAdamW):
+        yield from optimizer.owned()
+    else:
+        yield from ((optimizer, n, p) for n, p in module.named_parameters() if p.requires_grad)
 
 
 class MuonAdamW(torch.optim.Optimizer):
@@ -9,7 +56,7 @@ class MuonAdamW(torch.optim.Optimizer):
 
     Convolutions are seen as matrices [out, in * kernel]. Embeddings, heads, norms, biases and small matrices are
     AdamW's. A weight with an attribute `step_scale`, a tensor that broadcasts with it, is stepped in its units.
-    `state_tensors` gives and takes both states as named tensors, so that a checkpoint needs no pickle.
+    Muon needs whole matrices: it is for weights that are not sharded.
     """
 
     def __init__(self, module: nn.Module, lr: float, weight_decay: float) -> None:
@@ -31,11 +78,11 @@ class MuonAdamW(torch.optim.Optimizer):
         """One step of both parts at the current learning rate."""
         scaled = []
         for parameter, view in self._matrices.values():
-            gradient, scale = parameter.grad, getattr(parameter, "step_scale", None)
+            gradient, scale, weight = parameter.grad, getattr(parameter, "step_scale", None), parameter.detach()
             if gradient is not None and scale is not None:
-                gradient = gradient * scale
-                view.data = _as_matrix(parameter.detach() / scale)
+                gradient, weight = gradient * scale, weight / scale
                 scaled.append((parameter, view, scale))
+            view.data = _as_matrix(weight)  # anew: data-parallel engines and devices move the weights' memory
             view.grad = None if gradient is None else _as_matrix(gradient, like=parameter)
         for inner, _ in self._parts:
             for group in inner.param_groups:
@@ -44,23 +91,11 @@ class MuonAdamW(torch.optim.Optimizer):
         for parameter, view, scale in scaled:
             parameter.data.copy_(view.data.view_as(parameter) * scale)
 
-    def state_tensors(self) -> dict[str, Tensor]:
-        """Every state as `name/key` -> tensor."""
-        tensors = {}
+    def owned(self) -> Owned:
+        """Part, name and parameter (Muon's: a view of it) of everything that is trained."""
         for inner, named in self._parts:
             for name, parameter in named:
-                for key, value in inner.state[parameter].items():
-                    tensors[f"{name}/{key}"] = torch.as_tensor(value)
-        return tensors
-
-    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """The inverse of `state_tensors`."""
-        for inner, named in self._parts:
-            owner = dict(named)
-            for path, value in tensors.items():
-                name, key = path.rsplit("/", 1)
-                if name in owner:
-                    inner.state[owner[name]][key] = value
+                yield inner, name, parameter
 
 
 def _is_hidden(name: str, parameter: Tensor) -> bool:

@@ -1,16 +1,20 @@
 """How nano is made: its stages in order, each from the folders of those before it, and the package they end in.
 
-A run's folder holds train/ (clips), one folder a stage with its checkpoint, and latents/.
+A run's folder holds train/ (clips), held-out/ (clips for sample sheets), one folder a stage with its checkpoint, and
+latents/.
 """
 
 import json
 import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from PIL.Image import Image
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -21,24 +25,35 @@ from gen3r.data.shards import ClipShards
 from gen3r.files import whole_file
 from gen3r.models.presets import ModelConfig, build_components, build_scheduler, nano
 from gen3r.models.tokens import packed_tokens
+from gen3r.pipeline import Gen3RPipeline
 from gen3r.training.adapter_step import AdapterStage
 from gen3r.training.autoencoder_step import AutoencoderStage
+from gen3r.training.checkpoint import CHECKPOINT, load_average
+from gen3r.training.config import TrainConfig
 from gen3r.training.diffusion_step import DiffusionStage
 from gen3r.training.encoding import clip_encoder, encode_clips
 from gen3r.training.geometry_step import GeometryStage
 from gen3r.training.latents import HALVES, LatentShards, kinds_in, model_hashes
-from gen3r.training.loop import CHECKPOINT, Stage, TrainConfig, load_average, train
+from gen3r.training.loop import train
+from gen3r.training.metrics import check_trackers
+from gen3r.training.plan import plan
+from gen3r.training.sheets import sample_sheet
+from gen3r.training.stage import Stage
 
+SHEET_CLIPS = 3
 STATISTICS_CLIPS = 48
 STATISTICS_OF = ("vae", "geo_adapter")
 STAGES = {
     "autoencoder": TrainConfig(steps=3450, batch_size=2, learning_rate=2e-3, weight_decay=0.0, ema_decay=0.998),
     "geometry": TrainConfig(steps=4000, batch_size=34, learning_rate=2.5e-3, ema_decay=0.998, decay_fraction=0.3),
-    "adapter": TrainConfig(steps=2000, batch_size=20, learning_rate=2e-3, ema_decay=0.99, weight_decay=0.0, warmup=30),
+    "adapter": TrainConfig(steps=1450, batch_size=40, learning_rate=6e-4, ema_decay=0.99, weight_decay=0.0, warmup=30),
     "diffusion": TrainConfig(
         steps=2000, batch_size=8, learning_rate=2e-3, ema_decay=0.995, warmup=50, decay_fraction=0.4
     ),
 }
+BUILT_ON = {
+    "autoencoder": (), "geometry": (), "adapter": ("vae", "vggt"), "diffusion": ("vae", "vggt", "geo_adapter"),
+}  # fmt: skip
 STAGE_OF = {
     "vae": "autoencoder", "vggt": "geometry", "geo_adapter": "adapter",
     "transformer": "diffusion", "text_encoder": "diffusion", "image_encoder": "diffusion",
@@ -56,17 +71,33 @@ class Run:
     start: str | Path | None = None
     config: ModelConfig = field(default_factory=nano)
 
-    def train(self, stage: str, overrides: dict[str, Any]) -> None:
+    def train(self, stage: str, overrides: dict[str, Any], trackers: Sequence[str] = ()) -> None:
         """Trains one stage to its end, or from its checkpoint on; `overrides` replace fields of its `TrainConfig`."""
+        check_trackers(trackers)
         config = replace(STAGES[stage], **overrides)
         torch.manual_seed(config.seed)
-        train(self.make_stage(stage), config, self.folder / stage)
+        parts = self.components(BUILT_ON[stage])
+        train(self.make_stage(stage, parts), config, self.folder / stage, self.sheet(stage, parts), trackers)
 
-    def make_stage(self, name: str) -> Stage:
-        """A stage with the modules that it trains, and the finished ones that it builds on."""
+    def plan(self, stage: str, overrides: dict[str, Any]) -> list[str]:
+        """What `train` would do, in lines; it does one step and writes nothing but a finished stage's statistics."""
+        parts = self.components(BUILT_ON[stage])
+        return plan(self.make_stage(stage, parts), replace(STAGES[stage], **overrides), self.folder / stage)
+
+    def sheet(self, stage: str, parts: dict[str, Any]) -> Callable[[], Image] | None:
+        """What draws sample sheets of the clips in held-out/; None without them."""
+        if not (self.folder / "held-out").exists():
+            return None
+        clips = ClipShards(self.folder / "held-out")
+        rest = {"tokenizer": self.tokenizer(), "scheduler": build_scheduler(self.config)}
+        pipe = Gen3RPipeline(**(parts | rest), defaults=self.config.defaults)
+        pipe.mixed_precision = True
+        pipe.set_progress_bar_config(disable=True)
+        return partial(sample_sheet, stage, pipe, [clips[i] for i in range(min(SHEET_CLIPS, len(clips)))])
+
+    def make_stage(self, name: str, parts: dict[str, Any]) -> Stage:
+        """A stage of `parts`: the modules that it trains, and the finished ones that it builds on."""
         config = self.config
-        finished = {"autoencoder": (), "geometry": (), "adapter": ("vae", "vggt")}
-        parts = self.components(finished.get(name, ("vae", "vggt", "geo_adapter")))
         if name == "autoencoder":
             return AutoencoderStage(parts["vae"], self.clips())
         if name == "geometry":

@@ -1,0 +1,210 @@
+"""A stage's checkpoints: whole or not there, the newest two and every n-th, and what to do when one is damaged."""
+
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from gen3r.errors import InputError
+from gen3r.files import whole_file
+from gen3r.training.config import TrainConfig
+from gen3r.training.optimizers import load_state_tensors, state_tensors
+from gen3r.training.stage import Stage
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+class Checkpoint:
+    """A stage's trained weights, their moving average and the optimizer's state in one folder, as safetensors.
+
+    `checkpoint.safetensors` is the newest; `checkpoint-0000120.safetensors` is an older one that was kept. The data and
+    noise of a step follow from the seed and the step, so the step is all that is stored of them. Sharded weights are
+    stored whole: a checkpoint does not depend on the number of processes.
+    """
+
+    def __init__(
+        self, folder: Path, stage: Stage, optimizer: torch.optim.Optimizer, config: TrainConfig, main: bool = True
+    ) -> None:
+        self.path = folder / CHECKPOINT
+        self.stage, self.optimizer, self.config, self.main = stage, optimizer, config, main
+        self.trained = {n: p for n, p in stage.named_parameters() if p.requires_grad}
+        self.ema = {n: p.detach().clone() for n, p in self.trained.items()}
+        self.step = 0  # of the newest checkpoint
+
+    @torch.no_grad()
+    def update_ema(self, step: int) -> None:
+        """Moves the average towards the weights; early steps are forgotten sooner."""
+        decay = min(self.config.ema_decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.ema.values()), [p.detach() for p in self.trained.values()], 1 - decay)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The stage with its averaged weights, and in evaluation mode, for the time of a block."""
+        weights = {n: p.detach().clone() for n, p in self.trained.items()}
+        training = {m: m.training for m in self.stage.modules()}
+        _assign(self.trained, self.ema)
+        self.stage.eval()
+        try:
+            yield
+        finally:
+            _assign(self.trained, weights)
+            for module, mode in training.items():
+                module.training = mode
+
+    def save(self, step: int) -> None:
+        """Writes everything to a temporary name and renames it. All processes call it where weights are sharded.
+
+        Raises:
+            InputError: the folder is full or cannot be written to; the checkpoint before is whole.
+        """
+        tensors = self._tensors()
+        if not self.main:
+            return
+        metadata = {"step": str(step), "stage": self.stage.name, "config": json.dumps(asdict(self.config))}
+        try:
+            with whole_file(self.path) as partial:
+                _write(tensors, partial, metadata)
+                self._keep_present()
+        except InputError as error:
+            left = f"the checkpoint of step {self.step} is whole" if self.step else "there is no checkpoint yet"
+            raise InputError(f"{error}; {left}, and the same command goes on from there") from error
+        self.step = step
+
+    def load(self) -> int:
+        """Restores a saved state; returns the step to go on from, 0 without a checkpoint.
+
+        What was changed in the configuration since is told in one warning.
+
+        Raises:
+            InputError: the checkpoint is damaged, or of another stage, optimizer or model size.
+        """
+        if self.main:
+            for partial in self.path.parent.glob(f".{self.path.stem}-*"):  # of a process that was killed
+                partial.unlink()
+        if not self.path.exists():
+            return 0
+        with open_checkpoint(self.path) as file:
+            metadata = file.metadata()
+            self._check(file, metadata)
+            _assign(self.trained, {n: file.get_tensor(f"model/{n}") for n in self.trained})
+            _assign(self.ema, {n: file.get_tensor(f"ema/{n}") for n in self.trained})
+            states = {n for n in file.keys() if n.startswith("optimizer/")}
+            load_state_tensors(
+                self.optimizer, self.stage, {n.removeprefix("optimizer/"): file.get_tensor(n) for n in states}
+            )
+        self.step = int(metadata["step"])
+        return self.step
+
+    def _check(self, file: Any, metadata: dict[str, str]) -> None:
+        """Refuses what cannot go on from this file, before anything is changed; tells what may change."""
+        if metadata["stage"] != self.stage.name:
+            raise InputError(f"{self.path} belongs to stage {metadata['stage']}; choose another folder")
+        stored = {n: file.get_slice(n).get_shape() for n in file.keys()}
+        expected = {f"{kind}/{n}": list(p.shape) for n, p in self.trained.items() for kind in ("model", "ema")}
+        if any(stored.get(n) != shape for n, shape in expected.items()):
+            raise InputError(f"{self.path} was made with other model sizes; choose another folder or remove it")
+        before, now = json.loads(metadata["config"]), asdict(self.config)
+        optimizer = before.get("optimizer", "muon")
+        if optimizer != self.config.optimizer:
+            raise InputError(f"{self.path} holds the state of the optimizer {optimizer}; go on with it or start anew")
+        changed = [f"{k} {v} -> {now[k]}" for k, v in before.items() if k in now and now[k] != v]
+        if changed and self.main:
+            warnings.warn(
+                f"{self.stage.name} goes on at step {metadata['step']} with {', '.join(changed)}", stacklevel=3
+            )
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {f"model/{n}": p.detach() for n, p in self.trained.items()}
+        tensors |= {f"ema/{n}": p for n, p in self.ema.items()}
+        tensors |= {f"optimizer/{n}": t for n, t in state_tensors(self.optimizer, self.stage).items()}
+        return {n: (t.full_tensor() if isinstance(t, DTensor) else t).contiguous() for n, t in tensors.items()}
+
+    def _keep_present(self) -> None:
+        """Gives the present checkpoint a name of its own, and removes the older ones that are not kept."""
+        if not self.path.exists() or not self.step:
+            return
+        kept = self.path.with_stem(f"{self.path.stem}-{self.step:07d}")
+        kept.unlink(missing_ok=True)
+        try:
+            os.link(self.path, kept)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(self.path, kept)
+        every = self.config.keep_every
+        for number, path in _older(self.path):
+            if path != kept and not (every and number % every == 0):
+                path.unlink()
+
+
+def load_average(folder: Path, module: nn.Module, prefix: str) -> None:
+    """Puts a stage's averaged weights whose names start with `prefix` into `module` (the rest stay)."""
+    path = folder / CHECKPOINT
+    if not path.exists():
+        raise InputError(f"{path} does not exist; train that stage first")
+    own = dict(module.named_parameters())
+    with open_checkpoint(path) as file, torch.no_grad():
+        for name in file.keys():
+            if name.startswith(f"ema/{prefix}"):
+                own[name.removeprefix(f"ema/{prefix}")].copy_(file.get_tensor(name))
+
+
+@contextmanager
+def open_checkpoint(path: Path) -> Iterator[Any]:
+    """The open file.
+
+    Raises:
+        InputError: it is damaged; the message names the newest one that is whole.
+    """
+    reason = _damage(path)
+    if reason:
+        whole = [older.name for _, older in _older(path) if not _damage(older)]
+        way = f"copy {whole[-1]} over it to go on from there" if whole else "remove it to start the stage anew"
+        raise InputError(f"{path} is damaged ({reason}); {way}")
+    with safe_open(str(path), framework="pt") as file:
+        yield file
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with a checkpoint file; nothing where it is whole."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            missing = {"step", "stage", "config"} - set(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        return str(error)
+    return f"it lacks {', '.join(sorted(missing))}" if missing else ""
+
+
+def _older(path: Path) -> list[tuple[int, Path]]:
+    """Steps and paths of the kept checkpoints, oldest first."""
+    found = ((re.fullmatch(rf"{path.stem}-(\d+)", p.stem), p) for p in path.parent.glob(f"{path.stem}-*{path.suffix}"))
+    return sorted((int(match[1]), p) for match, p in found if match)
+
+
+def _write(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Writes and waits until the disk has it: a rename that outlives its data would be a damaged checkpoint."""
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:  # its writer has errors of its own
+        raise OSError(str(error)) from error
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+@torch.no_grad()
+def _assign(parameters: dict[str, Any], values: dict[str, Tensor]) -> None:
+    for name, parameter in parameters.items():
+        value = values[name].to(parameter.device)
+        if isinstance(parameter, DTensor) and not isinstance(value, DTensor):
+            value = distribute_tensor(value, parameter.device_mesh, parameter.placements)
+        parameter.copy_(value)

@@ -1,0 +1,108 @@
+"""What a run would be: parameters, memory, steps, schedule and time, from one measured step; nothing is written."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from gen3r.training.checkpoint import CHECKPOINT, open_checkpoint
+from gen3r.training.config import TrainConfig
+from gen3r.training.optimizers import state_tensors
+from gen3r.training.stage import Stage
+from gen3r.training.throughput import finish_work, matrix_rate
+from gen3r.training.trainer import Trainer
+
+
+def plan(stage: Stage, config: TrainConfig, folder: Path) -> list[str]:
+    """Lines for people. `stage` is trained for one step, and of no use after it.
+
+    Raises:
+        InputError: as `train`.
+    """
+    accelerator = Accelerator()
+    trainer = Trainer(stage, config, accelerator)
+    config, device = trainer.config, accelerator.device
+    start = _first_step(folder)
+    parts = trainer.draw(start)
+    with _kept_for_backward(trainer.stage) as kept:
+        flops = trainer.count_flops(parts)
+    began = time.perf_counter()
+    trainer.backward(parts)
+    trainer.update(start)
+    finish_work(device)
+    seconds = time.perf_counter() - began
+    left, rate = max(config.steps - start, 0), matrix_rate(device, trainer.dtype)
+    trained = [p for p in trainer.stage.parameters() if p.requires_grad]
+    memory = {
+        "weights": _size(trainer.stage.parameters()),
+        "gradients": _size(trained),
+        "optimizer": _size(state_tensors(trainer.optimizer.optimizer, trainer.stage).values()),
+        "average": _size(trained),
+        "activations": sum(kept.values()),
+    }
+    each = config.batch_size // config.micro_batches
+    return [
+        f"{stage.name}: {accelerator.num_processes} process(es) on {device.type}, products in {trainer.dtype}",
+        *_parameters(trainer.stage),
+        f"batch: {config.batch_size} = {config.micro_batches} micro-batch(es) of {each}",
+        f"steps: {start} to {config.steps}, {left * config.batch_size} samples",
+        f"learning rate: {config.schedule}, {_rates(config)}; {config.optimizer}, weight decay {config.weight_decay:g}",
+        f"memory of a process: {_mebibytes(sum(memory.values()))} = "
+        + " + ".join(f"{name} {_mebibytes(size)}" for name, size in memory.items()),
+        f"a step: {seconds:.2f} s measured, {flops / 1e9:.1f} GFLOP a process, "
+        f"{flops / seconds / rate:.0%} of the {rate / 1e9:.0f} GFLOP/s of a matrix product here",
+        f"time: {left * seconds / 3600:.2f} hours, without checkpoints and sheets",
+    ]
+
+
+def _first_step(folder: Path) -> int:
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return 0
+    with open_checkpoint(path) as file:
+        return int(file.metadata()["step"])
+
+
+def _parameters(stage: Stage) -> list[str]:
+    lines = []
+    for name, module in stage.named_children():
+        trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
+        frozen = sum(p.numel() for p in module.parameters()) - trained
+        lines.append(f"parameters of {name}: {trained / 1e6:.2f} M trained, {frozen / 1e6:.2f} M frozen")
+    return lines
+
+
+def _rates(config: TrainConfig) -> str:
+    steps = sorted({0, min(config.warmup, config.steps - 1), config.steps // 2, config.steps - 1})
+    return ", ".join(f"{config.learning_rate_at(step):.3g} at {step}" for step in steps)
+
+
+@contextmanager
+def _kept_for_backward(stage: nn.Module) -> Iterator[dict[int, int]]:
+    """Address -> bytes of what a block's forward passes keep for their backward passes, parameters aside."""
+    parameters = {p.untyped_storage().data_ptr() for p in stage.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        yield kept
+
+
+def _size(tensors: Iterable[Tensor]) -> int:
+    """Bytes on this process."""
+    own = (t.to_local() if isinstance(t, DTensor) else t for t in tensors)
+    return sum(t.numel() * t.element_size() for t in own)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB" if size < 2**33 else f"{size / 2**30:.1f} GiB"

@@ -1,0 +1,23 @@
+"""What a stage is to the loop that trains it."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+Batch = dict[str, Any]
+
+
+class Stage(nn.Module, ABC):
+    """What is trained and how: the batch of a step and its loss. Parameters that require gradients are trained."""
+
+    name: str
+
+    @abstractmethod
+    def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
+        """A batch drawn with `rng` alone, on the CPU: tensors, and lists of texts."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss and what to report beside it."""

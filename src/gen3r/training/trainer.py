@@ -1,0 +1,144 @@
+"""One step of a stage: its micro-batches, shared by the processes that were launched, and what becomes of them."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from diffusers import ModelMixin
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from gen3r.errors import InputError
+from gen3r.models.precision import fast_dtype, fast_products
+from gen3r.training.config import TrainConfig
+from gen3r.training.optimizers import make_optimizer
+from gen3r.training.sharding import shard
+from gen3r.training.stage import Batch, Stage
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """A part of a step's batch, and the seed of the noise that its forward pass draws."""
+
+    content: Batch
+    noise_seed: int
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What the backward passes of a step gave, the same on all processes.
+
+    values: loss, gradient norm before clipping, and the stage's report, means over micro-batches. raised: the flags
+    that any process raised.
+    """
+
+    values: dict[str, float]
+    raised: dict[str, bool]
+
+    @property
+    def finite(self) -> bool:
+        """Whether the step may change the weights."""
+        return bool(np.isfinite([self.values["loss"], self.values["norm"]]).all())
+
+
+class Trainer:
+    """A stage, its optimizer and accelerate's engine around them.
+
+    A micro-batch and its noise depend on (seed, step, number of the micro-batch) alone: neither on the number of
+    processes nor on what came before.
+    """
+
+    def __init__(self, stage: Stage, config: TrainConfig, accelerator: Accelerator) -> None:
+        self.accelerator, self.config = accelerator, config.shared_by(accelerator.num_processes)
+        self.mine = range(accelerator.process_index, self.config.micro_batches, accelerator.num_processes)
+        accelerator.gradient_accumulation_steps = len(self.mine)
+        set_seed(config.seed)
+        if config.gradient_checkpointing:
+            _checkpoint_gradients(stage)
+        stage.to(accelerator.device)
+        if config.shard:
+            shard(stage, config, accelerator.device, accelerator.num_processes)
+            self.model, self.optimizer = stage, accelerator.prepare(make_optimizer(stage, config))
+        else:
+            self.model, self.optimizer = accelerator.prepare(stage, make_optimizer(stage, config))
+        self.stage: Stage = accelerator.unwrap_model(self.model)
+        self.dtype = fast_dtype(accelerator.device) if config.mixed_precision else torch.float32
+
+    def draw(self, step: int) -> list[MicroBatch]:
+        """This process's micro-batches of a step."""
+        size = self.config.batch_size // self.config.micro_batches
+        generators = [np.random.default_rng([self.config.seed, step, part]) for part in self.mine]
+        return [MicroBatch(self.stage.make_batch(rng, size), int(rng.integers(2**62))) for rng in generators]
+
+    def backward(self, micro_batches: list[MicroBatch], flags: Callable[[], dict[str, bool]] = dict) -> Gradients:
+        """Leaves the clipped gradients of the mean loss in the weights; `flags`, asked last, go to all processes."""
+        reports = []
+        for micro in micro_batches:
+            with self.accelerator.accumulate(self.model):
+                reports.append(self._backward(micro))
+        norm = self.accelerator.clip_grad_norm_(self.stage.parameters(), self.config.clip_norm)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else torch.as_tensor(norm)
+        return self._shared(reports, norm, flags())
+
+    def count_flops(self, micro_batches: list[MicroBatch]) -> int:
+        """Operations of the products in a step of this process, from one more pass over the first micro-batch.
+
+        A pass of its own, for counting changes the order of some sums.
+        """
+        with FlopCounterMode(display=False) as counter:
+            self._backward(micro_batches[0])
+        self.drop_gradients()
+        return len(self.mine) * counter.get_total_flops()
+
+    def update(self, step: int) -> None:
+        """Moves the weights along the gradients."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate_at(step)
+        self.optimizer.step()
+        self.drop_gradients()
+
+    def drop_gradients(self) -> None:
+        """Leaves the weights without gradients."""
+        self.stage.zero_grad()
+
+    def _backward(self, micro: MicroBatch) -> dict[str, Tensor]:
+        """Adds the gradients of a micro-batch; returns its loss and report."""
+        torch.manual_seed(micro.noise_seed)
+        with fast_products(self.accelerator.device) if self.config.mixed_precision else nullcontext():
+            loss, report = self.model(_to_device(micro.content, self.accelerator.device))
+        self.accelerator.backward(loss)
+        return {"loss": loss.detach(), **report}
+
+    def _shared(self, reports: list[dict[str, Tensor]], norm: Tensor, flags: dict[str, bool]) -> Gradients:
+        """Means over all micro-batches and flags of all processes, in one exchange."""
+        means = [torch.stack([report[name].float() for report in reports]).mean() for name in reports[0]]
+        raised = [means[0].new_tensor(float(flag)) for flag in flags.values()]
+        numbers = cast(Tensor, self.accelerator.reduce(torch.stack(means + raised), "mean")).tolist()
+        values = dict(zip(reports[0], numbers, strict=False))
+        shared = {name: number > 0 for name, number in zip(flags, numbers[len(means) :], strict=True)}
+        return Gradients({"loss": values.pop("loss"), "norm": float(norm), **values}, shared)
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+
+
+def _checkpoint_gradients(stage: nn.Module) -> None:
+    """Blocks of models that can are computed again in the backward pass, instead of keeping what they computed."""
+    able: list[Any] = [
+        m
+        for m in stage.modules()
+        if isinstance(m, ModelMixin)
+        and m._supports_gradient_checkpointing
+        and any(p.requires_grad for p in m.parameters())
+    ]
+    if not able:
+        raise InputError("no model of this stage supports gradient checkpointing; leave it out")
+    for model in able:
+        model.enable_gradient_checkpointing()

@@ -1,0 +1,72 @@
+"""What the tests of training train: a regression, and the four stages on tiny models and clips."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from gen3r.data.shards import ClipShards
+from gen3r.models.presets import build_components, tiny
+from gen3r.training.adapter_step import AdapterStage
+from gen3r.training.autoencoder_step import AutoencoderStage
+from gen3r.training.config import TrainConfig
+from gen3r.training.diffusion_step import DiffusionStage
+from gen3r.training.encoding import clip_encoder, encode_clips
+from gen3r.training.geometry_step import GeometryStage
+from gen3r.training.latents import HALVES, LatentShards
+from gen3r.training.stage import Stage
+from tests.tiny import tiny_pipeline
+
+NAMES = ("autoencoder", "geometry", "adapter", "diffusion")
+BATCH = {"autoencoder": 2, "geometry": 8, "adapter": 10, "diffusion": 4}
+
+
+class Regression(Stage):
+    """A small network that learns a fixed map."""
+
+    name = "regression"
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.net = nn.Sequential(nn.Linear(4, 32), nn.GELU(), nn.Linear(32, 32), nn.GELU(), nn.Linear(32, 4))
+
+    def make_batch(self, rng: np.random.Generator, size: int) -> dict:
+        return {"x": torch.from_numpy(rng.standard_normal((size, 4))).float()}
+
+    def forward(self, batch: dict) -> tuple[torch.Tensor, dict]:
+        x = batch["x"] + 0.01 * torch.randn_like(batch["x"])
+        loss = (self.net(x) - x.flip(-1)).square().mean()
+        return loss, {"noise": x.std().detach()}
+
+
+def tiny_stage(name: str, data: Path) -> Stage:
+    """A stage on fresh tiny models; the same name gives the same one. `data` holds clips/ and, later, latents/."""
+    torch.manual_seed(0)
+    clips = ClipShards(data / "clips")
+    if name == "diffusion":
+        return _diffusion(clips, data / "latents")
+    parts = build_components(tiny())
+    parts["vggt"].init_weights()
+    if name == "autoencoder":
+        return AutoencoderStage(parts["vae"], clips, frames=(5,), photos=0.5)
+    if name == "geometry":
+        return GeometryStage(parts["vggt"], clips, frames=(2, 4))
+    return AdapterStage(parts["geo_adapter"], parts["vggt"], parts["vae"], clips, frames=(5,))
+
+
+def _diffusion(clips: ClipShards, folder: Path) -> DiffusionStage:
+    pipe = tiny_pipeline()
+    encoders = [clip_encoder(half, pipe.components, 16) for half in HALVES]
+    encode_clips(encoders, clips, folder)
+    latents = LatentShards(folder, encoders[0].models | encoders[1].models, clips.shape, clips)
+    return DiffusionStage(
+        pipe.transformer, pipe.text_encoder, pipe.image_encoder, pipe.tokenizer, pipe.vae, latents, 16
+    )
+
+
+def tiny_config(name: str, **changes) -> TrainConfig:
+    """Exact, logged at every step, and quick."""
+    numbers = {"steps": 6, "batch_size": BATCH.get(name, 8), "learning_rate": 1e-3, "warmup": 3}
+    return TrainConfig(**{**numbers, "mixed_precision": False, "log_every": 1, **changes})
