@@ -24,7 +24,7 @@ from gen3r.errors import InputError
 from gen3r.geometry.points import unproject, valid_depth_mask
 from gen3r.media import Picture, picture_batch
 from gen3r.models.adapter import GeometryAdapter
-from gen3r.models.conditioning import camera_condition, control_latents, free_cameras
+from gen3r.models.conditioning import camera_condition, control_latents, free_cameras, given_latents
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.precision import fast_products
 from gen3r.models.tokens import unpack_tokens
@@ -168,6 +168,8 @@ class Gen3RPipeline(DiffusionPipeline):
         guidance = defaults["guidance_scale"] if guidance_scale is None else guidance_scale
         negative = defaults["negative_prompt"] if negative_prompt is None else negative_prompt
         check_request(frames, height, width, steps, guidance)
+        if steps == 1 and self.scheduler.config.get("shift_terminal"):
+            raise InputError(f"this model samples in {defaults['num_inference_steps']} steps; it cannot in 1")
         if isinstance(cameras, str):  # an unknown name, easing or extent is found before anything slow
             self._path_without_picture(cameras, frames, height, width, extent, easing)
         if output_type not in ("scene", "latent"):
@@ -353,9 +355,9 @@ class Gen3RPipeline(DiffusionPipeline):
     ) -> Tensor:  # fmt: skip
         """Integrates the flow from noise to data; latents stay float32, the network runs in its own type."""
         self.scheduler.set_timesteps(steps, device=latents.device)
-        noise, channels = latents, latents.shape[1]
-        given, mask = conditions.control.float().split([channels, conditions.control.shape[1] - channels], dim=1)
-        known = (mask == 1).all(1, keepdim=True) & hold
+        noise = latents
+        given, known = given_latents(conditions.control)
+        known = known & hold
         with self.progress_bar(total=steps) as bar:  # pyright: ignore[reportCallIssue]
             for i, t in enumerate(self.scheduler.timesteps):
                 velocity = self._velocity(latents, t, conditions, guidance if i < guided else 1.0)

@@ -1,25 +1,29 @@
-"""What the tests of training train: a regression, and the four stages on tiny models and clips."""
+"""What the tests of training train: a regression, and the stages on tiny models and clips."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from gen3r.data.shards import ClipShards
-from gen3r.models.presets import build_components, tiny
+from gen3r.models.encoders import encode_text
+from gen3r.models.presets import build_components, build_scheduler, distilled, tiny
+from gen3r.pipeline import Gen3RPipeline
 from gen3r.training.adapter_step import AdapterStage
 from gen3r.training.autoencoder_step import AutoencoderStage
 from gen3r.training.config import TrainConfig
 from gen3r.training.diffusion_step import DiffusionStage
+from gen3r.training.distill_step import DistillStage
 from gen3r.training.encoding import clip_encoder, encode_clips
 from gen3r.training.geometry_step import GeometryStage
 from gen3r.training.latents import HALVES, LatentShards
 from gen3r.training.stage import Stage
 from tests.tiny import tiny_pipeline
 
-NAMES = ("autoencoder", "geometry", "adapter", "diffusion")
-BATCH = {"autoencoder": 2, "geometry": 8, "adapter": 10, "diffusion": 4}
+NAMES = ("autoencoder", "geometry", "adapter", "diffusion", "distill")
+BATCH = {"autoencoder": 2, "geometry": 8, "adapter": 10, "diffusion": 4, "distill": 4}
 
 
 class Regression(Stage):
@@ -46,7 +50,9 @@ def tiny_stage(name: str, data: Path) -> Stage:
     torch.manual_seed(0)
     clips = ClipShards(data / "clips")
     if name == "diffusion":
-        return _diffusion(clips, data / "latents")
+        return DiffusionStage(**_denoising(tiny_pipeline(), clips, data / "latents"))
+    if name == "distill":
+        return distill_stage(tiny_pipeline(), data)
     parts = build_components(tiny())
     parts["vggt"].init_weights()
     if name == "autoencoder":
@@ -56,14 +62,23 @@ def tiny_stage(name: str, data: Path) -> Stage:
     return AdapterStage(parts["geo_adapter"], parts["vggt"], parts["vae"], clips, frames=(5,))
 
 
-def _diffusion(clips: ClipShards, folder: Path) -> DiffusionStage:
-    pipe = tiny_pipeline()
+def distill_stage(pipe: Gen3RPipeline, data: Path, guidance: float = 3.0, **changes: Any) -> DistillStage:
+    """A pipeline's transformer as the student of itself; its teacher is guided against the prompt "bad"."""
+    with torch.no_grad():
+        no_text = encode_text(pipe.tokenizer, pipe.text_encoder, ["bad"], 16, torch.device("cpu"))
+    arguments = _denoising(pipe, ClipShards(data / "clips"), data / "latents")
+    return DistillStage(
+        build_scheduler(distilled(tiny())), guidance=guidance, no_text=no_text, **{**arguments, **changes}
+    )
+
+
+def _denoising(pipe: Gen3RPipeline, clips: ClipShards, folder: Path) -> dict[str, Any]:
+    """What the stages on latents take, of a pipeline's modules and the clips that they encode."""
     encoders = [clip_encoder(half, pipe.components, 16) for half in HALVES]
     encode_clips(encoders, clips, folder)
+    names = ("transformer", "text_encoder", "image_encoder", "tokenizer", "vae")
     latents = LatentShards(folder, encoders[0].models | encoders[1].models, clips.shape, clips)
-    return DiffusionStage(
-        pipe.transformer, pipe.text_encoder, pipe.image_encoder, pipe.tokenizer, pipe.vae, latents, 16
-    )
+    return {name: pipe.components[name] for name in names} | {"latents": latents, "text_length": 16}
 
 
 def tiny_config(name: str, **changes) -> TrainConfig:

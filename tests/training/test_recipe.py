@@ -1,6 +1,7 @@
 """The whole recipe on tiny models: every stage from those before it, the package, and going on from it."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from gen3r.export.preview import GAP, LABEL, THUMBNAILS, WIDTH
 from gen3r.models.presets import tiny
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
+from gen3r.training.distill_step import DistillStage
 from gen3r.training.recipe import BUILT_ON, Run
 
 CONFIG = replace(tiny(), num_frames=17)
@@ -44,6 +46,8 @@ def packaged(run: Run) -> Path:
 def test_a_stage_needs_those_before_it(run: Run) -> None:
     with pytest.raises(InputError, match="train that stage first"):
         Run(run.folder / "empty", config=CONFIG).components(("vae",))
+    with pytest.raises(InputError, match="diffusion/checkpoint.safetensors does not exist"):
+        Run(run.folder / "empty", config=CONFIG).components(("transformer",))
 
 
 def test_the_package_makes_scenes(packaged: Path) -> None:
@@ -62,6 +66,72 @@ def test_every_stage_drew_what_it_makes_of_held_out_clips(packaged: Path) -> Non
             row = LABEL + (WIDTH - (THUMBNAILS + 1) * GAP) // THUMBNAILS + GAP
             assert sheet.size == (WIDTH, rows * row + GAP)
             assert len(sheet.getcolors(2**24) or []) > 1000
+
+
+@pytest.fixture(scope="module")
+def student(run: Run, packaged: Path) -> Path:
+    run.train("distill", ONE_STEP)
+    run.package(run.folder / "student")
+    return run.folder / "student"
+
+
+def test_a_distilled_package_goes_its_own_few_steps(run: Run, packaged: Path, student: Path) -> None:
+    many, few = (Gen3RPipeline.from_pretrained(p, torch_dtype=torch.float32) for p in (packaged, student))
+    changed = {name for name, value in few.defaults.items() if value != many.defaults[name]}
+    assert changed == {"num_inference_steps", "guidance_scale"}
+    assert (few.defaults["num_inference_steps"], few.defaults["guidance_scale"]) == (4, 1.0)
+    assert component_hash(few.transformer) != component_hash(many.transformer)
+    assert component_hash(few.text_encoder) == component_hash(many.text_encoder)
+    few.set_progress_bar_config(disable=True)
+    walked = []
+    few(output_type="latent", callback_on_step_end=lambda pipe, i, t, tensors: walked.append(float(t)))
+    stage = run.make_stage("distill", run.components(BUILT_ON["distill"]))
+    assert isinstance(stage, DistillStage)
+    assert walked == (1000 * stage.sigmas[:-1]).tolist()
+    with pytest.raises(InputError, match="samples in 4 steps"):
+        few(num_inference_steps=1)
+
+
+def test_the_teacher_can_be_packaged_still(run: Run, packaged: Path, student: Path) -> None:
+    run.package(run.folder / "teacher", teacher=True)
+    again, before = (
+        Gen3RPipeline.from_pretrained(p, torch_dtype=torch.float32) for p in (run.folder / "teacher", packaged)
+    )
+    assert component_hash(again.transformer) == component_hash(before.transformer)
+    assert again.defaults == before.defaults
+    assert again.scheduler.config["shift_terminal"] is None
+
+
+def test_the_student_drew_and_its_stage_can_be_planned(run: Run, student: Path) -> None:
+    assert (run.folder / "distill" / "sheets" / "step-0000001.png").exists()
+    text = "\n".join(run.plan("distill", {"steps": 3, "batch_size": 1}))
+    trained = sum(p.numel() for p in run.components(())["transformer"].parameters())
+    assert f"parameters of teacher: 0.00 M trained, {trained / 1e6:.2f} M frozen" in text
+    assert "steps: 1 to 3, 2 samples" in text
+
+
+def test_a_distilled_model_is_no_teacher_and_stays_what_it_is(run: Run, student: Path, tmp_path: Path) -> None:
+    for name in ("train", "latents"):
+        (tmp_path / name).symlink_to(run.folder / name)
+    after = Run(tmp_path, start=student, config=CONFIG)
+    with pytest.raises(InputError, match="student is distilled already"):
+        after.make_stage("distill", after.components(BUILT_ON["distill"]))
+    after.package(tmp_path / "model")
+    before, again = (Gen3RPipeline.from_pretrained(p) for p in (student, tmp_path / "model"))
+    assert again.defaults == before.defaults
+    assert again.scheduler.config == before.scheduler.config
+
+
+def test_a_student_of_an_older_teacher_is_refused(run: Run, student: Path, tmp_path: Path) -> None:
+    shutil.copytree(run.folder, tmp_path / "run")
+    copy = Run(tmp_path / "run", config=CONFIG)
+    with pytest.warns(UserWarning, match="goes on at step 1 with steps 1 -> 2"):
+        copy.train("diffusion", {"steps": 2, "batch_size": 1})
+    with pytest.raises(InputError, match="distilled from another transformer"):
+        copy.package(tmp_path / "model")
+    with pytest.raises(InputError, match="distilled from another transformer"):
+        copy.train("distill", ONE_STEP)
+    copy.package(tmp_path / "model", teacher=True)
 
 
 def test_a_plan_tells_and_writes_nothing(run: Run, packaged: Path) -> None:
@@ -111,6 +181,7 @@ def test_frozen_encoders_come_from_the_cache_and_the_starting_model(packaged: Pa
     assert main([*map(str, command), "--device", "cpu", "--dtype", "float32"]) == 0
     run = Run(tmp_path, start=packaged, config=CONFIG)
     run.train("diffusion", ONE_STEP)
+    run.train("distill", ONE_STEP)
     run.package(tmp_path / "model")
     before, after = (
         Gen3RPipeline.from_pretrained(p, torch_dtype=torch.float32) for p in (packaged, tmp_path / "model")

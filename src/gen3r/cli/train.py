@@ -13,7 +13,9 @@ stages, in order (each goes on from its own checkpoint when it was stopped):
   appearance-latents  half of the latent cache     after autoencoder; --part/--parts share it among processes
   geometry-latents  its second half                after adapter
   diffusion     the transformer and its encoders   after both halves
-  package       the model folder, in bfloat16      after diffusion; --out says where
+  distill       a transformer of four steps        after diffusion; may be left out
+  package       the model folder, in bfloat16      after diffusion; --out says where. The distilled transformer is
+                                                   taken if there is one, with its four steps; not with --teacher
 
 example:
   gen3r data synthesize 3072 runs/nano/train
@@ -44,7 +46,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=_STAGES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    stages = ("autoencoder", "geometry", "adapter", "appearance-latents", "geometry-latents", "diffusion", "package")
+    stages = (
+        "autoencoder", "geometry", "adapter", "appearance-latents", "geometry-latents", "diffusion", "distill",
+        "package",
+    )  # fmt: skip
     parser.add_argument("stage", choices=stages, metavar="STAGE", help=", ".join(stages))
     parser.add_argument("--folder", type=Path, default=Path("runs/nano"), help="the run's folder (default: runs/nano)")
     parser.add_argument(
@@ -53,6 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="model (nano, a folder) that stands in where the run has no checkpoint",
     )
     parser.add_argument("--out", type=Path, help="package: the model folder to write")
+    parser.add_argument("--teacher", action="store_true", help="package: the transformer of many steps, not distilled")
     parser.add_argument("--clips", type=int, help="latents: how many clips (default: all)")
     parser.add_argument("--part", type=int, default=0, help="latents: this process's number, from 0")
     parser.add_argument("--parts", type=int, default=1, help="latents: how many processes share the work")
@@ -96,7 +102,7 @@ def run(args: argparse.Namespace) -> None:
     elif args.stage == "package":
         if args.out is None:
             raise InputError("package needs --out, a folder that does not exist yet")
-        this_run.package(args.out)
+        this_run.package(args.out, args.teacher)
     else:
         given = {k: getattr(args, k) for k in _CHANGES}
         changes = {k: v for k, v in given.items() if v is not None}

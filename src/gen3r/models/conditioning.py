@@ -21,6 +21,15 @@ def control_latents(vae: VideoVAE, frames: Tensor, given: Tensor) -> Tensor:
     return torch.cat([appearance, torch.zeros_like(appearance)], dim=-1)
 
 
+def given_latents(control: Tensor) -> tuple[Tensor, Tensor]:
+    """The latents in a control [B, 20, f, h, 2w], [B, 16, f, h, 2w], and where they are those to be sampled.
+
+    The second is bool [B, 1, f, h, 2w]: all frames that a latent stands for are given, such as the first one's.
+    """
+    latents, mask = control.float().split([control.shape[1] - 4, 4], dim=1)
+    return latents, (mask == 1).all(1, keepdim=True)
+
+
 def camera_condition(T_world_camera: Tensor, K_px: Tensor, height: int, width: int) -> Tensor:
     """Folded Pluecker rays [B, 24, f, H, 2W], the same for both halves.
 

@@ -11,6 +11,7 @@ from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.precision import exact_products
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.video_vae import VideoVAE
+from gen3r.pipeline import Conditions
 from gen3r.training.latents import LatentShards
 from gen3r.training.losses import flow_matching_loss
 from gen3r.training.stage import Batch, Stage
@@ -75,21 +76,31 @@ class DiffusionStage(Stage):
         return batch
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        sample = torch.cat([_mean(batch[k]) for k in ("appearance", "geometry")], dim=-1)
+        sample = self.sample(batch)
         noise = torch.randn_like(sample)
         sigma = self.shift * batch["time"] / (1 + (self.shift - 1) * batch["time"])
         s = sigma[:, None, None, None, None]
-        with exact_products(sample.device):
-            cameras = camera_condition(batch["T_world_camera"], batch["K_px"], *self.size)
-        cameras = cameras * batch["with_cameras"][:, None, None, None, None]
-        text, image = self._contexts(batch)
-        control = self._control(batch)
-        velocity = self.transformer((1 - s) * sample + s * noise, 1000 * sigma, text, image, control, cameras).float()
+        told = self.conditions(batch)
+        velocity = self.transformer(
+            (1 - s) * sample + s * noise, 1000 * sigma, told.text, told.image, told.control, told.rays
+        ).float()
         loss = flow_matching_loss(velocity, sample, noise)
         with torch.no_grad():
             half = sample.shape[-1] // 2
             error = (velocity - (noise - sample)).square()
         return loss, {"appearance": error[..., :half].mean(), "geometry": error[..., half:].mean()}
+
+    def sample(self, batch: Batch) -> Tensor:
+        """The clips as Z = [A; G], [B, 16, f, h, 2w]."""
+        return torch.cat([_mean(batch[k]) for k in ("appearance", "geometry")], dim=-1)
+
+    def conditions(self, batch: Batch) -> Conditions:
+        """What the transformer is told of them."""
+        with exact_products(batch["K_px"].device):
+            rays = camera_condition(batch["T_world_camera"], batch["K_px"], *self.size)
+        rays = rays * batch["with_cameras"][:, None, None, None, None]
+        text, image = self._contexts(batch)
+        return Conditions(text, None, image, self._control(batch), rays)
 
     def _contexts(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Text and image contexts; no image for samples without a view."""

@@ -22,8 +22,10 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from gen3r.checkpoints.identity import component_hash
 from gen3r.checkpoints.load import load_components, save_components
 from gen3r.data.shards import ClipShards
+from gen3r.errors import InputError
 from gen3r.files import whole_file
-from gen3r.models.presets import ModelConfig, build_components, build_scheduler, nano
+from gen3r.models.encoders import encode_text
+from gen3r.models.presets import ModelConfig, build_components, build_scheduler, distilled, nano
 from gen3r.models.tokens import packed_tokens
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.training.adapter_step import AdapterStage
@@ -31,6 +33,7 @@ from gen3r.training.autoencoder_step import AutoencoderStage
 from gen3r.training.checkpoint import CHECKPOINT, load_average
 from gen3r.training.config import TrainConfig
 from gen3r.training.diffusion_step import DiffusionStage
+from gen3r.training.distill_step import DistillStage
 from gen3r.training.encoding import clip_encoder, encode_clips
 from gen3r.training.geometry_step import GeometryStage
 from gen3r.training.latents import HALVES, LatentShards, kinds_in, model_hashes
@@ -50,14 +53,17 @@ STAGES = {
     "diffusion": TrainConfig(
         steps=2000, batch_size=8, learning_rate=2e-3, ema_decay=0.995, warmup=50, decay_fraction=0.4
     ),
+    "distill": TrainConfig(steps=800, batch_size=8, learning_rate=5e-4, ema_decay=0.99, warmup=50, decay_fraction=0.5),
 }
 BUILT_ON = {
     "autoencoder": (), "geometry": (), "adapter": ("vae", "vggt"), "diffusion": ("vae", "vggt", "geo_adapter"),
+    "distill": ("vae", "vggt", "geo_adapter", "transformer", "text_encoder", "image_encoder"),
 }  # fmt: skip
 STAGE_OF = {
     "vae": "autoencoder", "vggt": "geometry", "geo_adapter": "adapter",
     "transformer": "diffusion", "text_encoder": "diffusion", "image_encoder": "diffusion",
 }  # fmt: skip
+TEACHER = ("transformer", "text_encoder", "image_encoder")  # what a distilled transformer was made from
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,10 @@ class Run:
         config = replace(STAGES[stage], **overrides)
         torch.manual_seed(config.seed)
         parts = self.components(BUILT_ON[stage])
-        train(self.make_stage(stage, parts), config, self.folder / stage, self.sheet(stage, parts), trackers)
+        made = self.make_stage(stage, parts)
+        if stage == "distill":
+            self._note_teacher(parts)
+        train(made, config, self.folder / stage, self.sheet(stage, parts), trackers)
 
     def plan(self, stage: str, overrides: dict[str, Any]) -> list[str]:
         """What `train` would do, in lines; it does one step and writes nothing but a finished stage's statistics."""
@@ -89,8 +98,9 @@ class Run:
         if not (self.folder / "held-out").exists():
             return None
         clips = ClipShards(self.folder / "held-out")
-        rest = {"tokenizer": self.tokenizer(), "scheduler": build_scheduler(self.config)}
-        pipe = Gen3RPipeline(**(parts | rest), defaults=self.config.defaults)
+        config = distilled(self.config) if stage == "distill" else self.config
+        rest = {"tokenizer": self.tokenizer(), "scheduler": build_scheduler(config)}
+        pipe = Gen3RPipeline(**(parts | rest), defaults=config.defaults)
         pipe.mixed_precision = True
         pipe.set_progress_bar_config(disable=True)
         return partial(sample_sheet, stage, pipe, [clips[i] for i in range(min(SHEET_CLIPS, len(clips)))])
@@ -111,9 +121,28 @@ class Run:
         latents = self.latents(parts)
         frozen = "contexts" in latents.kinds
         text_encoder, image_encoder = (None if frozen else parts[n] for n in ("text_encoder", "image_encoder"))
-        return DiffusionStage(
-            parts["transformer"], text_encoder, image_encoder, parts["tokenizer"], parts["vae"], latents,
-            config.text_length, config.num_frames, (config.height, config.width), config.shift,
+        arguments = {
+            "transformer": parts["transformer"], "text_encoder": text_encoder, "image_encoder": image_encoder,
+            "tokenizer": parts["tokenizer"], "vae": parts["vae"], "latents": latents,
+            "text_length": config.text_length, "frames": config.num_frames, "size": (config.height, config.width),
+            "shift": config.shift,
+        }  # fmt: skip
+        return DiffusionStage(**arguments) if name == "diffusion" else self._distill_stage(parts, arguments)
+
+    def _distill_stage(self, parts: dict[str, Any], arguments: dict[str, Any]) -> DistillStage:
+        """The student, whose teacher is the finished transformer as the model's own defaults sample from it."""
+        if self._sampling()[0].config.get("shift_terminal"):
+            raise InputError(f"{self.start} is distilled already; start from the model that it was distilled from")
+        self._check_teacher(parts)
+        config, student = self.config, distilled(self.config)
+        with torch.no_grad():
+            no_text = encode_text(
+                parts["tokenizer"], parts["text_encoder"], [config.negative_prompt], config.text_length,
+                torch.device("cpu"),
+            )  # fmt: skip
+        return DistillStage(
+            build_scheduler(student), student.num_inference_steps, guidance=config.guidance_scale, no_text=no_text,
+            hold_given=config.hold_given, **arguments,
         )  # fmt: skip
 
     def latents(self, parts: dict[str, Any]) -> LatentShards:
@@ -139,11 +168,23 @@ class Run:
             [encoder], self.clips(), self.folder / "latents", count, part, parts, shlex.join(command), overwrite=True
         )
 
-    def package(self, target: Path) -> None:
-        """Writes the averaged weights of all stages, in bfloat16, as a pipeline folder."""
-        parts: dict[str, Any] = {k: m.to(torch.bfloat16) for k, m in self.components(tuple(STAGE_OF)).items()}
-        parts |= {"tokenizer": self.tokenizer(), "scheduler": build_scheduler(self.config)}
-        save_components({**parts, "defaults": self.config.defaults}, target)
+    def package(self, target: Path, teacher: bool = False) -> None:
+        """Writes the averaged weights of all stages, in bfloat16, as a pipeline folder.
+
+        The transformer is the distilled one, if there is one and `teacher` is False; scheduler and defaults follow.
+
+        Raises:
+            InputError: a stage is missing, or the distilled transformer was made from an older one.
+        """
+        parts = self.components(tuple(STAGE_OF))
+        scheduler, defaults = self._sampling()
+        if not teacher and (self.folder / "distill" / CHECKPOINT).exists():
+            self._check_teacher(parts)
+            load_average(self.folder / "distill", parts["transformer"], "transformer.")
+            student = distilled(self.config)
+            scheduler, defaults = build_scheduler(student), student.defaults
+        parts = {name: module.to(torch.bfloat16) for name, module in parts.items()}
+        save_components({**parts, "tokenizer": self.tokenizer(), "scheduler": scheduler, "defaults": defaults}, target)
 
     def components(self, finished: tuple[str, ...]) -> dict[str, Any]:
         """The modules: `finished` ones with the averaged weights of their stage, the rest ready to train."""
@@ -178,6 +219,31 @@ class Run:
         if self.start:
             return load_components(self.start, skip=tuple(STAGE_OF))["tokenizer"]
         return learn_tokenizer(self.clips().captions, self.config)
+
+    def _sampling(self) -> tuple[Any, dict[str, Any]]:
+        """Scheduler and defaults that go with the undistilled transformer: the starting model's, if it is that one's."""
+        if self.start and not (self.folder / "diffusion" / CHECKPOINT).exists():
+            given = load_components(self.start, skip=tuple(STAGE_OF))
+            return given["scheduler"], given["defaults"]
+        return build_scheduler(self.config), self.config.defaults
+
+    def _note_teacher(self, parts: dict[str, Any]) -> None:
+        """Remembers what is distilled."""
+        with whole_file(self.folder / "distill" / "teacher.json") as partial:
+            partial.write_text(json.dumps({name: component_hash(parts[name]) for name in TEACHER}, indent=1))
+
+    def _check_teacher(self, parts: dict[str, Any]) -> None:
+        """Refuses a distilled transformer of another teacher than these parts."""
+        folder = self.folder / "distill"
+        if not (folder / CHECKPOINT).exists():
+            return
+        path = folder / "teacher.json"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        if other := [name for name in TEACHER if component_hash(parts[name]) != known.get(name)]:
+            raise InputError(
+                f"{folder} was distilled from another {other[0]}; remove it and give gen3r train distill again, "
+                "or leave it out of the package with --teacher"
+            )
 
     def _statistics(self, name: str) -> dict[str, list[float]]:
         """Means and standard deviations of a finished component's latents, measured once for its weights."""
