@@ -46,7 +46,7 @@ def packaged(run: Run) -> Path:
 def test_a_stage_needs_those_before_it(run: Run) -> None:
     with pytest.raises(InputError, match="train that stage first"):
         Run(run.folder / "empty", config=CONFIG).components(("vae",))
-    with pytest.raises(InputError, match="diffusion/checkpoint.safetensors does not exist"):
+    with pytest.raises(InputError, match=r"diffusion/checkpoint\.safetensors does not exist"):
         Run(run.folder / "empty", config=CONFIG).components(("transformer",))
 
 

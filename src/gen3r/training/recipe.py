@@ -221,7 +221,7 @@ class Run:
         return learn_tokenizer(self.clips().captions, self.config)
 
     def _sampling(self) -> tuple[Any, dict[str, Any]]:
-        """Scheduler and defaults that go with the undistilled transformer: the starting model's, if it is that one's."""
+        """Scheduler and defaults of the transformer before `distill`: its own where the starting model brings it."""
         if self.start and not (self.folder / "diffusion" / CHECKPOINT).exists():
             given = load_components(self.start, skip=tuple(STAGE_OF))
             return given["scheduler"], given["defaults"]
