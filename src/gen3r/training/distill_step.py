@@ -19,10 +19,10 @@ from gen3r.training.stage import Batch
 
 
 class DistillStage(DiffusionStage):
-    """The transformer as the student of what it is when the stage is made; the encoders stay as they are.
+    """Trains the transformer as the student of a frozen copy of itself; the encoders stay as they are.
 
-    diffusion: the arguments of `DiffusionStage`. scheduler: whose `student_steps` steps the student is to make.
-    fine_steps: the teacher's, equal ones in sigma, for each of these; by default it takes 8 in all, as nano does.
+    scheduler: whose `student_steps` steps the student is to make. fine_steps: the teacher's, equal ones in sigma, for
+    each of these; by default it takes 8 in all, as nano does. diffusion: the arguments of `DiffusionStage`.
     guidance: the teacher's; no_text: features [1, L, D] of the negative prompt, where there is guidance.
     hold_given: latents that given frames fix follow their own way, as in sampling. They do not count in the loss.
     """

@@ -53,7 +53,7 @@ STAGES = {
     "diffusion": TrainConfig(
         steps=2000, batch_size=8, learning_rate=2e-3, ema_decay=0.995, warmup=50, decay_fraction=0.4
     ),
-    "distill": TrainConfig(steps=800, batch_size=8, learning_rate=5e-4, ema_decay=0.99, warmup=50, decay_fraction=0.5),
+    "distill": TrainConfig(steps=800, batch_size=8, learning_rate=2e-4, ema_decay=0.99, warmup=50, decay_fraction=0.5),
 }
 BUILT_ON = {
     "autoencoder": (), "geometry": (), "adapter": ("vae", "vggt"), "diffusion": ("vae", "vggt", "geo_adapter"),
