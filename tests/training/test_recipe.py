@@ -110,16 +110,14 @@ def test_the_student_drew_and_its_stage_can_be_planned(run: Run, student: Path) 
     assert "steps: 1 to 3, 2 samples" in text
 
 
-def test_a_distilled_model_is_no_teacher_and_stays_what_it_is(run: Run, student: Path, tmp_path: Path) -> None:
-    for name in ("train", "latents"):
-        (tmp_path / name).symlink_to(run.folder / name)
+def test_a_distilled_model_is_no_teacher_and_stays_what_it_is(student: Path, tmp_path: Path) -> None:
     after = Run(tmp_path, start=student, config=CONFIG)
     with pytest.raises(InputError, match="student is distilled already"):
         after.make_stage("distill", after.components(BUILT_ON["distill"]))
     after.package(tmp_path / "model")
     before, again = (Gen3RPipeline.from_pretrained(p) for p in (student, tmp_path / "model"))
     assert again.defaults == before.defaults
-    assert again.scheduler.config == before.scheduler.config
+    assert again.scheduler.config["shift_terminal"] == before.scheduler.config["shift_terminal"] == 0.4
 
 
 def test_a_student_of_an_older_teacher_is_refused(run: Run, student: Path, tmp_path: Path) -> None:

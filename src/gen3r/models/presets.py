@@ -180,4 +180,7 @@ def build_components(config: ModelConfig) -> dict[str, Any]:
 
 def build_scheduler(config: ModelConfig) -> FlowMatchEulerDiscreteScheduler:
     """The Euler scheduler of a configuration."""
-    return FlowMatchEulerDiscreteScheduler(shift=config.shift, shift_terminal=config.last_sigma)
+    return FlowMatchEulerDiscreteScheduler(
+        shift=config.shift,
+        shift_terminal=config.last_sigma,  # pyright: ignore[reportArgumentType]
+    )

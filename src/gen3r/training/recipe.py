@@ -117,11 +117,13 @@ class Run:
             if not (self.start or (self.folder / name / CHECKPOINT).exists()):
                 stage.start_afresh()
             return stage
+        if name == "distill":
+            self._check_teacher(parts)
         parts["tokenizer"] = self.tokenizer()
         latents = self.latents(parts)
         frozen = "contexts" in latents.kinds
         text_encoder, image_encoder = (None if frozen else parts[n] for n in ("text_encoder", "image_encoder"))
-        arguments = {
+        arguments: dict[str, Any] = {
             "transformer": parts["transformer"], "text_encoder": text_encoder, "image_encoder": image_encoder,
             "tokenizer": parts["tokenizer"], "vae": parts["vae"], "latents": latents,
             "text_length": config.text_length, "frames": config.num_frames, "size": (config.height, config.width),
@@ -131,9 +133,6 @@ class Run:
 
     def _distill_stage(self, parts: dict[str, Any], arguments: dict[str, Any]) -> DistillStage:
         """The student, whose teacher is the finished transformer as the model's own defaults sample from it."""
-        if self._sampling()[0].config.get("shift_terminal"):
-            raise InputError(f"{self.start} is distilled already; start from the model that it was distilled from")
-        self._check_teacher(parts)
         config, student = self.config, distilled(self.config)
         with torch.no_grad():
             no_text = encode_text(
@@ -233,7 +232,9 @@ class Run:
             partial.write_text(json.dumps({name: component_hash(parts[name]) for name in TEACHER}, indent=1))
 
     def _check_teacher(self, parts: dict[str, Any]) -> None:
-        """Refuses a distilled transformer of another teacher than these parts."""
+        """Refuses parts that a distilled transformer was not made from, or that are distilled themselves."""
+        if self._sampling()[0].config.get("shift_terminal"):
+            raise InputError(f"{self.start} is distilled already; start from the model that it was distilled from")
         folder = self.folder / "distill"
         if not (folder / CHECKPOINT).exists():
             return
