@@ -150,6 +150,15 @@ def write_scene(scene: "Scene", args: argparse.Namespace) -> None:
         print(path)
 
 
+@contextmanager
+def whole_files_stay(folder: Path) -> Iterator[None]:
+    """Says so when the command is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{folder} keeps what is whole; the same command goes on") from None
+
+
 def say(text: str) -> None:
     """A line about what is being done, to standard error."""
     print(f"gen3r: {text}", file=sys.stderr, flush=True)
