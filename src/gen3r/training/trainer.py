@@ -12,7 +12,7 @@ from accelerate.utils import set_seed
 from diffusers import ModelMixin
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
 
 from gen3r.errors import InputError
 from gen3r.models.precision import fast_dtype, fast_products
@@ -20,6 +20,12 @@ from gen3r.training.config import TrainConfig
 from gen3r.training.optimizers import make_optimizer
 from gen3r.training.sharding import shard
 from gen3r.training.stage import Batch, Stage
+
+# Operations that torch does not count by itself.
+CPU_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
+}
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ class Trainer:
 
         A pass of its own, for counting changes the order of some sums.
         """
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
             self._backward(micro_batches[0])
         self.drop_gradients()
         return len(self.mine) * counter.get_total_flops()
