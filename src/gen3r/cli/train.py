@@ -17,7 +17,7 @@ stages, in order (each goes on from its own checkpoint when it was stopped):
   package       the model folder, in bfloat16      after diffusion; --out says where
 
 example:
-  gen3r data synthesize 3072 runs/nano/train
+  gen3r data synthesize 2048 runs/nano/train
   for stage in autoencoder geometry adapter appearance-latents geometry-latents diffusion; do gen3r train $stage; done
   gen3r train package --out my-nano && gen3r evaluate --model my-nano
 
@@ -59,7 +59,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--parts", type=int, default=1, help="latents: how many processes share the work")
     changes = parser.add_argument_group("changes to the recipe (default: the stage's own numbers)")
     changes.add_argument("--steps", type=int)
-    changes.add_argument("--batch-size", type=int, help="of a step, over all processes")
+    changes.add_argument("--batch-size", type=int, help="clips (geometry, adapter: frames) of a step, over all processes")
     changes.add_argument(
         "--micro-batches",
         type=int,
