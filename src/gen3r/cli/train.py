@@ -59,7 +59,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--parts", type=int, default=1, help="latents: how many processes share the work")
     changes = parser.add_argument_group("changes to the recipe (default: the stage's own numbers)")
     changes.add_argument("--steps", type=int)
-    changes.add_argument("--batch-size", type=int, help="clips (geometry, adapter: frames) of a step, over all processes")
+    changes.add_argument(
+        "--batch-size", type=int, help="clips (geometry, adapter: frames) of a step, over all processes"
+    )
     changes.add_argument(
         "--micro-batches",
         type=int,
