@@ -46,13 +46,16 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="nano (in the package), a model folder, or a Hub id such as owner/name (default: nano)",
     )
-    group.add_argument(
-        "--device",
-        default="auto",
-        metavar="NAME",
-        help="cpu, or any that torch knows (default: the accelerator, if any)",
-    )
+    add_device_argument(group)
     group.add_argument("--dtype", choices=DTYPES, help="type of the weights (default: the best for model and device)")
+
+
+def add_device_argument(parser: argparse._ActionsContainer) -> None:
+    """--device."""
+    parser.add_argument(
+        "--device", default="auto", metavar="NAME",
+        help="cpu, or any that torch knows (default: the accelerator, if any)",
+    )  # fmt: skip
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
