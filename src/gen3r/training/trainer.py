@@ -12,7 +12,7 @@ from accelerate.utils import set_seed
 from diffusers import ModelMixin
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from gen3r.errors import InputError
 from gen3r.models.precision import fast_dtype, fast_products
@@ -21,10 +21,12 @@ from gen3r.training.optimizers import make_optimizer
 from gen3r.training.sharding import shard
 from gen3r.training.stage import Batch, Stage
 
-# Operations that torch does not count by itself.
-CPU_ATTENTION = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
+# Operations that torch does not count by itself, from the shapes of query, key and value.
+CPU_ATTENTION: dict[Any, Callable[..., int]] = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda grad, q, k, v, *_, **__: (
+        sdpa_backward_flop_count(grad, q, k, v)
+    ),
 }
 
 
