@@ -54,7 +54,7 @@ def test_it_learns(tmp_path: Path) -> None:
 class TestGoingOn:
     @pytest.mark.parametrize("name", NAMES)
     def test_resumed_is_uninterrupted_bit_for_bit(self, name: str, training_data: Path, tmp_path: Path) -> None:
-        config = tiny_config(name, steps=4)
+        config = tiny_config(name, steps=3)
         train(tiny_stage(name, training_data), config, tmp_path / "whole")
         with pytest.raises(KeyboardInterrupt, match="saved at step 2"):
             train(interrupted(tiny_stage(name, training_data), at=2), config, tmp_path / "parts")
