@@ -279,4 +279,8 @@ class TestTrain:
         assert "--micro-batches must be at least 1, not 0" in capsys.readouterr().err
         assert main(["train", "geometry", "--folder", str(tmp_path), "--tracker", "slate"]) == 2
         assert "the trackers are tensorboard, wandb, not slate" in capsys.readouterr().err
+        assert main(["train", "appearance-latents", "--folder", str(tmp_path), "--clips", "0"]) == 2
+        assert "--clips must be at least 1, not 0" in capsys.readouterr().err
+        assert main(["train", "geometry-latents", "--folder", str(tmp_path), "--dry-run"]) == 2
+        assert "geometry-latents is none" in capsys.readouterr().err
         assert not list(tmp_path.iterdir())

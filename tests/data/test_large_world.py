@@ -91,14 +91,11 @@ def test_depth_and_cameras_agree_with_the_pictures(place: str, seed: int) -> Non
         assert (there / depth[inside] - 1).abs().median() < 0.01
 
 
-def test_masks_are_where_movers_are_nearer(clips: dict[str, Clip]) -> None:
-    """Depth is 0 there and nowhere else but in the sky, and what moves is in front of the place without it."""
+def test_what_moves_has_no_depth(clips: dict[str, Clip]) -> None:
     moved = 0
     for clip in clips.values():
         assert clip.moving is not None
-        assert clip.moving_depth is not None
         assert not (clip.depth > 0)[clip.moving].any()
-        assert torch.equal(clip.full_depth > 0, (clip.depth > 0) | clip.moving)
         moved += int(clip.moving.any())
     assert moved >= 3
 

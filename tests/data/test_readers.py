@@ -84,9 +84,9 @@ def gap(record: ClipRecord, truth: Truth) -> float:
 def points_gap(record: ClipRecord, truth: Truth) -> float:
     """The most pixels between where the record's points and cameras put a point in a frame and where it truly is."""
     assert record.read_points is not None
-    places, (points, _) = record.read_points().places, some_points(truth)
-    assert len(places) == len(points)
-    pixel, z = project(places, record.cameras.T_world_camera, record.cameras.K_px)
+    read, (points, _) = record.read_points().points, some_points(truth)
+    assert len(read) == len(points)
+    pixel, z = project(read, record.cameras.T_world_camera, record.cameras.K_px)
     should, depth = project(torch.from_numpy(points), torch.from_numpy(truth.T), torch.from_numpy(truth.K))
     off = torch.where(z > 0, (pixel - should).norm(dim=-1).nan_to_num(torch.inf), torch.inf)
     return float(off[depth > 0.5].max())
@@ -161,7 +161,7 @@ def test_frames_cameras_and_depth_agree(name: str, truths: Truths, tmp_path: Pat
     if record.read_points is not None:
         assert points_gap(record, stored) < 0.5
         cloud = record.read_points()
-        assert (cloud.places.dtype, cloud.colours.dtype) == (torch.float32, torch.uint8)  # type: ignore[union-attr]
+        assert (cloud.points.dtype, cloud.colours.dtype) == (torch.float32, torch.uint8)  # type: ignore[union-attr]
         np.testing.assert_array_equal(cloud.colours, some_points(truth)[1])
 
 

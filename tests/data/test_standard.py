@@ -32,7 +32,7 @@ def equal(one: ClipRecord, other: ClipRecord) -> None:
     assert (one.metric, one.captions) == (other.metric, other.captions)
     assert one.read_points is not None
     assert other.read_points is not None
-    torch.testing.assert_close(one.read_points().places, other.read_points().places)
+    torch.testing.assert_close(one.read_points().points, other.read_points().points)
     assert torch.equal(one.read_points().colours, other.read_points().colours)  # type: ignore[arg-type]
     for i in range(len(one)):
         assert torch.equal(one.read_frame(i), other.read_frame(i))
@@ -116,7 +116,7 @@ def test_broken_files_are_left_out_and_counted(write: Callable, source: Reader, 
     right = open_dataset("standard", source.root).read("a/plaza")
     assert right.read_points is not None
     assert record.read_points is not None
-    torch.testing.assert_close(record.read_points().places, right.read_points().places)
+    torch.testing.assert_close(record.read_points().points, right.read_points().points)
     assert torch.equal(record.read_frame(1), right.read_frame(2))
     torch.testing.assert_close(record.cameras.T_world_camera[2], right.cameras.T_world_camera[4])
     with pytest.raises(InputError, match=r"frame00001.png cannot be read"):

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from gen3r.data import shards
 from gen3r.data.photos import moving_photos
 from gen3r.data.shards import ClipShards, synthesize
 from gen3r.data.synthetic import render_clip
@@ -100,10 +102,34 @@ def test_shards_resume_and_read_back(tmp_path: Path) -> None:
         ClipShards(tmp_path / "none")
 
 
+def test_more_clips_complete_the_last_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SHARD_CLIPS", 2)
+    synthesize(tmp_path, 3, frames=1, size=28, workers=1)
+    kept = tmp_path / "clips-000000.safetensors"
+    written = kept.stat().st_mtime_ns
+    synthesize(tmp_path, 5, frames=1, size=28, workers=1)
+    assert kept.stat().st_mtime_ns == written
+    assert ClipShards(tmp_path).captions == [render_clip(seed, 1, 28, 28).caption for seed in range(5)]
+
+
+@pytest.mark.parametrize("other", [{"size": 14}, {"frames": 2}, {"split": "test"}, {"world": "large"}])
+def test_shards_of_other_clips_are_not_mixed(other: dict, tmp_path: Path) -> None:
+    synthesize(tmp_path, 1, **{"frames": 1, "size": 28, "workers": 1})
+    with pytest.raises(InputError, match="holds clips of another size, split or world"):
+        synthesize(tmp_path, 1, **{"frames": 1, "size": 28, "workers": 1, **other})
+
+
+def test_a_damaged_shard_is_one_line(tmp_path: Path) -> None:
+    synthesize(tmp_path, 1, frames=1, size=28, workers=1)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-100])
+    for read in (ClipShards, lambda folder: synthesize(folder, 1, frames=1, size=28, workers=1)):
+        with pytest.raises(InputError, match=r"is damaged .*; remove it and make it again"):
+            read(tmp_path)
+
+
 @pytest.mark.parametrize("name", TEXTURES)
 def test_textures_fill_their_tile(name: str) -> None:
-    import numpy as np
-
     texture = TEXTURES[name](np.random.default_rng(0), np.array([0.7, 0.4, 0.2]), np.array([0.2, 0.3, 0.5]))
     assert np.broadcast_to(texture, (TILE, TILE, 3)).shape == (TILE, TILE, 3)
     assert np.isfinite(texture).all()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -106,3 +107,14 @@ def test_still_cameras_have_a_sheet():
     scene = make_scene(frames=3)
     still = Cameras(torch.eye(4).repeat(3, 1, 1), scene.cameras.K_px, 32, 48)
     assert contact_sheet(replace(scene, cameras=still)).width == WIDTH
+
+
+def test_a_sky_far_behind_the_scene_changes_no_view_of_it(scene: Scene):
+    far = scene.points.clone()
+    far[:, 0] = 1000 * (far[:, 0] - scene.cameras.centres[0])
+    masked = scene.mask.clone()
+    masked[:, 0] = False
+    with_sky, without = (
+        np.asarray(contact_sheet(s))[-400:] for s in (replace(scene, points=far), replace(scene, mask=masked))
+    )
+    assert (with_sky == without).all()

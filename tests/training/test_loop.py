@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -22,6 +24,7 @@ from gen3r.training.loop import train
 from gen3r.training.metrics import read_metrics
 from gen3r.training.optimizers import MuonAdamW, state_tensors
 from gen3r.training.stage import Stage
+from gen3r.training.trainer import Trainer
 from tests.training.stages import NAMES, Regression, tiny_config, tiny_stage
 
 CONFIG = TrainConfig(steps=30, batch_size=8, learning_rate=1e-2, warmup=3)
@@ -51,7 +54,7 @@ def test_it_learns(tmp_path: Path) -> None:
 class TestGoingOn:
     @pytest.mark.parametrize("name", NAMES)
     def test_resumed_is_uninterrupted_bit_for_bit(self, name: str, training_data: Path, tmp_path: Path) -> None:
-        config = tiny_config(name, steps=4)
+        config = tiny_config(name, steps=3)
         train(tiny_stage(name, training_data), config, tmp_path / "whole")
         with pytest.raises(KeyboardInterrupt, match="saved at step 2"):
             train(interrupted(tiny_stage(name, training_data), at=2), config, tmp_path / "parts")
@@ -213,6 +216,19 @@ def _kill_worker(_: int) -> None:
 
 
 class TestReports:
+    def test_attention_is_counted(self) -> None:
+        class Attending(Regression):
+            def __init__(self) -> None:
+                super().__init__()
+                self.x = nn.Parameter(torch.randn(2, 4, 8, 16))
+
+            def forward(self, batch: dict) -> tuple[torch.Tensor, dict]:
+                return F.scaled_dot_product_attention(self.x, self.x, self.x).square().mean(), {}
+
+        trainer = Trainer(Attending(), tiny_config("regression"), Accelerator())
+        product = 2 * 2 * 4 * 8 * 8 * 16
+        assert trainer.count_flops(trainer.draw(0)) >= 6 * product  # two forward, four or more backward
+
     def test_speed_is_measured(self, tmp_path: Path) -> None:
         train(Regression(), replace(CONFIG, log_every=10), tmp_path)
         lines = read_metrics(tmp_path)

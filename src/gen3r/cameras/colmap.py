@@ -100,8 +100,8 @@ def read_colmap_points(path: Path) -> tuple[Tensor, Tensor]:
     """
     try:
         rows = list((_points_bin if path.suffix == ".bin" else _points_txt)(path))
-        places, colours = torch.tensor([r[:3] for r in rows], dtype=torch.float64), torch.tensor([r[3:] for r in rows])
-        return places.reshape(-1, 3), colours.reshape(-1, 3).to(torch.uint8)
+        points, colours = torch.tensor([r[:3] for r in rows], dtype=torch.float64), torch.tensor([r[3:] for r in rows])
+        return points.reshape(-1, 3), colours.reshape(-1, 3).to(torch.uint8)
     except (OSError, struct.error, ValueError) as error:
         raise InputError(f"{path}: the COLMAP points are damaged ({error}); export them again") from error
 

@@ -46,13 +46,16 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="nano (in the package), a model folder, or a Hub id such as owner/name (default: nano)",
     )
-    group.add_argument(
-        "--device",
-        default="auto",
-        metavar="NAME",
-        help="cpu, or any that torch knows (default: the accelerator, if any)",
-    )
+    add_device_argument(group)
     group.add_argument("--dtype", choices=DTYPES, help="type of the weights (default: the best for model and device)")
+
+
+def add_device_argument(parser: argparse._ActionsContainer) -> None:
+    """--device."""
+    parser.add_argument(
+        "--device", default="auto", metavar="NAME",
+        help="cpu, or any that torch knows (default: the accelerator, if any)",
+    )  # fmt: skip
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -148,6 +151,15 @@ def write_scene(scene: "Scene", args: argparse.Namespace) -> None:
     say("writing ...")
     for path in save_scene(scene, args.out, args.overwrite):
         print(path)
+
+
+@contextmanager
+def whole_files_stay(folder: Path) -> Iterator[None]:
+    """Says so when the command is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{folder} keeps what is whole; the same command goes on") from None
 
 
 def say(text: str) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from gen3r.cli.common import enough_memory, pick_device, say
+from gen3r.cli.common import add_device_argument, enough_memory, pick_device, say, whole_files_stay
 from gen3r.cli.data_common import add_source_arguments, at_least_one, chosen_scenes, open_reader
 from gen3r.errors import InputError
 
@@ -29,12 +29,7 @@ def add_parser(actions: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     parser.add_argument("--prompt", metavar="TEXT", help="what to ask it, or to go on from (default: by the model)")
     parser.add_argument("--frames", type=int, default=1, metavar="N", help="pictures of each scene (default: 1)")
-    parser.add_argument(
-        "--device",
-        default="auto",
-        metavar="NAME",
-        help="cpu, or any that torch knows (default: the accelerator, if any)",
-    )
+    add_device_argument(parser)
     parser.set_defaults(run=run)
 
 
@@ -54,10 +49,11 @@ def run(args: argparse.Namespace) -> None:
         captioner = TransformersCaptioner(args.model, args.prompt, str(device))
     done: list[Captioned] = []
     results = write_captions(reader, scenes, captioner, args.model, captioner.prompt, args.frames)
-    for result in tqdm(results, total=len(scenes), desc="scenes", unit="scene"):
-        done.append(result)
-        if result.error:
-            say(f"warning: {result.scene} skipped ({sum(bool(r.error) for r in done)} so far): {result.error}")
+    with whole_files_stay(args.source / FOLDER):
+        for result in tqdm(results, total=len(scenes), desc="scenes", unit="scene"):
+            done.append(result)
+            if result.error:
+                say(f"warning: {result.scene} skipped ({sum(bool(r.error) for r in done)} so far): {result.error}")
     skipped, there = sum(bool(r.error) for r in done), sum(r.there for r in done)
     print(
         f"{args.source / FOLDER}: {len(done) - skipped - there} scenes captioned, {there} were there, {skipped} skipped"

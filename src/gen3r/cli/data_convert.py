@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gen3r.cli.common import add_model_arguments, enough_memory, load_pipeline, say
+from gen3r.cli.common import add_model_arguments, enough_memory, load_pipeline, say, whole_files_stay
 from gen3r.cli.data_common import DATASETS, add_scene_argument, at_least_one, chosen_scenes, open_reader
 from gen3r.errors import InputError
 
@@ -64,13 +64,11 @@ def run(args: argparse.Namespace) -> None:
     write = convert_to_tars if args.tars else convert
     done: list[Converted] = []
     results = write(reader, scenes, args.target, form, not args.no_depth, args.workers, args.strict)
-    try:
+    with whole_files_stay(args.target):
         for result in tqdm(results, total=len(scenes), desc="scenes", unit="scene"):
             done.append(result)
             if result.error:
                 say(f"warning: {result.scene} skipped ({sum(bool(r.error) for r in done)} so far): {result.error}")
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"{args.target} keeps what is whole; the same command goes on") from None
     written, there = [r for r in done if r.written], sum(r.there for r in done)
     skipped, left_out = len(done) - len(written) - there, sum(r.left_out for r in done)
     print(

@@ -5,7 +5,15 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gen3r.cli.common import add_model_arguments, enough_memory, parse_size, pick_device, pick_dtype, say
+from gen3r.cli.common import (
+    add_model_arguments,
+    enough_memory,
+    parse_size,
+    pick_device,
+    pick_dtype,
+    say,
+    whole_files_stay,
+)
 from gen3r.cli.data_common import add_source_arguments, at_least_one, chosen_scenes, open_reader
 from gen3r.errors import InputError
 
@@ -70,17 +78,10 @@ def run(args: argparse.Namespace) -> None:
     from gen3r.training.latents import HALVES, KINDS
 
     kinds = KINDS if args.contexts else HALVES
-    with enough_memory():
+    with enough_memory(), whole_files_stay(args.target):
         parts = _load(args, [name for kind in kinds for name in KINDS[kind]])
         encoders = [clip_encoder(kind, parts, defaults["text_length"]) for kind in kinds]
-        try:
-            encode_clips(
-                encoders, clips, args.target, args.clips, args.part, args.parts, _command(args), args.overwrite
-            )
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"{args.target} keeps the shards that are whole; the same command goes on"
-            ) from None
+        encode_clips(encoders, clips, args.target, args.clips, args.part, args.parts, _command(args), args.overwrite)
     print(args.target)
 
 

@@ -41,17 +41,10 @@ def run(args: argparse.Namespace) -> None:
             numbers = sorted(set(spread(len(record), min(FRAMES, len(record)))))
             depth = [record.read_depth(n) for n in numbers] if record.read_depth else None
             frames = [record.read_frame(n) for n in numbers]
-            points = record.read_points().places if record.read_points else None
+            points = record.read_points().points if record.read_points else None
             views.append(
                 SceneView(
-                    record.name,
-                    record.captions[:1],
-                    frames,
-                    depth,
-                    numbers,
-                    record.cameras,
-                    record.metric,
-                    points,
+                    record.name, record.captions[:1], frames, depth, numbers, record.cameras, record.metric, points
                 )
             )
         except InputError as error:

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from gen3r.cli.common import whole_files_stay
+from gen3r.cli.data_common import at_least_one
 from gen3r.errors import InputError
 
 # The keys of gen3r.data.synthetic's tables, which load too much for a help text.
@@ -41,9 +43,9 @@ def add_parser(actions: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Renders."""
-    for name in ("count", "frames", "size", "workers"):
-        if getattr(args, name) < 1:
-            raise InputError(f"{name} must be at least 1, not {getattr(args, name)}")
+    if args.count < 1:
+        raise InputError(f"the number of clips must be at least 1, not {args.count}")
+    at_least_one(args, "frames", "size", "workers")
     asked = args.place or args.time or args.weather or args.movers
     if args.world == "small" and asked:
         raise InputError("--place, --time, --weather and --movers are the large world's; add --world large")
@@ -53,4 +55,5 @@ def run(args: argparse.Namespace) -> None:
     options = (
         LargeOptions(place=args.place, time=args.time, weather=args.weather, movers=args.movers) if asked else None
     )
-    synthesize(args.folder, args.count, args.split, args.frames, args.size, args.workers, args.world, options)
+    with whole_files_stay(args.folder):
+        synthesize(args.folder, args.count, args.split, args.frames, args.size, args.workers, args.world, options)

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from gen3r.cli.common import whole_files_stay
 from gen3r.cli.data_common import at_least_one
 
 _STAGES = """\
@@ -18,7 +19,7 @@ stages, in order (each goes on from its own checkpoint when it was stopped):
                                                    taken if there is one, with its four steps; not with --teacher
 
 example:
-  gen3r data synthesize 3072 runs/nano/train
+  gen3r data synthesize 2048 runs/nano/train
   for stage in autoencoder geometry adapter appearance-latents geometry-latents diffusion; do gen3r train $stage; done
   gen3r train package --out my-nano && gen3r evaluate --model my-nano
 
@@ -64,7 +65,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--parts", type=int, default=1, help="latents: how many processes share the work")
     changes = parser.add_argument_group("changes to the recipe (default: the stage's own numbers)")
     changes.add_argument("--steps", type=int)
-    changes.add_argument("--batch-size", type=int, help="of a step, over all processes")
+    changes.add_argument(
+        "--batch-size", type=int, help="clips (geometry, adapter: frames) of a step, over all processes"
+    )
     changes.add_argument(
         "--micro-batches",
         type=int,
@@ -88,17 +91,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the stage."""
-    at_least_one(args, "steps", "batch_size", "micro_batches")
+    at_least_one(args, "steps", "batch_size", "micro_batches", "clips", "parts", "threads")
     import torch
 
     from gen3r.errors import InputError
-    from gen3r.training.recipe import Run
+    from gen3r.training.recipe import STAGES, Run
 
     if args.threads:
         torch.set_num_threads(args.threads)
     this_run = Run(args.folder, args.start)
+    if args.dry_run and args.stage not in STAGES:
+        raise InputError(f"--dry-run tells of stages that are trained: {', '.join(STAGES)}; {args.stage} is none")
     if args.stage.endswith("-latents"):
-        this_run.encode_latents(args.stage.removesuffix("-latents"), args.clips, args.part, args.parts)
+        with whole_files_stay(args.folder / "latents"):
+            this_run.encode_latents(args.stage.removesuffix("-latents"), args.clips, args.part, args.parts)
     elif args.stage == "package":
         if args.out is None:
             raise InputError("package needs --out, a folder that does not exist yet")

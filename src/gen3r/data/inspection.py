@@ -176,12 +176,12 @@ def _read_points(record: ClipRecord, report: SceneReport) -> None:
     if record.read_points is None:
         return
     try:
-        places = record.read_points().places
+        points = record.read_points().points
     except InputError as error:
         report.problems.append(str(error))
         return
-    report.points, cameras = len(places), record.cameras
-    some = places[:: max(1, len(places) // POINTS)]
+    report.points, cameras = len(points), record.cameras
+    some = points[:: max(1, len(points) // POINTS)]
     pixel, z = project(some, cameras.T_world_camera, cameras.K_px)
     inside = (z > 0) & (pixel >= 0).all(-1) & (pixel < torch.tensor([cameras.width, cameras.height])).all(-1)
     report.points_seen = float(inside.any(0).float().mean()) if len(some) else 0.0

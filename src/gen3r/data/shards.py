@@ -3,17 +3,18 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
 from gen3r.cameras.camera import Cameras
 from gen3r.data.records import Clip
+from gen3r.data.workers import in_parallel
 from gen3r.errors import InputError
 from gen3r.files import whole_file
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 SHARD_CLIPS = 64
 
 
-class _Job(NamedTuple):
+@dataclass(frozen=True)
+class _Job:
     """The clips of one shard."""
 
     path: Path
@@ -33,6 +35,12 @@ class _Job(NamedTuple):
     split: str
     world: "WorldName"
     options: "LargeOptions | None"
+
+    @property
+    def made(self) -> str:
+        """What the clips are drawn from, for the shard's header."""
+        options = asdict(self.options) if self.options else None
+        return json.dumps({"split": self.split, "world": self.world, "options": options})
 
 
 def synthesize(
@@ -45,33 +53,53 @@ def synthesize(
     world: "WorldName" = "small",
     options: "LargeOptions | None" = None,
 ) -> None:
-    """Renders clips 0..count-1 of a split of a procedural world into `folder`; shards that exist are kept."""
+    """Renders clips 0..count-1 of a split of a procedural world into `folder`.
+
+    Shards of these clips that are whole are kept; a last one of fewer clips is made anew.
+
+    Raises:
+        InputError: a shard is damaged, or holds clips of another size, split, world or options.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    starts = [s for s in range(0, count, SHARD_CLIPS) if not _shard(folder, s).exists()]
     jobs = [
-        _Job(_shard(folder, s), range(s, min(s + SHARD_CLIPS, count)), frames, size, split, world, options)
-        for s in starts
-    ]
-    with ProcessPoolExecutor(workers) as pool, tqdm(total=count, desc="clips", unit="clip") as bar:
+        _Job(
+            folder / f"clips-{start:06d}.safetensors", range(start, min(start + SHARD_CLIPS, count)),
+            frames, size, split, world, options,
+        )
+        for start in range(0, count, SHARD_CLIPS)
+    ]  # fmt: skip
+    jobs = [job for job in jobs if not _is_done(job)]
+    with tqdm(total=count, desc="clips", unit="clip") as bar:
         bar.update(count - sum(len(job.seeds) for job in jobs))
-        for written in pool.map(_render_shard, jobs):
+        for written in in_parallel(_render_shard, jobs, workers):
             bar.update(written)
 
 
-def _shard(folder: Path, start: int) -> Path:
-    return folder / f"clips-{start:06d}.safetensors"
+def _is_done(job: _Job) -> bool:
+    """Whether the shard is there with all of its clips."""
+    if not job.path.exists():
+        return False
+    file = open_shard(job.path)
+    clips, *shape = file.get_slice("frames").get_shape()
+    made = file.metadata().get("made", job.made)  # shards of the first version do not say it
+    if shape[:3] != [job.frames, job.size, job.size] or made != job.made:
+        raise InputError(f"{job.path} holds clips of another size, split or world; choose another folder or remove it")
+    return clips >= len(job.seeds)
 
 
 def _render_shard(job: _Job) -> int:
     from gen3r.data.synthetic import render_clip
 
     clips = [render_clip(seed, job.frames, job.size, job.size, job.split, job.world, job.options) for seed in job.seeds]
-    write_shard(job.path, clips)
+    write_shard(job.path, clips, job.made)
     return len(clips)
 
 
-def write_shard(path: Path, clips: Sequence[Clip]) -> None:
-    """Clips of one size, with their captions, and their attributes and what moves where they have any."""
+def write_shard(path: Path, clips: Sequence[Clip], made: str) -> None:
+    """Clips of one size, with their captions, and their attributes and what moves where they have any.
+
+    made: what the clips were drawn from.
+    """
     tensors = {
         "frames": torch.stack([c.frames for c in clips]),
         "depth": torch.stack([c.depth for c in clips]).half(),
@@ -80,12 +108,28 @@ def write_shard(path: Path, clips: Sequence[Clip]) -> None:
     }
     moving = [c.moving_depth for c in clips if c.moving_depth is not None]
     if moving:
+        assert len(moving) == len(clips), "rows are clips"
         tensors["moving_depth"] = torch.stack(moving).half()
-    metadata = {"captions": json.dumps([c.caption for c in clips])}
+    metadata = {"captions": json.dumps([c.caption for c in clips]), "made": made}
     if any(c.attributes for c in clips):
         metadata["attributes"] = json.dumps([c.attributes for c in clips])
     with whole_file(path) as partial:
         save_file(tensors, partial, metadata)
+
+
+def open_shard(path: Path) -> Any:
+    """A shard of clips or latents, mapped from disk.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        file = safe_open(str(path), framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is damaged ({error}); remove it and make it again") from error
+    if "captions" not in (file.metadata() or {}):
+        raise InputError(f"{path} is damaged (its header has no captions); remove it and make it again")
+    return file
 
 
 class ClipShards:
@@ -95,7 +139,7 @@ class ClipShards:
         paths = sorted(Path(folder).glob("clips-*.safetensors"))
         if not paths:
             raise InputError(f"{folder} holds no clips; make some with: gen3r data synthesize 4096 {folder}")
-        self._files = [safe_open(str(p), framework="pt") for p in paths]
+        self._files = [open_shard(p) for p in paths]
         self._captions = [json.loads(f.metadata()["captions"]) for f in self._files]
         self._attributes = [
             json.loads(f.metadata().get("attributes", "null")) or [None] * len(captions)

@@ -14,8 +14,7 @@ from gen3r.cameras.conventions import decode_pose
 from gen3r.data.records import Clip
 from gen3r.evaluation.metrics import absolute_relative, camera_auc, psnr
 from gen3r.geometry.gauge import to_vggt_gauge
-from gen3r.models.tokens import pack_tokens, unpack_tokens
-from gen3r.models.vggt import GeometryPrediction
+from gen3r.models.tokens import packed_tokens
 from gen3r.pipeline import Gen3RPipeline
 
 Scores = dict[str, float]
@@ -25,26 +24,26 @@ Scores = dict[str, float]
 def autoencoder_scores(pipe: Gen3RPipeline, clip: Clip) -> Scores:
     """PSNR of the frames through the video autoencoder (posterior mean)."""
     frames = clip.images[None]
-    latents = pipe.vae.encode_video((2 * frames - 1).transpose(1, 2)).mean
-    return {"autoencoder PSNR": psnr(pipe.decode_frames(latents), frames)}
+    latents = pipe.vae.encode_video(_as_taken(pipe, 2 * frames - 1).transpose(1, 2)).mean
+    return {"autoencoder PSNR": psnr(pipe.decode_frames(latents).cpu(), frames)}
 
 
 @torch.inference_mode()
 def geometry_scores(pipe: Gen3RPipeline, clip: Clip) -> Scores:
-    """Depth and cameras of VGGT on the real frames, and the depth again after the tokens went through the adapter."""
+    """Depth and cameras of VGGT on the real frames, and both again after the tokens went through the adapter."""
     frames = clip.images[None]
     height, width = frames.shape[-2:]
-    patch = pipe.vggt.config.patch_size
-    levels = pipe.vggt.tokens(frames)
-    seen = pipe.vggt.heads(levels, height, width)
-    latents = pipe.geo_adapter.encode(pack_tokens(levels, (height // patch, width // patch))).mean
-    again = pipe.vggt.heads(unpack_tokens(pipe.geo_adapter.decode(latents)), height, width)
-    direct, adapted = _depth_and_cameras(seen, clip), _depth_and_cameras(again, clip)
+    seen = pipe.reconstruct(frames[0])
+    latents = pipe.geo_adapter.encode(packed_tokens(pipe.vggt, _as_taken(pipe, frames))).mean
+    again = pipe.decode_geometry(latents)
+    T, _ = decode_pose(again.pose_enc[-1, 0].cpu(), height, width)
+    valid, truth = clip.depth > 0, clip.cameras.T_world_camera
+    direct = absolute_relative(seen.depth, clip.depth, valid)
     return {
-        "VGGT AbsRel": direct[0],
-        "VGGT AUC@30": direct[1],
-        "adapter adds AbsRel": adapted[0] - direct[0],
-        "adapter AUC@30": adapted[1],
+        "VGGT AbsRel": direct,
+        "VGGT AUC@30": camera_auc(seen.cameras.T_world_camera, truth),
+        "adapter adds AbsRel": absolute_relative(again.depth[0].cpu(), clip.depth, valid) - direct,
+        "adapter AUC@30": camera_auc(T, truth),
     }
 
 
@@ -68,11 +67,9 @@ def generation_scores(pipe: Gen3RPipeline, clip: Clip, seed: int) -> Scores:
     }
 
 
-def _depth_and_cameras(seen: GeometryPrediction, clip: Clip) -> tuple[float, float]:
-    height, width = clip.depth.shape[-2:]
-    T, _ = decode_pose(seen.pose_enc[-1, 0], height, width)
-    absrel = absolute_relative(seen.depth[0], clip.depth, clip.depth > 0)
-    return absrel, camera_auc(T, clip.cameras.T_world_camera)
+def _as_taken(pipe: Gen3RPipeline, frames: Tensor) -> Tensor:
+    """Frames on the pipeline's device and in its type."""
+    return frames.to(pipe.device, pipe.transformer.dtype)
 
 
 def evaluate(pipe: Gen3RPipeline, clips: list[Clip], generate: bool = True) -> Scores:

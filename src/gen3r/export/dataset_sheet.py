@@ -22,8 +22,8 @@ POINTS = 20_000
 
 @dataclass(frozen=True)
 class SceneView:
-    """What is drawn of a scene: some frames [H, W, 3] and depths [H, W] with their numbers, all of its cameras, and the
-    places [N, 3] of its points."""
+    """What is drawn of a scene: some frames [H, W, 3] and depths [H, W] with their numbers, all of its cameras, and its
+    points [N, 3]."""
 
     name: str
     captions: Sequence[str]

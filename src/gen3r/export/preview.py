@@ -22,6 +22,7 @@ FRUSTA, FRUSTUM_DEPTH = 6, 0.12  # how many, and how deep in the points' median 
 BACKGROUND, CLOUD_BACKGROUND, INK = (18, 20, 26), (30, 33, 41), (214, 218, 226)
 # Azimuth and elevation of the viewer.
 SIDE, ABOVE = (math.radians(35), math.radians(20)), (0.0, math.radians(65))
+SKY = 3.0  # in the points' median distance: what lies farther would make all the rest a speck
 HEADROOM = 0.2  # of the points' median distance: what is left standing over the cameras in the view from above
 
 
@@ -36,7 +37,7 @@ def contact_sheet(scene: Scene) -> Image.Image:
     chosen = np.unique(np.linspace(0, len(scene.frames) - 1, THUMBNAILS).round().astype(int)).tolist()
     numbers = ", ".join(str(i + 1) for i in chosen)
     depth = colour_depth(scene.depth, scene.mask)[chosen]
-    cloud = point_cloud(scene)
+    cloud = _without_sky(point_cloud(scene))
     lower = _without_ceiling(cloud, scene.cameras)
     views = [
         labelled("points from the left", _cloud_picture(cloud, scene.cameras, *SIDE)),
@@ -56,6 +57,12 @@ def strip(frames: Tensor) -> Image.Image:
     width = (WIDTH - (THUMBNAILS + 1) * GAP) // THUMBNAILS
     size = (width, max(1, round(width * frames.shape[1] / frames.shape[2])))
     return side_by_side([Image.fromarray(f.numpy()).resize(size, Image.Resampling.BICUBIC) for f in frames])
+
+
+def _without_sky(cloud: PointCloud) -> PointCloud:
+    """The points that are not far beyond the others."""
+    distance = cloud.points.norm(dim=-1)
+    return cloud[distance < SKY * distance.median()] if len(distance) else cloud
 
 
 def _without_ceiling(cloud: PointCloud, cameras: Cameras) -> PointCloud:

@@ -12,31 +12,31 @@ from torch import Tensor
 from gen3r.errors import InputError
 from gen3r.files import whole_file
 
-_PLACE, _COLOUR = ("x", "y", "z"), ("red", "green", "blue")
+_POINT, _COLOUR = ("x", "y", "z"), ("red", "green", "blue")
 
 
 @dataclass(frozen=True)
 class PointCloud:
-    """places: [N, 3]. colours: uint8 [N, 3], or None where they are not known."""
+    """points: [N, 3]. colours: uint8 [N, 3], or None where they are not known."""
 
-    places: Tensor
+    points: Tensor
     colours: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.points)
 
     def moved(self, T: Tensor) -> "PointCloud":
         """The cloud under a pose [4, 4], worked out in float64, as float32."""
         T = T.double()
-        return PointCloud((self.places.double() @ T[:3, :3].mT + T[:3, 3]).float(), self.colours)
+        return PointCloud((self.points.double() @ T[:3, :3].mT + T[:3, 3]).float(), self.colours)
 
 
 def write_ply(cloud: PointCloud, path: Path, comment: str = "") -> None:
-    """Writes a binary PLY of float32 places and, if there are any, 8-bit colours."""
-    fields = [(name, "<f4") for name in _PLACE] + [(name, "u1") for name in _COLOUR if cloud.colours is not None]
+    """Writes a binary PLY of float32 points and, if there are any, 8-bit colours."""
+    fields = [(name, "<f4") for name in _POINT] + [(name, "u1") for name in _COLOUR if cloud.colours is not None]
     vertices = np.empty(len(cloud), dtype=fields)
-    for i, name in enumerate(_PLACE):
-        vertices[name] = cloud.places[:, i].numpy()
+    for i, name in enumerate(_POINT):
+        vertices[name] = cloud.points[:, i].numpy()
     if cloud.colours is not None:
         for i, name in enumerate(_COLOUR):
             vertices[name] = cloud.colours[:, i].numpy()
@@ -54,10 +54,10 @@ def read_ply(source: Path | bytes) -> PointCloud:
     try:
         data = PlyData.read(BytesIO(source) if isinstance(source, bytes) else str(source))
         vertices = data["vertex"].data
-        places = np.stack([vertices[name].astype(float) for name in _PLACE], -1)
+        points = np.stack([vertices[name].astype(float) for name in _POINT], -1)
         coloured = set(_COLOUR) <= set(vertices.dtype.names or ()) and vertices["red"].dtype == np.uint8
         colours = np.stack([vertices[name] for name in _COLOUR], -1) if coloured else None
     except (OSError, PlyParseError, KeyError, ValueError) as error:
         name = "the point cloud" if isinstance(source, bytes) else source
         raise InputError(f"{name} cannot be read as PLY ({error}); download it again") from error
-    return PointCloud(torch.from_numpy(places), None if colours is None else torch.from_numpy(colours))
+    return PointCloud(torch.from_numpy(points), None if colours is None else torch.from_numpy(colours))

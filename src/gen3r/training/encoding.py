@@ -14,7 +14,7 @@ from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase,
 
 from gen3r.cameras.conventions import decode_pose
 from gen3r.data.records import Clip
-from gen3r.data.shards import SHARD_CLIPS
+from gen3r.data.shards import SHARD_CLIPS, open_shard
 from gen3r.data.sources import ClipSource
 from gen3r.errors import InputError
 from gen3r.files import whole_file
@@ -27,7 +27,7 @@ from gen3r.models.tokens import pack_tokens
 from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
 from gen3r.pipeline import check_request
-from gen3r.training.latents import Mark, model_hashes, open_shard
+from gen3r.training.latents import Mark, model_hashes
 
 Encode = Callable[[Clip, int], dict[str, Tensor]]
 

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gen3r.checkpoints.identity import component_hash
+from gen3r.data.shards import open_shard
 from gen3r.data.sources import ClipSource
 from gen3r.errors import InputError
 
@@ -81,18 +81,6 @@ def kinds_in(folder: Path) -> list[str]:
                 f"{folder} holds no {half} latents; make them with: gen3r train {half}-latents, or gen3r data encode"
             )
     return [kind for kind in KINDS if shards_of(folder, kind)]
-
-
-def open_shard(path: Path) -> Any:
-    """A shard, mapped from disk.
-
-    Raises:
-        InputError: it is damaged.
-    """
-    try:
-        return safe_open(str(path), framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is damaged ({error}); remove it and encode again") from error
 
 
 class LatentShards:

@@ -80,9 +80,11 @@ class MuonAdamW(torch.optim.Optimizer):
         for parameter, view in self._matrices.values():
             gradient, scale, weight = parameter.grad, getattr(parameter, "step_scale", None), parameter.detach()
             if gradient is not None and scale is not None:
+                scale = scale.to(weight.device)  # no buffer, so it does not move with the module
                 gradient, weight = gradient * scale, weight / scale
                 scaled.append((parameter, view, scale))
             view.data = _as_matrix(weight)  # anew: data-parallel engines and devices move the weights' memory
+            assert view.data_ptr() == weight.data_ptr(), "a copy would be trained"
             view.grad = None if gradient is None else _as_matrix(gradient, like=parameter)
         for inner, _ in self._parts:
             for group in inner.param_groups:

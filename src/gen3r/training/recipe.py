@@ -63,7 +63,6 @@ STAGE_OF = {
     "vae": "autoencoder", "vggt": "geometry", "geo_adapter": "adapter",
     "transformer": "diffusion", "text_encoder": "diffusion", "image_encoder": "diffusion",
 }  # fmt: skip
-TEACHER = ("transformer", "text_encoder", "image_encoder")  # what a distilled transformer was made from
 
 
 @dataclass(frozen=True)
@@ -229,7 +228,7 @@ class Run:
     def _note_teacher(self, parts: dict[str, Any]) -> None:
         """Remembers what is distilled."""
         with whole_file(self.folder / "distill" / "teacher.json") as partial:
-            partial.write_text(json.dumps({name: component_hash(parts[name]) for name in TEACHER}, indent=1))
+            partial.write_text(json.dumps({"transformer": component_hash(parts["transformer"])}))
 
     def _check_teacher(self, parts: dict[str, Any]) -> None:
         """Refuses parts that a distilled transformer was not made from, or that are distilled themselves."""
@@ -240,9 +239,9 @@ class Run:
             return
         path = folder / "teacher.json"
         known = json.loads(path.read_text()) if path.exists() else {}
-        if other := [name for name in TEACHER if component_hash(parts[name]) != known.get(name)]:
+        if component_hash(parts["transformer"]) != known.get("transformer"):
             raise InputError(
-                f"{folder} was distilled from another {other[0]}; remove it and give gen3r train distill again, "
+                f"{folder} was distilled from another transformer; remove it and give gen3r train distill again, "
                 "or leave it out of the package with --teacher"
             )
 

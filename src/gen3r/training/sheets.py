@@ -22,10 +22,12 @@ Row = tuple[str, Tensor]
 @torch.no_grad()
 def sample_sheet(stage: str, pipe: Gen3RPipeline, clips: Sequence[Clip]) -> Image.Image:
     """The clips under each other, each with what the stage makes of it; `pipe` holds the modules in training."""
-    draw = {
-        "autoencoder": _autoencoder, "geometry": _geometry, "adapter": _adapter,
-        "diffusion": _diffusion, "distill": _diffusion,
+    trained, draw = {
+        "autoencoder": (pipe.vae, _autoencoder), "geometry": (pipe.vggt, _geometry),
+        "adapter": (pipe.geo_adapter, _adapter), "diffusion": (pipe.transformer, _diffusion),
+        "distill": (pipe.transformer, _diffusion),
     }[stage]  # fmt: skip
+    pipe.to(trained.device)  # the frozen modules are not the stage's, which has moved its own
     rows = [row for clip in clips for row in [("frames", clip.frames), *draw(pipe, clip)]]
     return stacked([labelled(text, strip(pictures[_shown(len(pictures))].cpu())) for text, pictures in rows])
 

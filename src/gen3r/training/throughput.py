@@ -8,9 +8,8 @@ import torch
 ROUNDS = 5
 
 
-@cache
-def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of square matrix products [1/s]: the best of a few, measured once."""
+def measure_matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second of square matrix products [1/s]: the best of a few."""
     size = 1024 if device.type == "cpu" else 8192
     a = torch.ones(size, size, dtype=dtype, device=device)
     times = []
@@ -21,6 +20,9 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
         finish_work(device)
         times.append(time.perf_counter() - began)
     return 2 * size**3 / min(times)
+
+
+matrix_rate = cache(measure_matrix_rate)
 
 
 def finish_work(device: torch.device) -> None:

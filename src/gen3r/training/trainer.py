@@ -12,7 +12,7 @@ from accelerate.utils import set_seed
 from diffusers import ModelMixin
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from gen3r.errors import InputError
 from gen3r.models.precision import fast_dtype, fast_products
@@ -20,6 +20,14 @@ from gen3r.training.config import TrainConfig
 from gen3r.training.optimizers import make_optimizer
 from gen3r.training.sharding import shard
 from gen3r.training.stage import Batch, Stage
+
+# Operations that torch does not count by itself, from the shapes of query, key and value.
+CPU_ATTENTION: dict[Any, Callable[..., int]] = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda grad, q, k, v, *_, **__: (
+        sdpa_backward_flop_count(grad, q, k, v)
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,7 @@ class Trainer:
 
         A pass of its own, for counting changes the order of some sums.
         """
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
             self._backward(micro_batches[0])
         self.drop_gradients()
         return len(self.mine) * counter.get_total_flops()
