@@ -48,7 +48,7 @@ class DistillStage(DiffusionStage):
         self.fine_steps, self.guidance, self.hold_given = fine_steps, guidance, hold_given
         scheduler.set_timesteps(student_steps)
         self.sigmas: Tensor
-        self.register_buffer("sigmas", scheduler.sigmas, persistent=False)
+        self.register_buffer("sigmas", torch.as_tensor(scheduler.sigmas), persistent=False)
         self.no_text: Tensor | None
         self.register_buffer("no_text", no_text, persistent=False)
 
