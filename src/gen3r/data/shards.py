@@ -170,6 +170,7 @@ class ClipShards:
                 digest.update(part.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    @property
     def attributes(self) -> list[dict[str, Any] | None]:
         """What is known about each clip, in order; None where it is not recorded."""
         return [a for attributes in self._attributes for a in attributes]
