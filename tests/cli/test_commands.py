@@ -239,7 +239,7 @@ def test_an_interrupted_run_leaves_nothing(model: Path, photo: Path, tmp_path: P
         seen += piece
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    _, rest = process.communicate(timeout=60)
+    _, rest = process.communicate(timeout=180)
     assert process.returncode == 130
     assert b"Traceback" not in seen + rest
     assert [p.name for p in tmp_path.iterdir()] == ["photo.png"]
