@@ -112,10 +112,15 @@ def test_more_clips_complete_the_last_shard(tmp_path: Path, monkeypatch: pytest.
     assert ClipShards(tmp_path).captions == [render_clip(seed, 1, 28, 28).caption for seed in range(5)]
 
 
-@pytest.mark.parametrize("other", [{"size": 14}, {"frames": 2}, {"split": "test"}, {"world": "large"}])
+def test_seeds_go_on_from_the_first(tmp_path: Path) -> None:
+    synthesize(tmp_path, 2, frames=1, size=28, workers=1, seed=7)
+    assert ClipShards(tmp_path).captions == [render_clip(seed, 1, 28, 28).caption for seed in (7, 8)]
+
+
+@pytest.mark.parametrize("other", [{"size": 14}, {"frames": 2}, {"split": "test"}, {"world": "large"}, {"seed": 64}])
 def test_shards_of_other_clips_are_not_mixed(other: dict, tmp_path: Path) -> None:
     synthesize(tmp_path, 1, **{"frames": 1, "size": 28, "workers": 1})
-    with pytest.raises(InputError, match="holds clips of another size, split or world"):
+    with pytest.raises(InputError, match="holds clips of another size, split, world or seed"):
         synthesize(tmp_path, 1, **{"frames": 1, "size": 28, "workers": 1, **other})
 
 

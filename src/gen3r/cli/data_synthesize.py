@@ -22,6 +22,7 @@ def add_parser(actions: argparse._SubParsersAction) -> None:
         "command gives the same clips, and one that was stopped goes on. Needs the extra gen3r[world].",
         epilog="examples:\n  gen3r data synthesize 2048 runs/nano/train\n"
         "  gen3r data synthesize 512 runs/wide --world large --movers\n"
+        "  gen3r data synthesize 512 runs/wider --world large --movers --seed 512\n"
         "  gen3r data synthesize 64 runs/rainy --world large --place street --time night --weather rain",
     )
     make.add_argument("count", type=int, metavar="N", help="how many clips")
@@ -32,6 +33,7 @@ def add_parser(actions: argparse._SubParsersAction) -> None:
         help="small: rooms and plazas, which nano is trained on; large: rooms, corridors, streets, plazas and open "
         "terrain, at any time of day and in any weather (default: small)",
     )  # fmt: skip
+    make.add_argument("--seed", type=int, default=0, help="of the first clip; the next has the next (default: 0)")
     for name, known in (("place", PLACES), ("time", TIMES), ("weather", WEATHERS)):
         make.add_argument(f"--{name}", choices=known, help="large world: only this one (default: any)")
     make.add_argument("--movers", action="store_true", help="large world: things move, and depth is 0 where they do")
@@ -45,6 +47,8 @@ def run(args: argparse.Namespace) -> None:
     """Renders."""
     if args.count < 1:
         raise InputError(f"the number of clips must be at least 1, not {args.count}")
+    if args.seed < 0:
+        raise InputError(f"--seed must not be negative, as {args.seed} is")
     at_least_one(args, "frames", "size", "workers")
     asked = args.place or args.time or args.weather or args.movers
     if args.world == "small" and asked:
@@ -56,4 +60,6 @@ def run(args: argparse.Namespace) -> None:
         LargeOptions(place=args.place, time=args.time, weather=args.weather, movers=args.movers) if asked else None
     )
     with whole_files_stay(args.folder):
-        synthesize(args.folder, args.count, args.split, args.frames, args.size, args.workers, args.world, options)
+        synthesize(
+            args.folder, args.count, args.split, args.frames, args.size, args.workers, args.world, options, args.seed
+        )

@@ -24,8 +24,8 @@ example:
   gen3r train package --out my-nano && gen3r evaluate --model my-nano
 
 gen3r train STAGE --dry-run says what a stage would take. A folder held-out/ beside train/ (gen3r data synthesize 3
-runs/nano/held-out --split test) adds sample sheets. On several devices: torchrun --nproc_per_node N -m gen3r.cli.main
-train STAGE, or accelerate launch."""
+runs/nano/held-out --split test) adds sample sheets. On several devices: torchrun --nproc_per_node N -m --
+gen3r.cli.main train STAGE, or accelerate launch -m gen3r.cli.main train STAGE."""
 
 
 _SWITCHES = {

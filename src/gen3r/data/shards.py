@@ -29,6 +29,7 @@ class _Job:
     """The clips of one shard."""
 
     path: Path
+    first: int
     seeds: range
     frames: int
     size: int
@@ -40,7 +41,7 @@ class _Job:
     def made(self) -> str:
         """What the clips are drawn from, for the shard's header."""
         options = asdict(self.options) if self.options else None
-        return json.dumps({"split": self.split, "world": self.world, "options": options})
+        return json.dumps({"split": self.split, "world": self.world, "options": options, "seed": self.first})
 
 
 def synthesize(
@@ -52,19 +53,20 @@ def synthesize(
     workers: int = 2,
     world: "WorldName" = "small",
     options: "LargeOptions | None" = None,
+    seed: int = 0,
 ) -> None:
-    """Renders clips 0..count-1 of a split of a procedural world into `folder`.
+    """Renders `count` clips of a split of a procedural world into `folder`, of seeds from `seed` on.
 
     Shards of these clips that are whole are kept; a last one of fewer clips is made anew.
 
     Raises:
-        InputError: a shard is damaged, or holds clips of another size, split, world or options.
+        InputError: a shard is damaged, or holds clips of another size, split, world, options or first seed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [
         _Job(
-            folder / f"clips-{start:06d}.safetensors", range(start, min(start + SHARD_CLIPS, count)),
-            frames, size, split, world, options,
+            folder / f"clips-{start:06d}.safetensors", seed,
+            range(seed + start, seed + min(start + SHARD_CLIPS, count)), frames, size, split, world, options,
         )
         for start in range(0, count, SHARD_CLIPS)
     ]  # fmt: skip
@@ -83,7 +85,9 @@ def _is_done(job: _Job) -> bool:
     clips, *shape = file.get_slice("frames").get_shape()
     made = file.metadata().get("made", job.made)  # shards of the first version do not say it
     if shape[:3] != [job.frames, job.size, job.size] or made != job.made:
-        raise InputError(f"{job.path} holds clips of another size, split or world; choose another folder or remove it")
+        raise InputError(
+            f"{job.path} holds clips of another size, split, world or seed; choose another folder or remove it"
+        )
     return clips >= len(job.seeds)
 
 

@@ -21,6 +21,7 @@ from gen3r.training.losses import (
     confident,
     edge_error,
     matching_loss,
+    mean_where,
     relative_depth_error,
     relative_point_error,
     sky_error,
@@ -44,7 +45,7 @@ class GeometryStage(Stage):
     name = "geometry"
 
     def __init__(
-        self, vggt: VGGT, clips: ClipShards, frames: tuple[int, ...] = (2, 3, 4, 8, 17), dense_clips: int = 10
+        self, vggt: VGGT, clips: ClipShards, frames: tuple[int, ...] = (2, 4, 8, 17, 17), dense_clips: int = 17
     ) -> None:
         super().__init__()
         self.vggt, self.clips, self.frames, self.dense_clips = vggt, clips, frames, dense_clips
@@ -66,7 +67,7 @@ class GeometryStage(Stage):
             backwards=0.0,
             mirrored=0.5,
         )
-        batch["shown"] = torch.from_numpy(np.sort(rng.choice(frames, max(1, frames // 6), replace=False)))
+        batch["shown"] = torch.from_numpy(np.sort(rng.choice(frames, max(1, frames // 2), replace=False)))
         return batch
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -88,15 +89,17 @@ class GeometryStage(Stage):
         valid = depth > 0
         dense = self.vggt.dense([x[some][:, shown] for x in levels], height, width)
         error = relative_depth_error(dense.depth, depth)
-        depth_loss = confident(error, dense.depth_confidence, valid) + edge_error(dense.depth, depth, valid)
+        # confidence is learned, but does not weigh: it would all but drop the pixels that make up most of AbsRel
+        confidence_loss = confident(error.detach(), dense.depth_confidence, valid)
+        depth_loss = 4 * mean_where(valid, error) + 2 * edge_error(dense.depth, depth, valid) + confidence_loss
         distance = (points - poses[..., None, None, :3, 3]).norm(dim=-1)
         point_error = relative_point_error(dense.points, points, distance)
         point_loss = confident(point_error, dense.points_confidence, valid)
         sky = sky_error(dense.depth, ~valid) + 0.05 * (dense.depth_confidence * ~valid).mean()
-        loss = 10 * camera + 0.5 * baseline + matching + 2 * probed + 2 * depth_loss + 0.5 * point_loss + 0.2 * sky
+        loss = 10 * camera + 0.5 * baseline + matching + 2 * probed + depth_loss + 0.5 * point_loss + 0.2 * sky
         with torch.no_grad():
-            absrel = ((dense.depth - depth).abs() / depth.clamp_min(1e-3) * valid).sum() / valid.sum()
-            report_points = (point_error * valid).sum() / valid.sum()
+            absrel = mean_where(valid, (dense.depth - depth).abs() / depth.clamp_min(1e-3))
+            report_points = mean_where(valid, point_error)
         report = {
             "camera": camera, "baseline": baseline, "matching": matching, "probed": probed, "absrel": absrel,
             "points": report_points,

@@ -32,18 +32,22 @@ def baseline_error(T_world_camera: Tensor, target: Tensor, floor: float = 0.02) 
 
 def confident(error: Tensor, confidence: Tensor, valid: Tensor, alpha: float = 0.2) -> Tensor:
     """Heteroscedastic weighting c * e - alpha * log c over the valid pixels (VGGT, eq. 2)."""
-    cost = confidence * error - alpha * confidence.log()
-    return (cost * valid).sum() / valid.sum().clamp_min(1)
+    return mean_where(valid, confidence * error - alpha * confidence.log())
 
 
-def relative_depth_error(depth: Tensor, target: Tensor, limit: float = 2.0) -> Tensor:
-    """Mean of |log depth - log target| and |depth / target - 1|, at most `limit`, a pixel, [B, F, H, W].
+def mean_where(valid: Tensor, error: Tensor) -> Tensor:
+    """Mean error of the valid pixels; 0 without any."""
+    return (error * valid).sum() / valid.sum().clamp_min(1)
 
-    The second is AbsRel itself, which forgives a depth that is too small sooner than one that is too large; the first
-    keeps a slope where the second has none.
+
+def relative_depth_error(depth: Tensor, target: Tensor, limit: float = 4.0) -> Tensor:
+    """|depth / target - 1|, at most `limit`, and a quarter of |log depth - log target|, a pixel, [B, F, H, W].
+
+    The first is AbsRel itself, which forgives a depth that is too small sooner than one that is too large; the second
+    keeps a slope where the first has none.
     """
     ratio = depth.clamp_min(1e-4) / target.clamp_min(1e-4)
-    return (ratio.log().abs() + (ratio - 1).abs().clamp_max(limit)) / 2
+    return (ratio - 1).abs().clamp_max(limit) + ratio.log().abs() / 4
 
 
 def relative_point_error(points: Tensor, target: Tensor, distance: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ STATISTICS_CLIPS = 48
 STATISTICS_OF = ("vae", "geo_adapter")
 STAGES = {
     "autoencoder": TrainConfig(steps=3450, batch_size=2, learning_rate=2e-3, weight_decay=0.0, ema_decay=0.998),
-    "geometry": TrainConfig(steps=4000, batch_size=34, learning_rate=2.5e-3, ema_decay=0.998, decay_fraction=0.3),
+    "geometry": TrainConfig(steps=4000, batch_size=34, learning_rate=2.5e-3, ema_decay=0.998, decay_fraction=0.5),
     "adapter": TrainConfig(steps=1450, batch_size=40, learning_rate=6e-4, ema_decay=0.99, weight_decay=0.0, warmup=30),
     "diffusion": TrainConfig(
         steps=2000, batch_size=8, learning_rate=2e-3, ema_decay=0.995, warmup=50, decay_fraction=0.4
