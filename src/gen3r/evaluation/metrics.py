@@ -1,5 +1,6 @@
 """Image, depth and camera metrics. Each takes float32 tensors and returns a number a clip."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,7 @@ def ssim(images: Tensor, target: Tensor) -> float:
     as_published = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     pairs = zip(images.numpy(), target.numpy(), strict=True)
     scores = [structural_similarity(a, b, channel_axis=0, data_range=1.0, **as_published) for a, b in pairs]
-    return float(sum(scores) / len(scores))
+    return float(np.mean(scores))
 
 
 def median_scale(depth: Tensor, target: Tensor, valid: Tensor) -> Tensor:

@@ -36,6 +36,6 @@ def _paint(colours: Tensor, pixel: Tensor, z: Tensor, drawn: Tensor, picture: Te
     hole = np.ones(picture.shape[-2:], dtype=bool)
     canvas[:, y, x], hole[y, x] = colours[:, drawn][:, order].numpy(), False  # the last of several stays
     if not hole.all():
-        rows, columns = distance_transform_edt(hole, return_distances=False, return_indices=True)
+        rows, columns = np.asarray(distance_transform_edt(hole, return_distances=False, return_indices=True))
         canvas = canvas[:, rows, columns]
     return torch.from_numpy(canvas)
