@@ -3,8 +3,9 @@
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import strategies as st
 
-from gen3r.evaluation.metrics import absolute_relative, camera_auc, pair_errors, psnr
+from gen3r.evaluation.metrics import absolute_relative, camera_auc, pair_errors, psnr, ssim
 from tests.poses import random_poses, seeds
 
 
@@ -13,12 +14,29 @@ def test_psnr_of_a_known_error() -> None:
     assert psnr(image + 0.1, image) == pytest.approx(20.0, abs=1e-3)
 
 
+@given(seeds)
+def test_ssim_is_one_of_the_same_and_falls_with_noise_and_blur(seed: int) -> None:
+    image, noise = torch.rand(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+    assert ssim(image, image) == pytest.approx(1)
+    assert 1 > ssim(image.lerp(noise, 0.2), image) > ssim(image.lerp(noise, 0.6), image)
+    assert ssim(image, noise) == pytest.approx(ssim(noise, image), abs=1e-6)
+    assert ssim(image.mean((2, 3), keepdim=True).expand_as(image), image) < 0.5
+
+
 def test_absrel_ignores_scale_and_invalid_pixels() -> None:
     target = 1 + torch.rand(2, 6, 6)
     valid = torch.rand(2, 6, 6) > 0.3
     spoiled = torch.where(valid, 7 * target, torch.full_like(target, 1e4))
     assert absolute_relative(spoiled, target, valid) == pytest.approx(0, abs=1e-6)
     assert absolute_relative(target.square(), target, valid) > 0.05
+
+
+@given(st.floats(1, 5), st.floats(0.1, 10), st.integers(1, 4))
+def test_absrel_of_a_known_error(factor: float, scale: float, rows: int) -> None:
+    target = torch.full((2, 10, 10), 3.0)
+    depth = scale * target
+    depth[:, :rows] *= factor  # under half of it is too far, so the median is right
+    assert absolute_relative(depth, target, target > 0) == pytest.approx(rows / 10 * (factor - 1), abs=1e-5)
 
 
 @given(seeds)

@@ -1,5 +1,6 @@
 """Image, depth and camera metrics. Each takes float32 tensors and returns a number a clip."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -7,6 +8,16 @@ from torch import Tensor
 def psnr(image: Tensor, target: Tensor) -> float:
     """Peak signal-to-noise ratio in dB of images in [0, 1], of any equal shape."""
     return float(-10 * torch.log10((image - target).square().mean().clamp_min(1e-10)))
+
+
+def ssim(images: Tensor, target: Tensor) -> float:
+    """Structural similarity of images [F, 3, H, W] in [0, 1], mean over frames (Wang et al. 2004)."""
+    from skimage.metrics import structural_similarity
+
+    as_published = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    pairs = zip(images.numpy(), target.numpy(), strict=True)
+    scores = [structural_similarity(a, b, channel_axis=0, data_range=1.0, **as_published) for a, b in pairs]
+    return float(np.mean(scores))
 
 
 def median_scale(depth: Tensor, target: Tensor, valid: Tensor) -> Tensor:

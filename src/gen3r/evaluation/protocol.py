@@ -1,9 +1,11 @@
 """The protocol that nano is measured with: held-out procedural scenes, every stage of the model on its own.
 
-Each function takes a pipeline and a clip and returns numbers; `evaluate` averages them over clips.
+Each `..._scores` function takes a pipeline and a clip and returns numbers; `evaluate` averages them over clips.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,20 +14,43 @@ from tqdm import tqdm
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import decode_pose
 from gen3r.data.records import Clip
-from gen3r.evaluation.metrics import absolute_relative, camera_auc, psnr
+from gen3r.evaluation.metrics import absolute_relative, camera_auc, psnr, ssim
+from gen3r.evaluation.probe import Probe, asked_for
+from gen3r.evaluation.warp import depth_warp
 from gen3r.geometry.gauge import to_vggt_gauge
 from gen3r.models.tokens import packed_tokens
 from gen3r.pipeline import Gen3RPipeline
+from gen3r.scene import Scene
+
+if TYPE_CHECKING:
+    from gen3r.data.synthetic import WorldName
 
 Scores = dict[str, float]
+PARTS = ("autoencoder", "geometry", "generation", "two-views", "text")
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of a score over scenes, its standard error (None of a single scene), and how many scenes have it."""
+
+    value: float
+    error: float | None
+    scenes: int
+
+    @classmethod
+    def of(cls, values: list[float]) -> "Mean":
+        """Of one value a scene."""
+        x = torch.tensor(values, dtype=torch.float64)
+        error = float(x.std() / len(x) ** 0.5) if len(x) > 1 else None
+        return cls(sum(values) / len(values), error, len(values))
 
 
 @torch.inference_mode()
 def autoencoder_scores(pipe: Gen3RPipeline, clip: Clip) -> Scores:
-    """PSNR of the frames through the video autoencoder (posterior mean)."""
+    """The frames through the video autoencoder (posterior mean)."""
     frames = clip.images[None]
     latents = pipe.vae.encode_video(_as_taken(pipe, 2 * frames - 1).transpose(1, 2)).mean
-    return {"autoencoder PSNR": psnr(pipe.decode_frames(latents).cpu(), frames)}
+    return _picture_scores("autoencoder", pipe.decode_frames(latents)[0].cpu(), frames[0])
 
 
 @torch.inference_mode()
@@ -49,21 +74,76 @@ def geometry_scores(pipe: Gen3RPipeline, clip: Clip) -> Scores:
 
 @torch.inference_mode()
 def generation_scores(pipe: Gen3RPipeline, clip: Clip, seed: int) -> Scores:
-    """One view and the true cameras in, the clip out, against the true clip and against the first frame repeated."""
-    frames = clip.images[None]
-    _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
-    path = Cameras(poses, clip.cameras.K_px, *frames.shape[-2:])
-    generator = torch.Generator().manual_seed(seed)
-    scene = pipe(frames[:, :1], prompt=clip.caption, cameras=path, num_frames=len(clip.frames), generator=generator)[0]
-    assert not isinstance(scene, Tensor)
-    made = scene.frames.permute(0, 3, 1, 2)[None].float() / 255
-    valid = clip.depth > 0
+    """One view and the true cameras in, the clip out; and what the first frame gives by itself: repeated, and moved by
+    VGGT's depth of it."""
+    frames, path = clip.images, _true_path(clip)
+    scene = _generate(pipe, clip, seed, frames[:1], path)
+    moved = depth_warp(frames[0], pipe.reconstruct(frames[:1]).depth[0], path)
     return {
-        "one view PSNR": psnr(made, frames),
-        "repeat first frame PSNR": psnr(frames[:, :1].expand_as(frames), frames),
-        "frame 0 PSNR": psnr(made[:, 0], frames[:, 0]),
-        "one view AbsRel": absolute_relative(scene.depth, clip.depth, valid),
-        "one view AUC@30": camera_auc(scene.cameras.T_world_camera, poses),
+        **_scene_scores("one view", scene, clip, path),
+        "frame 0 PSNR": psnr(_images(scene)[0], frames[0]),
+        **_picture_scores("repeat first frame", frames[:1].expand_as(frames), frames),
+        **_picture_scores("depth warp", moved, frames),
+    }
+
+
+@torch.inference_mode()
+def two_view_scores(pipe: Gen3RPipeline, clip: Clip, seed: int) -> Scores:
+    """The first and the last view and the true cameras in, the clip out."""
+    path = _true_path(clip)
+    return _scene_scores("two views", _generate(pipe, clip, seed, clip.images[[0, -1]], path), clip, path)
+
+
+@torch.inference_mode()
+def text_scores(pipe: Gen3RPipeline, clip: Clip, seed: int, probe: Probe) -> Scores:
+    """The caption alone in, cameras free: whether the probe finds in the frames what the caption asks for, 1 or 0; the
+    same for the real frames; and for the commonest answer."""
+    made, real = (probe.answers(images) for images in (_images(_generate(pipe, clip, seed)), clip.images))
+    scores: Scores = {}
+    for name, wanted in asked_for(clip).items():
+        scores[f"text alone {name}"] = float(made[name] == wanted)
+        scores[f"probe {name}"] = float(real[name] == wanted)
+        scores[f"chance {name}"] = float(probe.discriminants[name].commonest == wanted)
+    return scores
+
+
+def _generate(
+    pipe: Gen3RPipeline, clip: Clip, seed: int, given: Tensor | None = None, path: Cameras | None = None
+) -> Scene:
+    """A scene of the clip's caption, the given views [n, 3, H, W] and the path, each if there is one."""
+    scene = pipe(
+        None if given is None else given[None],
+        prompt=clip.caption,
+        cameras=path,
+        num_frames=len(clip.frames),
+        generator=torch.Generator().manual_seed(seed),
+    )[0]
+    assert isinstance(scene, Scene)
+    return scene
+
+
+def _true_path(clip: Clip) -> Cameras:
+    """The clip's cameras in VGGT's gauge."""
+    _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
+    return Cameras(poses, clip.cameras.K_px, clip.cameras.height, clip.cameras.width)
+
+
+def _images(scene: Scene) -> Tensor:
+    """The scene's frames [F, 3, H, W] in [0, 1]."""
+    return scene.frames.permute(0, 3, 1, 2).float() / 255
+
+
+def _picture_scores(name: str, images: Tensor, target: Tensor) -> Scores:
+    """Of images [F, 3, H, W] against the real ones."""
+    return {f"{name} PSNR": psnr(images, target), f"{name} SSIM": ssim(images, target)}
+
+
+def _scene_scores(name: str, scene: Scene, clip: Clip, path: Cameras) -> Scores:
+    """Of a generated scene against the clip and the requested cameras."""
+    return {
+        **_picture_scores(name, _images(scene), clip.images),
+        f"{name} AbsRel": absolute_relative(scene.depth, clip.depth, clip.depth > 0),
+        f"{name} AUC@30": camera_auc(scene.cameras.T_world_camera, path.T_world_camera),
     }
 
 
@@ -72,25 +152,37 @@ def _as_taken(pipe: Gen3RPipeline, frames: Tensor) -> Tensor:
     return frames.to(pipe.device, pipe.transformer.dtype)
 
 
-def evaluate(pipe: Gen3RPipeline, clips: list[Clip], generate: bool = True) -> Scores:
-    """Mean scores over clips."""
-    measures: list[Callable[[Clip, int], Scores]] = [
-        lambda clip, i: autoencoder_scores(pipe, clip),
-        lambda clip, i: geometry_scores(pipe, clip),
-    ]
-    if generate:
-        measures.append(lambda clip, i: generation_scores(pipe, clip, i))
+def evaluate(
+    pipe: Gen3RPipeline,
+    clips: Iterable[Clip],
+    parts: Collection[str] = PARTS,
+    seed: int = 0,
+    probe: Probe | None = None,
+) -> dict[str, Mean]:
+    """Mean scores over clips. The first clip is sampled with `seed`, the next with the next.
+
+    probe: judges the scenes of the part "text", which needs it.
+    """
+    assert probe is not None or "text" not in parts
+    measures: dict[str, Callable[[Clip, int], Scores]] = {
+        "autoencoder": lambda clip, i: autoencoder_scores(pipe, clip),
+        "geometry": lambda clip, i: geometry_scores(pipe, clip),
+        "generation": lambda clip, i: generation_scores(pipe, clip, i),
+        "two-views": lambda clip, i: two_view_scores(pipe, clip, i),
+        "text": lambda clip, i: text_scores(pipe, clip, i, probe),  # pyright: ignore[reportArgumentType]
+    }
     pipe.set_progress_bar_config(disable=True)
-    rows = [
-        {k: v for measure in measures for k, v in measure(clip, i).items()}
-        for i, clip in enumerate(tqdm(clips, desc="clips", unit="clip"))
-    ]
-    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+    values: dict[str, list[float]] = {}
+    for i, clip in enumerate(clips, seed):
+        for part in PARTS:
+            for name, value in measures[part](clip, i).items() if part in parts else ():
+                values.setdefault(name, []).append(value)
+    return {name: Mean.of(found) for name, found in values.items()}
 
 
-def held_out_clips(count: int, frames: int, height: int, width: int) -> list[Clip]:
-    """The first `count` scenes of the procedural world's test split."""
+def held_out_clips(count: int, frames: int, height: int, width: int, world: "WorldName" = "small") -> Iterator[Clip]:
+    """The first `count` scenes of a procedural world's test split, each rendered when it is asked for."""
     from gen3r.data.synthetic import render_clip
 
-    seeds = tqdm(range(count), desc="rendering", unit="clip")
-    return [render_clip(seed, frames, height, width, split="test") for seed in seeds]
+    for seed in tqdm(range(count), desc="scenes", unit="scene"):
+        yield render_clip(seed, frames, height, width, split="test", world=world)

@@ -1,0 +1,67 @@
+"""The depth warp: what geometry says must come out."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gen3r.cameras.camera import Cameras
+from gen3r.evaluation.warp import depth_warp
+from tests.poses import random_poses, seeds
+
+SIZE, FOCAL = 24, 20.0
+
+
+def _cameras(T: torch.Tensor) -> Cameras:
+    K = torch.tensor([[FOCAL, 0, SIZE / 2], [0, FOCAL, SIZE / 2], [0, 0, 1]])
+    return Cameras(T, K.expand(len(T), 3, 3), SIZE, SIZE)
+
+
+def _moved(x: float, y: float = 0.0, z: float = 0.0) -> torch.Tensor:
+    """A camera at the world's origin, and one beside it."""
+    T = torch.eye(4).repeat(2, 1, 1)
+    T[1, :3, 3] = torch.tensor([x, y, z])
+    return T
+
+
+def _picture(seed: int) -> torch.Tensor:
+    return torch.rand(3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
+
+
+@given(seeds)
+def test_the_same_camera_gives_the_picture_back(seed: int) -> None:
+    T = random_poses(seed, 1).float().expand(3, 4, 4)
+    picture = _picture(seed)
+    depth = 0.1 + 10 * torch.rand(SIZE, SIZE, generator=torch.Generator().manual_seed(seed + 1))
+    assert torch.equal(depth_warp(picture, depth, _cameras(T)), picture.expand(3, -1, -1, -1))
+
+
+@given(seeds, st.integers(-9, 9), st.integers(-9, 9), st.floats(0.5, 20))
+def test_a_plane_moves_by_its_disparity_and_its_edge_fills_the_hole(seed: int, dx: int, dy: int, z: float) -> None:
+    picture = _picture(seed)
+    cameras = _cameras(_moved(-dx * z / FOCAL, -dy * z / FOCAL))
+    shifted = depth_warp(picture, torch.full((SIZE, SIZE), z), cameras)[1]
+    rows, columns = ((torch.arange(SIZE) - d).clamp(0, SIZE - 1) for d in (dy, dx))
+    assert torch.equal(shifted, picture[:, rows][:, :, columns])
+
+
+def test_what_is_nearer_hides_what_is_behind_and_moves_further() -> None:
+    picture, depth = torch.zeros(3, SIZE, SIZE), torch.full((SIZE, SIZE), 10.0)
+    picture[:, :, 4:8], depth[:, 4:8] = 1.0, 2.0
+    shifted = depth_warp(picture, depth, _cameras(_moved(-1.0)))[1]  # ten pixels there, two behind
+    assert (shifted[:, :, 14:18] == 1).all()
+    assert (shifted[:, :, 18:] == 0).all()
+
+
+def test_a_surface_that_comes_nearer_has_no_cracks() -> None:
+    picture, depth = torch.zeros(3, SIZE, SIZE), torch.full((SIZE, SIZE), 10.0)
+    picture[:, :, 8:16], depth[:, 8:16] = 1.0, 2.0
+    nearer = depth_warp(picture, depth, _cameras(_moved(0, 0, 1.0)))[1]  # twice as wide now
+    assert (nearer[:, :, 4:20] == 1).all()
+    assert (nearer[:, :, :4] == 0).all()
+    assert (nearer[:, :, 20:] == 0).all()
+
+
+def test_where_nothing_is_in_view_the_mean_colour_is() -> None:
+    picture = _picture(0)
+    blind = depth_warp(picture, torch.full((SIZE, SIZE), 0.5), _cameras(_moved(0, 0, 1.0)))[1]
+    assert torch.equal(blind, picture.mean((1, 2))[:, None, None].expand_as(blind))
