@@ -53,6 +53,14 @@ def test_constraints_cover_what_the_package_needs():
     assert names - pinned == set()
 
 
+@pytest.mark.parametrize("command", [["evaluate"], ["data", "synthesize", "1", "clips"]])
+def test_a_missing_extra_is_one_line(command: list[str], tmp_path: Path):
+    code = f"import sys; sys.modules['trimesh'] = None; from gen3r.cli.main import main; sys.exit(main({command}))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert shown.returncode == 2
+    assert re.fullmatch(r"gen3r: error: .* pip install 'gen3r\[world\]'\n", shown.stderr)
+
+
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
 def test_linked_files_exist(page: str):
     links = re.findall(r"\]\(([^)#\s]+)", (ROOT / page).read_text(encoding="utf-8"))

@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     from gen3r.data.synthetic import WorldName
 
 CLIPS, FRAMES, SIDE = 200, 3, 112  # of the training split that it is fitted on; pixels of the longer side
-PIXELS, BANDS = (
-    28,
-    4,
-)  # frames are seen as that many pixels a side, so that blur hardly counts; bands from sky to ground
+PIXELS = 28  # a side that frames are seen with, so that blur hardly counts
+BANDS = 4  # from sky to ground
 QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
 SHRINKAGE = 0.3  # of the covariance towards its diagonal
 
