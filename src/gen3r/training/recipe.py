@@ -33,7 +33,7 @@ from gen3r.models.tokens import packed_tokens
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.training.adapter_step import AdapterStage
 from gen3r.training.autoencoder_step import AutoencoderStage
-from gen3r.training.checkpoint import CHECKPOINT, load_average, saved_step
+from gen3r.training.checkpoint import CHECKPOINT, holds, load_average, saved_step
 from gen3r.training.diffusion_step import DiffusionStage
 from gen3r.training.distill_step import DistillStage
 from gen3r.training.encoding import clip_encoder, encode_clips
@@ -232,16 +232,15 @@ class Run:
             elif trains:
                 _initialise(name, module)
             elif name in begun or not self.start:
-                prefix = {"geo_adapter": "adapter."}.get(name, f"{name}.")
-                load_average(self.folder / STAGE_OF[name], module, prefix)
+                load_average(self.folder / STAGE_OF[name], module, _prefix(name))
                 if name in STATISTICS_OF:
                     module.register_to_config(**self._statistics(name, module))
             module.train(trains)
         return parts
 
     def _begun(self) -> tuple[str, ...]:
-        """The components that a stage of this run trains or has trained."""
-        return tuple(name for name, stage in STAGE_OF.items() if (self.folder / stage / CHECKPOINT).exists())
+        """The components that the checkpoints of this run hold."""
+        return tuple(name for name, stage in STAGE_OF.items() if holds(self.folder / stage, _prefix(name)))
 
     def clips(self, frames: int | None = None, count: int | None = None) -> ClipSource:
         """The training clips: the shards there, or `count` clips drawn from the datasets there, by default an epoch.
@@ -332,6 +331,11 @@ class Run:
         module.to("cpu")
         stacked = torch.cat(latents).transpose(0, 1).flatten(1)
         return {"latents_mean": stacked.mean(1).tolist(), "latents_std": stacked.std(1).tolist()}
+
+
+def _prefix(component: str) -> str:
+    """How the names of a component's weights start in its stage."""
+    return "adapter." if component == "geo_adapter" else f"{component}."
 
 
 def _initialise(name: str, module: Any) -> None:
