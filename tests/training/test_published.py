@@ -12,6 +12,7 @@ from gen3r.cli.main import main
 from gen3r.data.sources import SampledClips
 from gen3r.errors import InputError
 from gen3r.pipeline import Gen3RPipeline
+from gen3r.training.checkpoint import saved_step
 from gen3r.training.diffusion_step import DiffusionStage
 from gen3r.training.metrics import read_metrics
 from gen3r.training.presets import PRESETS, Phase, Preset
@@ -61,6 +62,16 @@ def run(tmp_path_factory: pytest.TempPathFactory, truths: Truths) -> Run:
     return Run(folder, start=folder / "model", preset=preset)
 
 
+@pytest.fixture(scope="module")
+def adapted(run: Run) -> Path:
+    """The model after both phases of the adapter, the first of which ran by itself."""
+    run.train("adapter", {"steps": 1})
+    with pytest.warns(UserWarning, match=r"goes on at step 1 with steps 1 -> 2, batch_size 5 -> 9, first_step 0 -> 1"):
+        run.train("adapter", {})
+    run.package(run.folder / "adapted")
+    return run.folder / "adapted"
+
+
 def test_clips_are_a_mixture_of_the_datasets_at_the_models_size(run: Run) -> None:
     clips = run.clips()
     assert isinstance(clips, SampledClips)
@@ -69,10 +80,8 @@ def test_clips_are_a_mixture_of_the_datasets_at_the_models_size(run: Run) -> Non
     assert len({clips.stream.mixture[n].dataset for n in range(len(clips))}) == 2
 
 
-def test_phases_follow_each_other_and_resume(run: Run) -> None:
-    run.train("adapter", {"steps": 1})
-    with pytest.warns(UserWarning, match=r"goes on at step 1 with steps 1 -> 2, batch_size 5 -> 9, first_step 0 -> 1"):
-        run.train("adapter", {})
+def test_phases_follow_each_other_and_resume(run: Run, adapted: Path) -> None:
+    assert saved_step(run.folder / "adapter") == 2
     lines = read_metrics(run.folder / "adapter")
     assert [line["step"] for line in lines] == [0]
     assert np.isfinite([lines[0][name] for name in ("loss", "tokens", "depth", "points", "kl")]).all()
@@ -80,18 +89,15 @@ def test_phases_follow_each_other_and_resume(run: Run) -> None:
     assert stage.make_batch(np.random.default_rng(0), 9)["frames"].shape == (1, 9, 3, 112, 112)
 
 
-def test_the_transformer_learns_from_frozen_encoders(run: Run, tmp_path: Path) -> None:
-    run.train("adapter", {})
-    before = tmp_path / "adapted"
-    run.package(before)
-    command = ["data", "encode", run.folder / "train", tmp_path / "latents", "--model", before, "--contexts"]
+def test_the_transformer_learns_from_frozen_encoders(run: Run, adapted: Path, tmp_path: Path) -> None:
+    command = ["data", "encode", run.folder / "train", tmp_path / "latents", "--model", adapted, "--contexts"]
     options = ["--clips", "8", "--two-views-every", "2", "--device", "cpu"]
     assert main([*map(str, command), *options]) == 0
     (tmp_path / "train").symlink_to(run.folder / "train")
-    after = replace(run, folder=tmp_path, start=before)
+    after = replace(run, folder=tmp_path, start=adapted)
     after.train("diffusion", {})
     after.package(tmp_path / "model")
-    first, last = (Gen3RPipeline.from_pretrained(path) for path in (before, tmp_path / "model"))
+    first, last = (Gen3RPipeline.from_pretrained(path) for path in (adapted, tmp_path / "model"))
     changed = {name for name, part in first.components.items() if isinstance(part, torch.nn.Module)
                and component_hash(part) != component_hash(last.components[name])}  # fmt: skip
     assert changed == {"transformer"}
@@ -108,7 +114,7 @@ def test_the_transformer_learns_from_frozen_encoders(run: Run, tmp_path: Path) -
     shares = [float(x.float().mean()) for x in (every, two, ~every & ~two)]
     assert shares == pytest.approx([1 / 3] * 3, abs=0.06)
     assert not (batch["views"] == 2).any()
-    assert batch["with_cameras"].mean() == pytest.approx(0.5, abs=0.06)
+    assert batch["with_cameras"].mean() == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize(
