@@ -71,7 +71,9 @@ def test_shared_tokens_give_the_curve_of_one_process(shard: bool, training_data:
     config = tiny_config("diffusion", steps=4, micro_batches=2, optimizer="adamw")
     train(tiny_stage("diffusion", training_data), config, tmp_path / "one")
     on_two_processes("diffusion", training_data, replace(config, context_parallel=2, shard=shard), tmp_path / "two")
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=TOLERANCE)
+    for name in ("loss", "norm"):  # AdamW does not mind the scale of gradients; their norm tells it
+        one, two = ([line[name] for line in read_metrics(tmp_path / n)] for n in ("one", "two"))
+        assert two == pytest.approx(one, rel=TOLERANCE)
 
 
 def test_tokens_that_cannot_be_shared(training_data: Path, tmp_path: Path) -> None:
