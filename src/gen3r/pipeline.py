@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
+from diffusers.loaders import WanLoraLoaderMixin
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase, UMT5EncoderModel
@@ -20,6 +21,7 @@ from gen3r.cameras.interpolate import resample
 from gen3r.cameras.trajectories import trajectory
 from gen3r.checkpoints import load_components
 from gen3r.checkpoints.load import PACKAGED, resolve_model, save_components
+from gen3r.checkpoints.lora import check_peft, lora_file
 from gen3r.errors import InputError
 from gen3r.geometry.points import unproject, valid_depth_mask
 from gen3r.media import Picture, picture_batch
@@ -55,7 +57,7 @@ class Conditions:
     rays: Tensor
 
 
-class Gen3RPipeline(DiffusionPipeline):
+class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     """From no, one, two or all frames of a clip, with optional text and cameras, to a scene.
 
     Components: transformer (the joint denoiser), vggt and geo_adapter (geometry <-> latents), vae (frames <->
@@ -112,6 +114,23 @@ class Gen3RPipeline(DiffusionPipeline):
     def save_pretrained(self, save_directory: str | Path) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Writes our pipeline folder, sharded safetensors; all or nothing."""
         save_components({**self.components, "defaults": self.defaults}, Path(save_directory))
+
+    def load_lora(self, path: str | Path) -> None:
+        """Adds the LoRA adapters of a safetensors file, or of a folder with one, to the transformer.
+
+        diffusers' `set_adapters`, `fuse_lora` and `unload_lora_weights` scale them, fold them in and take them off.
+
+        Raises:
+            InputError: peft is not installed; there is no such file; or it does not fit this transformer.
+        """
+        check_peft()
+        file = lora_file(path)
+        try:
+            self.load_lora_weights(str(file.parent), weight_name=file.name, use_safetensors=True)
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"{file} does not fit this transformer: {str(error).splitlines()[-1].strip()}") from error
+        if not self.get_active_adapters():
+            raise InputError(f"{file} holds nothing for this transformer")
 
     @torch.no_grad()
     def __call__(

@@ -47,11 +47,15 @@ class Regression(Stage):
 
 
 def tiny_stage(name: str, data: Path) -> Stage:
-    """A stage on fresh tiny models; the same name gives the same one. `data` holds clips/ and, later, latents/."""
+    """A stage on fresh tiny models; the same name gives the same one. `data` holds clips/ and, later, latents/.
+
+    lora: the diffusion stage with adapters of rank 4.
+    """
     torch.manual_seed(0)
     clips = ClipShards(data / "clips")
-    if name == "diffusion":
-        return DiffusionStage(**_denoising(tiny_pipeline(), clips, data / "latents"))
+    if name in ("diffusion", "lora"):
+        rank = 4 if name == "lora" else 0
+        return DiffusionStage(**_denoising(tiny_pipeline(), clips, data / "latents"), lora=rank)
     if name == "distill":
         return distill_stage(tiny_pipeline(), data)
     parts = build_components(tiny())

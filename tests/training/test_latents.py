@@ -262,7 +262,7 @@ def test_a_dataset_is_encoded_as_it_lies(pipe: Gen3RPipeline, truths: Truths, tm
 
     def drawn(seed: int) -> SampledClips:
         return SampledClips(
-            Scenes(reader, reader.scenes), ClipSampler(frames=5, height=112, width=112), count=3, seed=seed
+            {"wild": Scenes(reader, reader.scenes)}, ClipSampler(frames=5, height=112, width=112), count=3, seed=seed
         )
 
     encoders = encoders_of(pipe)
@@ -279,7 +279,8 @@ def test_a_dataset_is_encoded_as_it_lies(pipe: Gen3RPipeline, truths: Truths, tm
 def test_without_depth_the_unit_is_what_vggt_sees(pipe: Gen3RPipeline, truths: Truths, tmp_path: Path) -> None:
     write_realestate(tmp_path / "clips", truths("re10k"))
     reader = open_dataset("re10k", tmp_path / "clips")
-    source = SampledClips(Scenes(reader, reader.scenes), ClipSampler(frames=5, height=112, width=112, max_stride=1))
+    sampler = ClipSampler(frames=5, height=112, width=112, max_stride=1)
+    source = SampledClips({"re10k": Scenes(reader, reader.scenes)}, sampler)
     encoders = encoders_of(pipe)
     encode_clips(encoders, source, tmp_path / "latents")
     latents = LatentShards(tmp_path / "latents", hashes_of(encoders), source.shape, source)

@@ -206,6 +206,15 @@ class TestBreakdowns:
         train(Regression(), replace(CONFIG, keep_every=2), tmp_path / "whole")
         assert same_files(tmp_path, tmp_path / "whole")
 
+    def test_tensorboard(self, tmp_path: Path) -> None:
+        pytest.importorskip("tensorboard")
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        train(Regression(), CONFIG, tmp_path, trackers=["tensorboard"])
+        events = EventAccumulator(str(tmp_path / "regression")).Reload()
+        written = [event.value for event in events.Scalars("loss")]
+        assert written == pytest.approx([line["loss"] for line in read_metrics(tmp_path)])
+
     def test_missing_trackers(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="the trackers are tensorboard, wandb, not slate"):
             train(Regression(), CONFIG, tmp_path, trackers=["slate"])

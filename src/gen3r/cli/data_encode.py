@@ -26,7 +26,8 @@ needs none of them:
   appearance-*.safetensors  the autoencoder's posterior (mean, log-variance), condition latents, first frame, cameras
   geometry-*.safetensors    the posterior of the adapter on VGGT's tokens
   contexts-*.safetensors    with --contexts: what the text and image encoders say of caption and first frame
-SRC holds clip shards (gen3r data synthesize) or a dataset as it was downloaded, from which clips are drawn.
+SRC holds clip shards (gen3r data synthesize), a dataset as it was downloaded, or several in sub-folders of their
+names (re10k, dl3dv, ...), from which clips are drawn.
 Every shard is marked with hashes of the models and clips that made it, and training refuses one that is stale.
 A command that was stopped goes on; several processes share the work with --part and --parts."""
 _EXAMPLES = """\
@@ -52,6 +53,10 @@ def add_parser(actions: argparse._SubParsersAction) -> None:
         "--contexts", action="store_true",
         help="text and image features too, for models whose encoders stay frozen; nano trains its own along",
     )  # fmt: skip
+    parser.add_argument(
+        "--two-views-every", type=int, default=3, metavar="N",
+        help="every N-th clip is conditioned on its first and last frame, the rest on the first (default: 3; paper: 2)",
+    )  # fmt: skip
     parser.add_argument("--part", type=int, default=0, metavar="I", help="this process's number, from 0")
     parser.add_argument("--parts", type=int, default=1, metavar="N", help="how many processes share the work")
     parser.add_argument("--overwrite", action="store_true", help="replace shards that other models or clips made")
@@ -67,7 +72,7 @@ def add_parser(actions: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Encodes."""
-    at_least_one(args, "clips", "parts", "frames", "stride")
+    at_least_one(args, "clips", "parts", "frames", "stride", "two_views_every")
     if args.target.is_file():
         raise InputError(f"{args.target} is a file; choose a folder")
     from gen3r.checkpoints import model_defaults
@@ -80,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
     kinds = KINDS if args.contexts else HALVES
     with enough_memory(), whole_files_stay(args.target):
         parts = _load(args, [name for kind in kinds for name in KINDS[kind]])
-        encoders = [clip_encoder(kind, parts, defaults["text_length"]) for kind in kinds]
+        encoders = [clip_encoder(kind, parts, defaults["text_length"], args.two_views_every) for kind in kinds]
         encode_clips(encoders, clips, args.target, args.clips, args.part, args.parts, _command(args), args.overwrite)
     print(args.target)
 
@@ -94,15 +99,19 @@ def _clips(args: argparse.Namespace, defaults: dict[str, Any]) -> "ClipSource":
             raise InputError(f"{args.source} holds clips that are drawn already; leave out --{given[0]}")
         return ClipShards(args.source)
     from gen3r.data.clips import ClipSampler
+    from gen3r.data.readers import open_mixture
     from gen3r.data.sources import SampledClips, Scenes
 
-    reader = open_reader(args.source, args.dataset, args.strict)
+    readers = open_mixture(args.source, args.strict) if args.dataset == "auto" else {}
+    if not readers:
+        reader = open_reader(args.source, args.dataset, args.strict)
+        readers = {reader.name: reader}
     height, width = args.size or (defaults["height"], defaults["width"])
     sampler = ClipSampler(
         frames=args.frames or defaults["num_frames"], height=height, width=width, max_stride=args.stride or 2
     )
-    scenes = Scenes(reader, chosen_scenes(reader, args.scene))
-    return SampledClips(scenes, sampler, args.clips, args.seed or 0, args.strict)
+    datasets = {name: Scenes(reader, chosen_scenes(reader, args.scene)) for name, reader in readers.items()}
+    return SampledClips(datasets, sampler, args.clips, args.seed or 0, args.strict)
 
 
 def _load(args: argparse.Namespace, names: list[str]) -> dict[str, Any]:
@@ -134,4 +143,5 @@ def _command(args: argparse.Namespace) -> str:
     for scene in args.scene or ():
         words += ["--scene", scene]
     words += ["--contexts"] if args.contexts else []
+    words += ["--two-views-every", args.two_views_every] if args.two_views_every != 3 else []
     return shlex.join(map(str, [*words, "--overwrite"]))

@@ -86,6 +86,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     sampling.add_argument("--guidance", type=float, metavar="X", help="text guidance, 1: off (default: the model's)")
     sampling.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same scene (default: 0)")
     add_model_arguments(parser)
+    parser.add_argument(
+        "--lora", type=Path, metavar="FILE", help="adapters of gen3r train diffusion --lora; needs gen3r[lora]"
+    )
     add_output_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -94,12 +97,16 @@ def run(args: argparse.Namespace) -> None:
     """Checks everything that can be checked first, cheapest first; then loads, generates and writes."""
     import torch
 
+    from gen3r.checkpoints.lora import check_peft, lora_file
     from gen3r.export import check_output
     from gen3r.media import Pictures
     from gen3r.scene import Scene
 
     check_output(args.out, args.overwrite)
     _check_words_and_numbers(args)
+    if args.lora:
+        check_peft()
+        lora_file(args.lora)
     pictures = Pictures.open(args.inputs)
     cameras = _cameras(args)
     request = _request(args)
@@ -107,6 +114,8 @@ def run(args: argparse.Namespace) -> None:
     images = read_pictures(pictures, _choose(pictures.count, frames), height, width) if pictures.count else None
 
     pipe = load_pipeline(args)
+    if args.lora:
+        pipe.load_lora(args.lora)
     say(f"generating {frames} frames of {height} x {width} from {_task(images, frames)} ...")
     with enough_memory():
         [scene] = pipe(
@@ -122,6 +131,8 @@ def run(args: argparse.Namespace) -> None:
         )
     assert isinstance(scene, Scene)
     scene.settings.update(model=str(args.model), seed=args.seed, inputs=[p.name for p in args.inputs])
+    if args.lora:
+        scene.settings["lora"] = str(args.lora)
     write_scene(scene, args)
 
 

@@ -1,10 +1,11 @@
-"""`gen3r train`: the stages that make nano."""
+"""`gen3r train`: the stages that make a model, and LoRA adapters."""
 
 import argparse
 from pathlib import Path
 
 from gen3r.cli.common import whole_files_stay
 from gen3r.cli.data_common import at_least_one
+from gen3r.errors import InputError
 
 _STAGES = """\
 stages, in order (each goes on from its own checkpoint when it was stopped):
@@ -25,7 +26,12 @@ example:
 
 gen3r train STAGE --dry-run says what a stage would take. A folder held-out/ beside train/ (gen3r data synthesize 3
 runs/nano/held-out --split test) adds sample sheets. On several devices: torchrun --nproc_per_node N -m --
-gen3r.cli.main train STAGE, or accelerate launch -m gen3r.cli.main train STAGE."""
+gen3r.cli.main train STAGE, or accelerate launch -m gen3r.cli.main train STAGE.
+
+the published size, from datasets in folders of their names (see docs/train.md):
+  gen3r train adapter --preset published --start models/published --folder runs/adapter
+  gen3r train diffusion --preset published --start models/adapted --folder runs/diffusion
+  gen3r train diffusion --lora 16 --preset published --start models/published --folder runs/mine"""
 
 
 _SWITCHES = {
@@ -34,7 +40,7 @@ _SWITCHES = {
 }
 _CHANGES = (
     "steps", "batch_size", "micro_batches", "learning_rate", "schedule", "optimizer", "seed", "keep_every",
-    "sheet_every", "gradient_checkpointing", "shard",
+    "sheet_every", "gradient_checkpointing", "shard", "context_parallel",
 )  # fmt: skip
 
 
@@ -42,8 +48,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds the subcommand."""
     parser = subparsers.add_parser(
         "train",
-        help="train nano, stage by stage",
-        description="Trains one stage of nano on clips of the procedural world.",
+        help="train a model, stage by stage",
+        description="Trains one stage: of nano on clips of the procedural world, or of the published size on datasets.",
         epilog=_STAGES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -58,6 +64,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="MODEL",
         help="model (nano, a folder) that stands in where the run has no checkpoint",
     )
+    parser.add_argument(
+        "--preset", choices=("nano", "published"), default="nano",
+        help="the recipe: nano's, or the paper's for the published size, from --start (default: nano)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--lora", type=int, metavar="RANK",
+        help="diffusion: train adapters of this rank alone, in the folder lora/; needs gen3r[lora]",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, help="package: the model folder to write")
     parser.add_argument("--teacher", action="store_true", help="package: the transformer of many steps, not distilled")
     parser.add_argument("--clips", type=int, help="latents: how many clips (default: all)")
@@ -81,6 +95,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     changes.add_argument("--sheet-every", type=int, metavar="STEPS", help="steps between sample sheets")
     for flag, what in _SWITCHES.items():
         changes.add_argument(flag, action="store_const", const=True, help=what)
+    changes.add_argument(
+        "--context-parallel", type=int, metavar="N",
+        help="N processes share the transformer's tokens of each micro-batch (diffusion, distill)",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="say parameters, memory, steps and time; train nothing")
     parser.add_argument(
         "--tracker", action="append", default=[], metavar="NAME", help="tensorboard or wandb, beside metrics.jsonl"
@@ -91,17 +109,24 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the stage."""
-    at_least_one(args, "steps", "batch_size", "micro_batches", "clips", "parts", "threads")
+    at_least_one(args, "steps", "batch_size", "micro_batches", "clips", "parts", "threads", "lora", "context_parallel")
+    if args.preset == "published" and args.start is None:
+        raise InputError("the published preset goes on from a model; name it with --start")
+    if args.lora and args.stage != "diffusion":
+        raise InputError(f"--lora trains adapters of diffusion's transformer, not {args.stage}")
     import torch
 
-    from gen3r.errors import InputError
-    from gen3r.training.recipe import STAGES, Run
+    from gen3r.checkpoints.lora import check_peft
+    from gen3r.training.presets import PRESETS
+    from gen3r.training.recipe import BUILT_ON, Run
 
+    if args.lora:
+        check_peft()
     if args.threads:
         torch.set_num_threads(args.threads)
-    this_run = Run(args.folder, args.start)
-    if args.dry_run and args.stage not in STAGES:
-        raise InputError(f"--dry-run tells of stages that are trained: {', '.join(STAGES)}; {args.stage} is none")
+    this_run = Run(args.folder, args.start, preset=PRESETS[args.preset])
+    if args.dry_run and args.stage not in BUILT_ON:
+        raise InputError(f"--dry-run tells of stages that are trained, such as diffusion; {args.stage} is none")
     if args.stage.endswith("-latents"):
         with whole_files_stay(args.folder / "latents"):
             this_run.encode_latents(args.stage.removesuffix("-latents"), args.clips, args.part, args.parts)
@@ -112,7 +137,8 @@ def run(args: argparse.Namespace) -> None:
     else:
         given = {k: getattr(args, k) for k in _CHANGES}
         changes = {k: v for k, v in given.items() if v is not None}
+        stage, arguments = ("lora", {"lora": args.lora}) if args.lora else (args.stage, {})
         if args.dry_run:
-            print("\n".join(this_run.plan(args.stage, changes)))
+            print("\n".join(this_run.plan(stage, changes, **arguments)))
         else:
-            this_run.train(args.stage, changes, args.tracker)
+            this_run.train(stage, changes, args.tracker, **arguments)

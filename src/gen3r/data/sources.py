@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -44,16 +44,21 @@ class Scenes:
 
 
 class SampledClips:
-    """`count` clips drawn from a dataset's scenes, by default one a scene; the seed decides which.
+    """`count` clips drawn from datasets by name, mixed with the published weights; the seed decides which.
 
-    Errors as `ClipStream`.
+    By default an epoch: of one dataset, one clip a scene. Errors as `ClipStream`.
     """
 
     def __init__(
-        self, scenes: Scenes, sampler: ClipSampler, count: int | None = None, seed: int = 0, strict: bool = False
+        self,
+        datasets: Mapping[str, Scenes],
+        sampler: ClipSampler,
+        count: int | None = None,
+        seed: int = 0,
+        strict: bool = False,
     ) -> None:
-        self.scenes, self.sampler = scenes, sampler
-        self.stream = ClipStream({scenes.reader.name: scenes}, sampler, seed=seed, strict=strict)
+        self.datasets, self.sampler = dict(datasets), sampler
+        self.stream = ClipStream(datasets, sampler, seed=seed, strict=strict)
         self.count = len(self.stream) if count is None else count
 
     @property
@@ -62,13 +67,13 @@ class SampledClips:
         return self.sampler.frames, self.sampler.height, self.sampler.width
 
     def fingerprint(self, numbers: range) -> str:
-        """A hash of the dataset's name, the scenes drawn, the seeds of their clips and the sampler's settings.
+        """A hash of the datasets and scenes drawn, the seeds of their clips and the sampler's settings.
 
         Files that change under the same names do not show in it.
         """
         draws = [self.stream.mixture[number] for number in numbers]
-        drawn = [(self.scenes.names[draw.scene], draw.seed) for draw in draws]
-        facts = json.dumps([self.scenes.reader.name, asdict(self.sampler), drawn])
+        drawn = [(draw.dataset, self.datasets[draw.dataset].names[draw.scene], draw.seed) for draw in draws]
+        facts = json.dumps([asdict(self.sampler), drawn])
         return hashlib.sha256(facts.encode()).hexdigest()
 
     def __len__(self) -> int:

@@ -2,10 +2,11 @@
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gen3r.cameras.conventions import decode_pose
-from gen3r.data.shards import ClipShards
+from gen3r.data.sources import ClipSource
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.precision import exact_products
 from gen3r.models.tokens import pack_tokens, packed_tokens, unpack_tokens
@@ -25,6 +26,9 @@ class AdapterStage(Stage):
     What tells one camera from another is 3 % of a camera token's energy. So tokens are compared with the mean and
     spread of every channel taken out, and the convolutions next to them take steps in those units too.
     `baseline_error` joins the camera loss: without it, the directions between neighbouring frames drown.
+
+    as_published: the paper's losses instead (SPEC, section 7): tokens as they are, squared errors of depth and points,
+        no baselines; and clips as they were filmed, in their own colours.
     """
 
     name = "adapter"
@@ -34,18 +38,24 @@ class AdapterStage(Stage):
         adapter: GeometryAdapter,
         vggt: VGGT,
         vae: VideoVAE,
-        clips: ClipShards,
+        clips: ClipSource,
         frames: tuple[int, ...] = (5, 9, 17),
         depth_weight: float = 2.0,
+        as_published: bool = False,
     ) -> None:
         super().__init__()
         self.adapter, self.vggt, self.vae, self.clips, self.frames = adapter, vggt, vae, clips, frames
-        self.depth_weight = depth_weight
+        self.depth_weight, self.baseline_weight = depth_weight, 0.0 if as_published else 0.5
+        self.as_published = as_published
         vggt.requires_grad_(False)
         vae.requires_grad_(False)
         adapter.requires_grad_(True)
         self.token_mean: Tensor
         self.token_std: Tensor
+        if as_published:
+            self.register_buffer("token_mean", torch.zeros(()), persistent=False)
+            self.register_buffer("token_std", torch.ones(()), persistent=False)
+            return
         tokens = self._sample_tokens()
         self.register_buffer("token_mean", tokens.mean(1)[:, None, None, None], persistent=False)
         self.register_buffer("token_std", tokens.std(1).clamp_min(1e-3)[:, None, None, None], persistent=False)
@@ -65,12 +75,14 @@ class AdapterStage(Stage):
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         """`size` frames in all, or the next clip that fits: short clips show more scenes a step."""
         frames = int(rng.choice(self.frames))
-        batch = clip_batch(self.clips, rng, max(1, size // frames), frames, any_order=bool(rng.random() < 0.5))
+        shuffled = not self.as_published and bool(rng.random() < 0.5)
+        backwards = 0.0 if self.as_published else 0.5
+        batch = clip_batch(self.clips, rng, max(1, size // frames), frames, shuffled, backwards)
         shown = torch.from_numpy(np.sort(rng.choice(frames, max(1, frames // 6), replace=False)))
         return {"frames": batch["frames"], "jitter": batch["jitter"], "shown": shown}
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        images = augment_colours(batch["frames"], batch["jitter"])
+        images = augment_colours(batch["frames"], batch["jitter"], strength=0.0 if self.as_published else 0.2)
         height, width = images.shape[-2:]
         patch = self.vggt.config["patch_size"]
         grid = (height // patch, width // patch)
@@ -86,7 +98,7 @@ class AdapterStage(Stage):
         camera, baseline, depth, points = self._head_losses(
             unpack_tokens(decoded), levels, batch["shown"], height, width
         )
-        total = reconstruction + 10 * camera + 0.5 * baseline + self.depth_weight * depth + points
+        total = reconstruction + 10 * camera + self.baseline_weight * baseline + self.depth_weight * depth + points
         kl = posterior.kl_to(appearance).mean()
         loss = total + adaptive_kl_weight(kl, total) * kl
         report = {
@@ -108,6 +120,9 @@ class AdapterStage(Stage):
         with torch.no_grad():
             original = self.vggt.dense([x[:, shown] for x in levels], height, width)
         ours = self.vggt.dense([x[:, shown] for x in decoded], height, width)
+        if self.as_published:
+            depth = F.mse_loss(ours.depth, original.depth)
+            return camera, baseline, depth, F.mse_loss(ours.points, original.points)
         depth = relative_depth_error(ours.depth, original.depth).mean()
         scale = original.points.norm(dim=-1).mean().clamp_min(1e-3)
         points = ((ours.points - original.points).norm(dim=-1) / scale).clamp_max(10).mean()

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gen3r.data.photos import moving_photos
-from gen3r.data.shards import ClipShards
+from gen3r.data.sources import ClipSource
 from gen3r.models.video_vae import VideoVAE
 from gen3r.training.batches import augment_colours, clip_batch
 from gen3r.training.stage import Batch, Stage
@@ -23,7 +23,7 @@ class AutoencoderStage(Stage):
     name = "autoencoder"
 
     def __init__(
-        self, vae: VideoVAE, clips: ClipShards, frames: tuple[int, ...] = (9, 9, 9, 17), photos: float = 0.2
+        self, vae: VideoVAE, clips: ClipSource, frames: tuple[int, ...] = (9, 9, 9, 17), photos: float = 0.2
     ) -> None:
         super().__init__()
         self.vae, self.clips, self.frames, self.photos = vae, clips, frames, photos

@@ -5,13 +5,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gen3r.data.shards import ClipShards
+from gen3r.data.sources import ClipSource
 from gen3r.geometry.points import project
 from gen3r.training.stage import Batch
 
 
 def clip_batch(
-    clips: ClipShards,
+    clips: ClipSource,
     rng: np.random.Generator,
     size: int,
     frames: int,

@@ -147,6 +147,24 @@ class Checkpoint:
                 path.unlink()
 
 
+def saved_step(folder: Path) -> int:
+    """The step that the checkpoint in a stage's folder goes on from; 0 without one."""
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return 0
+    with open_checkpoint(path) as file:
+        return int(file.metadata()["step"])
+
+
+def holds(folder: Path, prefix: str) -> bool:
+    """Whether a stage's folder has a checkpoint with averaged weights whose names start with `prefix`."""
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return False
+    with open_checkpoint(path) as file:
+        return any(name.startswith(f"ema/{prefix}") for name in file.keys())
+
+
 def load_average(folder: Path, module: nn.Module, prefix: str) -> None:
     """Puts a stage's averaged weights whose names start with `prefix` into `module` (the rest stay)."""
     path = folder / CHECKPOINT

@@ -15,11 +15,13 @@ class TrainConfig:
         share them, and each computes its own one after the other, adding gradients up. 0: one part a process. Losses
         and weights depend on the number of parts and not on the number of processes.
     schedule: "wsd" warms up, stays, and falls linearly over the last `decay_fraction` of the steps (MiniCPM, sec. 4.3);
-        "cosine" warms up and falls from there. floor: what it falls to, as a part of the learning rate.
+        "cosine" warms up and falls from there. floor: what it falls to, as a part of the learning rate. first_step:
+        where the schedule begins; earlier steps are another phase's.
     optimizer: "muon" (with AdamW for what is no hidden matrix) or "adamw" (for sharded weights too).
     mixed_precision: products in bfloat16 where the device does them fast; False keeps float32 exact.
     gradient_checkpointing: blocks of the transformer are computed again in the backward pass, to save memory. shard:
-        weights, gradients and optimizer state are split over processes (FSDP2; AdamW only).
+        weights, gradients and optimizer state are split over processes (FSDP2; AdamW only). context_parallel: so many
+        processes share the transformer's tokens of each micro-batch.
     keep_every: checkpoints of every so many steps stay, beside the newest two. 0: only those two.
     sheet_every: steps between sample sheets. skip_limit: steps in a row without finite gradients that stop a run.
     """
@@ -33,6 +35,7 @@ class TrainConfig:
     warmup: int = 100
     decay_fraction: float = 0.25
     floor: float = 0.0
+    first_step: int = 0
     weight_decay: float = 0.01
     ema_decay: float = 0.999
     clip_norm: float = 1.0
@@ -40,6 +43,7 @@ class TrainConfig:
     mixed_precision: bool = True
     gradient_checkpointing: bool = False
     shard: bool = False
+    context_parallel: int = 1
     checkpoint_seconds: float = 180.0
     keep_every: int = 0
     sheet_every: int = 250
@@ -48,11 +52,12 @@ class TrainConfig:
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of a step."""
+        step, steps = step - self.first_step, self.steps - self.first_step
         if self.schedule == "cosine":
-            progress = max(step - self.warmup, 0) / max(self.steps - self.warmup, 1)
+            progress = max(step - self.warmup, 0) / max(steps - self.warmup, 1)
             left = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
         else:
-            left = min(max((self.steps - step) / max(self.steps * self.decay_fraction, 1), 0.0), 1.0)
+            left = min(max((steps - step) / max(steps * self.decay_fraction, 1), 0.0), 1.0)
         return self.learning_rate * min((step + 1) / max(self.warmup, 1), self.floor + (1 - self.floor) * left)
 
     def shared_by(self, processes: int) -> Self:
@@ -61,11 +66,12 @@ class TrainConfig:
         Raises:
             InputError: the processes cannot share the micro-batches, or these the batch, equally.
         """
-        parts = self.micro_batches or processes
-        if parts % processes:
-            raise InputError(
-                f"{processes} processes cannot share {parts} micro-batches; choose a multiple of {processes}"
-            )
+        if processes % self.context_parallel:
+            raise InputError(f"{processes} processes are no groups of {self.context_parallel} that share tokens")
+        groups = processes // self.context_parallel
+        parts = self.micro_batches or groups
+        if parts % groups:
+            raise InputError(f"{groups} processes cannot share {parts} micro-batches; choose a multiple of {groups}")
         if self.batch_size % parts:
             raise InputError(f"a batch of {self.batch_size} has no {parts} equal parts; choose a multiple of {parts}")
         return replace(self, micro_batches=parts)

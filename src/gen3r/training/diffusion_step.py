@@ -13,6 +13,7 @@ from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.video_vae import VideoVAE
 from gen3r.pipeline import Conditions
 from gen3r.training.latents import LatentShards
+from gen3r.training.lora import add_adapters
 from gen3r.training.losses import flow_matching_loss
 from gen3r.training.stage import Batch, Stage
 
@@ -20,7 +21,8 @@ from gen3r.training.stage import Batch, Stage
 class DiffusionStage(Stage):
     """Flow matching on Z = [A; G], with nano's text and image encoders trained along.
 
-    Without encoders, what frozen ones say is taken from the latent cache, which must hold contexts.
+    Without encoders, what frozen ones say is taken from the latent cache, which must hold contexts. With a rank,
+    `lora`, the transformer and the encoders stay as they are, and adapters of that rank are trained in its blocks.
 
     Text is dropped for 20 % of the samples, cameras for 50 % in the paper; nano drops fewer, and gives all views to
     fewer samples, because its task is the scene from one view along a path.
@@ -44,6 +46,7 @@ class DiffusionStage(Stage):
         drop_cameras: float = 0.25,
         all_views: float = 0.1,
         no_views: float = 0.1,
+        lora: int = 0,
     ) -> None:
         super().__init__()
         self.transformer, self.text_encoder, self.image_encoder = transformer, text_encoder, image_encoder
@@ -51,13 +54,26 @@ class DiffusionStage(Stage):
         self.text_length, self.shift = text_length, shift
         self.drop_text, self.drop_cameras = drop_text, drop_cameras
         self.all_views, self.no_views = all_views, no_views
-        transformer.requires_grad_(True)
-        if text_encoder is not None and image_encoder is not None:
-            _train_along(text_encoder, image_encoder)
-        with torch.no_grad():
-            nothing = control_latents(vae, torch.zeros(1, frames, 3, *size), torch.zeros(1, frames, dtype=torch.bool))
+        if lora:
+            add_adapters(transformer, lora)
+        else:
+            transformer.requires_grad_(True)
+            if text_encoder is not None and image_encoder is not None:
+                _train_along(text_encoder, image_encoder)
+        nothing = torch.zeros(())
+        if no_views:
+            given = torch.zeros(1, frames, dtype=torch.bool)
+            with torch.no_grad():
+                nothing = control_latents(vae, torch.zeros(1, frames, 3, *size), given)
         self.nothing: Tensor
         self.register_buffer("nothing", nothing, persistent=False)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a sample in the transformer."""
+        frames, height, width = self.latents.shape
+        _, rows, columns = self.transformer.config["patch_size"]
+        return (1 + (frames - 1) // 4) * (height // 8 // rows) * (2 * width // 8 // columns)
 
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         index = torch.from_numpy(rng.integers(len(self.latents), size=size))

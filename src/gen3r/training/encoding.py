@@ -41,10 +41,10 @@ class ClipEncoder:
     encode: Encode
 
 
-def clip_encoder(kind: str, parts: Mapping[str, Any], text_length: int) -> ClipEncoder:
+def clip_encoder(kind: str, parts: Mapping[str, Any], text_length: int, two_views_every: int = 3) -> ClipEncoder:
     """The encoder of a kind out of a model's components by name."""
     make = {
-        "appearance": lambda: appearance_encoder(parts["vae"]),
+        "appearance": lambda: appearance_encoder(parts["vae"], two_views_every),
         "geometry": lambda: geometry_encoder(parts["vggt"], parts["geo_adapter"]),
         "contexts": lambda: context_encoder(
             parts["tokenizer"], parts["text_encoder"], parts["image_encoder"], text_length
@@ -53,8 +53,8 @@ def clip_encoder(kind: str, parts: Mapping[str, Any], text_length: int) -> ClipE
     return ClipEncoder(kind, model_hashes(kind, parts, text_length), make[kind]())
 
 
-def appearance_encoder(vae: VideoVAE) -> Encode:
-    """The appearance posterior, the control latents (every third clip: two views, else one), first frame and cameras.
+def appearance_encoder(vae: VideoVAE, two_views_every: int = 3) -> Encode:
+    """The appearance posterior, control latents (of two views every so many clips, else of one), first frame, cameras.
 
     Cameras are in VGGT's gauge, which is what the geometry latents hold, where the clip has depth; else in the
     dataset's unit, and the geometry's `unit` takes them there.
@@ -63,7 +63,7 @@ def appearance_encoder(vae: VideoVAE) -> Encode:
     def encode(clip: Clip, number: int) -> dict[str, Tensor]:
         frames = clip.images[None].to(vae.device, vae.dtype)
         given = torch.zeros(frames.shape[:2], dtype=torch.bool, device=vae.device)
-        given[0, [0] if number % 3 else [0, -1]] = True
+        given[0, [0] if number % two_views_every else [0, -1]] = True
         with fast_products(vae.device):
             posterior = vae.encode_video((2 * frames - 1).transpose(1, 2))
             control = control_latents(vae, frames, given)

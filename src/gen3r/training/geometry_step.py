@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gen3r.cameras.conventions import decode_pose, encode_pose
-from gen3r.data.shards import ClipShards
+from gen3r.data.sources import ClipSource
 from gen3r.geometry.gauge import to_vggt_gauge
 from gen3r.geometry.points import project
 from gen3r.models.precision import exact_products
@@ -45,7 +45,7 @@ class GeometryStage(Stage):
     name = "geometry"
 
     def __init__(
-        self, vggt: VGGT, clips: ClipShards, frames: tuple[int, ...] = (2, 4, 8, 17, 17), dense_clips: int = 17
+        self, vggt: VGGT, clips: ClipSource, frames: tuple[int, ...] = (2, 4, 8, 17, 17), dense_clips: int = 17
     ) -> None:
         super().__init__()
         self.vggt, self.clips, self.frames, self.dense_clips = vggt, clips, frames, dense_clips

@@ -97,7 +97,7 @@ class LatentShards:
     def __init__(
         self, folder: Path, models: Mapping[str, str], shape: tuple[int, int, int], source: ClipSource | None = None
     ) -> None:
-        self.kinds = kinds_in(folder)
+        self.kinds, self.shape = kinds_in(folder), shape
         self.captions: list[str] = []
         self._shards: list[list[Any]] = []  # the files of the same clips
         self._index: list[tuple[int, int]] = []

@@ -36,7 +36,7 @@ def train(
     """Trains `stage` to `config.steps`, from the checkpoint in `folder` if there is one.
 
     A step's data and noise depend on (seed, step, micro-batch) alone: a resumed run repeats an uninterrupted one.
-    sheet: draws what the stage makes of fixed clips, for sheets/; not where weights are sharded.
+    sheet: draws what the stage makes of fixed clips, for sheets/; not where processes share weights or tokens.
     trackers: names from `metrics.TRACKERS`, beside metrics.jsonl.
 
     Raises:
@@ -77,7 +77,8 @@ def train(
             if step % config.log_every == 0 and gradients.finite:
                 run = {"seconds": time.monotonic() - began, "skipped": guard.skipped, **speed.lap()}
                 _report(accelerator, bar, step, {**gradients.values, **run})
-            if sheet and main and not config.shard and _every(config.sheet_every, step + 1, config.steps):
+            alone = not config.shard and config.context_parallel == 1
+            if sheet and main and alone and _every(config.sheet_every, step + 1, config.steps):
                 _draw(sheet, state, folder / "sheets" / f"step-{step + 1:07d}.png")
             stop, last = gradients.raised["stop"], step + 1 == config.steps
             if stop or last or gradients.raised["save"] or _every(config.keep_every, step + 1):

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from gen3r.training.checkpoint import CHECKPOINT, open_checkpoint
+from gen3r.training.checkpoint import saved_step
 from gen3r.training.config import TrainConfig
 from gen3r.training.optimizers import state_tensors
 from gen3r.training.stage import Stage
@@ -27,7 +27,7 @@ def plan(stage: Stage, config: TrainConfig, folder: Path) -> list[str]:
     accelerator = Accelerator()
     trainer = Trainer(stage, config, accelerator)
     config, device = trainer.config, accelerator.device
-    start = _first_step(folder)
+    start = max(saved_step(folder), config.first_step)
     parts = trainer.draw(start)
     with _kept_for_backward(trainer.stage) as kept:
         flops = trainer.count_flops(parts)
@@ -58,14 +58,6 @@ def plan(stage: Stage, config: TrainConfig, folder: Path) -> list[str]:
         f"{flops / seconds / rate:.0%} of the {rate / 1e9:.0f} GFLOP/s of a matrix product here",
         f"time: {left * seconds / 3600:.2f} hours, without checkpoints and sheets",
     ]
-
-
-def _first_step(folder: Path) -> int:
-    path = folder / CHECKPOINT
-    if not path.exists():
-        return 0
-    with open_checkpoint(path) as file:
-        return int(file.metadata()["step"])
 
 
 def _parameters(stage: Stage) -> list[str]:

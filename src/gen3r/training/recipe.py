@@ -1,14 +1,14 @@
-"""How nano is made: its stages in order, each from the folders of those before it, and the package they end in.
+"""How a model is made: its stages in order, each from the folders of those before it, and the package they end in.
 
-A run's folder holds train/ (clips), held-out/ (clips for sample sheets), one folder a stage with its checkpoint, and
-latents/.
+A run's folder holds train/ (clips, or datasets in folders of their names), held-out/ (clips for sample sheets), one
+folder a stage with its checkpoint, and latents/.
 """
 
 import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,10 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from gen3r.checkpoints.identity import component_hash
 from gen3r.checkpoints.load import load_components, save_components
+from gen3r.data.clips import ClipSampler
+from gen3r.data.readers import open_mixture
 from gen3r.data.shards import ClipShards
+from gen3r.data.sources import ClipSource, SampledClips, Scenes
 from gen3r.errors import InputError
 from gen3r.files import whole_file
 from gen3r.models.encoders import encode_text
@@ -30,39 +33,38 @@ from gen3r.models.tokens import packed_tokens
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.training.adapter_step import AdapterStage
 from gen3r.training.autoencoder_step import AutoencoderStage
-from gen3r.training.checkpoint import CHECKPOINT, load_average
-from gen3r.training.config import TrainConfig
+from gen3r.training.checkpoint import CHECKPOINT, holds, load_average, saved_step
 from gen3r.training.diffusion_step import DiffusionStage
 from gen3r.training.distill_step import DistillStage
 from gen3r.training.encoding import clip_encoder, encode_clips
 from gen3r.training.geometry_step import GeometryStage
-from gen3r.training.latents import HALVES, LatentShards, kinds_in, model_hashes
+from gen3r.training.latents import HALVES, LatentShards, kinds_in, model_hashes, shards_of
 from gen3r.training.loop import train
+from gen3r.training.lora import save_adapters
 from gen3r.training.metrics import check_trackers
 from gen3r.training.plan import plan
+from gen3r.training.presets import PRESETS, Preset
 from gen3r.training.sheets import sample_sheet
 from gen3r.training.stage import Stage
 
 SHEET_CLIPS = 3
 STATISTICS_CLIPS = 48
 STATISTICS_OF = ("vae", "geo_adapter")
-STAGES = {
-    "autoencoder": TrainConfig(steps=3450, batch_size=2, learning_rate=2e-3, weight_decay=0.0, ema_decay=0.998),
-    "geometry": TrainConfig(steps=4000, batch_size=34, learning_rate=2.5e-3, ema_decay=0.998, decay_fraction=0.5),
-    "adapter": TrainConfig(steps=1450, batch_size=40, learning_rate=6e-4, ema_decay=0.99, weight_decay=0.0, warmup=30),
-    "diffusion": TrainConfig(
-        steps=2000, batch_size=8, learning_rate=2e-3, ema_decay=0.995, warmup=50, decay_fraction=0.4
-    ),
-    "distill": TrainConfig(steps=800, batch_size=8, learning_rate=2e-4, ema_decay=0.99, warmup=50, decay_fraction=0.5),
-}
 BUILT_ON = {
     "autoencoder": (), "geometry": (), "adapter": ("vae", "vggt"), "diffusion": ("vae", "vggt", "geo_adapter"),
     "distill": ("vae", "vggt", "geo_adapter", "transformer", "text_encoder", "image_encoder"),
+    "lora": ("vae", "vggt", "geo_adapter", "transformer", "text_encoder", "image_encoder"),
 }  # fmt: skip
 STAGE_OF = {
     "vae": "autoencoder", "vggt": "geometry", "geo_adapter": "adapter",
     "transformer": "diffusion", "text_encoder": "diffusion", "image_encoder": "diffusion",
 }  # fmt: skip
+ALL = tuple(STAGE_OF)
+USED = {"autoencoder": ("vae",), "geometry": ("vggt",), "adapter": ("vae", "vggt", "geo_adapter")}  # other stages: all
+ENCODERS = ("text_encoder", "image_encoder")
+SIZES = ("text_length", "num_frames", "height", "width")
+DRAWS = 1 << 20  # clips that may be drawn from datasets
+BASES = {"distill": "teacher.json", "lora": "base.json"}  # where a stage remembers the transformer that it is made from
 
 
 @dataclass(frozen=True)
@@ -75,69 +77,98 @@ class Run:
     folder: Path
     start: str | Path | None = None
     config: ModelConfig = field(default_factory=nano)
+    preset: Preset = PRESETS["nano"]
 
-    def train(self, stage: str, overrides: dict[str, Any], trackers: Sequence[str] = ()) -> None:
-        """Trains one stage to its end, or from its checkpoint on; `overrides` replace fields of its `TrainConfig`."""
+    @cached_property
+    def model(self) -> ModelConfig:
+        """`config`, with the starting model's own sizes and, unless it is distilled, its own way of sampling."""
+        if not self.start:
+            return self.config
+        scheduler, defaults = self._given_sampling(self.start)
+        names = SIZES if scheduler.config.get("shift_terminal") else self.config.defaults
+        shift = scheduler.config.get("shift", self.config.shift)
+        return replace(self.config, shift=shift, **{name: defaults[name] for name in names})
+
+    def train(self, stage: str, overrides: dict[str, Any], trackers: Sequence[str] = (), **arguments: Any) -> None:
+        """Trains one stage to its end, or from its checkpoint on.
+
+        `overrides` replace fields of its `TrainConfig`, `arguments` those of its class.
+        """
         check_trackers(trackers)
-        config = replace(STAGES[stage], **overrides)
-        torch.manual_seed(config.seed)
-        parts = self.components(BUILT_ON[stage])
-        made = self.make_stage(stage, parts)
-        if stage == "distill":
-            self._note_teacher(parts)
-        train(made, config, self.folder / stage, self.sheet(stage, parts), trackers)
+        phases = self.preset.phases(stage, overrides)
+        done = saved_step(self.folder / stage)
+        for phase in [p for p in phases if p.config.steps > done] or phases[-1:]:
+            torch.manual_seed(phase.config.seed)
+            parts = self.components(BUILT_ON[stage], USED.get(stage, ALL))
+            base = component_hash(parts["transformer"]) if stage in BASES else ""
+            made = self.make_stage(stage, parts, **{**phase.arguments, **arguments})
+            if base:
+                self._note_base(stage, base)
+            train(made, phase.config, self.folder / stage, self.sheet(stage, parts), trackers)
+        if stage == "lora" and Accelerator().is_main_process:
+            save_adapters(self.folder / stage, parts["transformer"])
 
-    def plan(self, stage: str, overrides: dict[str, Any]) -> list[str]:
+    def plan(self, stage: str, overrides: dict[str, Any], **arguments: Any) -> list[str]:
         """What `train` would do, in lines; it does one step and writes nothing but a finished stage's statistics."""
-        parts = self.components(BUILT_ON[stage])
-        return plan(self.make_stage(stage, parts), replace(STAGES[stage], **overrides), self.folder / stage)
+        lines = []
+        for phase in self.preset.phases(stage, overrides):
+            parts = self.components(BUILT_ON[stage], USED.get(stage, ALL))
+            made = self.make_stage(stage, parts, **{**phase.arguments, **arguments})
+            lines += plan(made, phase.config, self.folder / stage)
+        return lines
 
     def sheet(self, stage: str, parts: dict[str, Any]) -> Callable[[], Image] | None:
         """What draws sample sheets of the clips in held-out/; None without them."""
         if not (self.folder / "held-out").exists():
             return None
         clips = ClipShards(self.folder / "held-out")
-        config = distilled(self.config) if stage == "distill" else self.config
+        config = distilled(self.model) if stage == "distill" else self.model
         rest = {"tokenizer": self.tokenizer(), "scheduler": build_scheduler(config)}
-        pipe = Gen3RPipeline(**(parts | rest), defaults=config.defaults)
+        unused: dict[str, Any] = dict.fromkeys(ALL)
+        pipe = Gen3RPipeline(**(unused | parts | rest), defaults=config.defaults)
         pipe.mixed_precision = True
         pipe.set_progress_bar_config(disable=True)
         return partial(sample_sheet, stage, pipe, [clips[i] for i in range(min(SHEET_CLIPS, len(clips)))])
 
-    def make_stage(self, name: str, parts: dict[str, Any]) -> Stage:
-        """A stage of `parts`: the modules that it trains, and the finished ones that it builds on."""
-        config = self.config
+    def make_stage(self, name: str, parts: dict[str, Any], **arguments: Any) -> Stage:
+        """A stage of `parts`: the modules that it trains, and the finished ones that it builds on.
+
+        arguments: of the stage's class, beside these.
+        """
+        config = self.model
         if name == "autoencoder":
-            return AutoencoderStage(parts["vae"], self.clips())
+            return AutoencoderStage(parts["vae"], self.clips(), **arguments)
         if name == "geometry":
-            return GeometryStage(parts["vggt"], self.clips())
+            return GeometryStage(parts["vggt"], self.clips(), **arguments)
         if name == "adapter":
-            stage = AdapterStage(parts["geo_adapter"], parts["vggt"], parts["vae"], self.clips(), depth_weight=6.0)
+            frames = arguments.get("frames")
+            clips = self.clips(max(frames) if frames else None, DRAWS)
+            stage = AdapterStage(parts["geo_adapter"], parts["vggt"], parts["vae"], clips, **arguments)
             if not (self.start or (self.folder / name / CHECKPOINT).exists()):
                 stage.start_afresh()
             return stage
-        if name == "distill":
-            self._check_teacher(parts)
+        if name in BASES:
+            self._check_base(name, parts)
         parts["tokenizer"] = self.tokenizer()
         latents = self.latents(parts)
         frozen = "contexts" in latents.kinds
-        text_encoder, image_encoder = (None if frozen else parts[n] for n in ("text_encoder", "image_encoder"))
-        arguments: dict[str, Any] = {
+        text_encoder, image_encoder = (None if frozen else parts[n] for n in ENCODERS)
+        arguments = {
             "transformer": parts["transformer"], "text_encoder": text_encoder, "image_encoder": image_encoder,
             "tokenizer": parts["tokenizer"], "vae": parts["vae"], "latents": latents,
             "text_length": config.text_length, "frames": config.num_frames, "size": (config.height, config.width),
-            "shift": config.shift,
+            "shift": config.shift, **arguments,
         }  # fmt: skip
-        return DiffusionStage(**arguments) if name == "diffusion" else self._distill_stage(parts, arguments)
+        return self._distill_stage(parts, arguments) if name == "distill" else DiffusionStage(**arguments)
 
     def _distill_stage(self, parts: dict[str, Any], arguments: dict[str, Any]) -> DistillStage:
         """The student, whose teacher is the finished transformer as the model's own defaults sample from it."""
-        config, student = self.config, distilled(self.config)
+        config, student = self.model, distilled(self.model)
         with torch.no_grad():
             no_text = encode_text(
                 parts["tokenizer"], parts["text_encoder"], [config.negative_prompt], config.text_length,
                 torch.device("cpu"),
-            )  # fmt: skip
+            ).float()  # fmt: skip
         return DistillStage(
             build_scheduler(student), student.num_inference_steps, guidance=config.guidance_scale, no_text=no_text,
             hold_given=config.hold_given, **arguments,
@@ -145,10 +176,10 @@ class Run:
 
     def latents(self, parts: dict[str, Any]) -> LatentShards:
         """The run's latent cache, which must be what these components make of its clips (of any, if it has none)."""
-        folder, config = self.folder / "latents", self.config
+        folder, config = self.folder / "latents", self.model
         hashes = [model_hashes(kind, parts, config.text_length) for kind in kinds_in(folder)]
         models = {name: value for kind in hashes for name, value in kind.items()}
-        clips = self.clips() if (self.folder / "train").is_dir() else None
+        clips = self.clips(count=DRAWS) if (self.folder / "train").is_dir() else None
         return LatentShards(folder, models, (config.num_frames, config.height, config.width), clips)
 
     def encode_latents(self, half: str, count: int | None = None, part: int = 0, parts: int = 1) -> None:
@@ -157,9 +188,9 @@ class Run:
         Several processes may share the work, each with its own `part` of `parts`. What older models made is replaced.
         """
         names = HALVES[half]
-        components = self.components(names)
+        components = self.components(names, names)
         modules = {name: components[name].to(Accelerator().device) for name in names}
-        encoder = clip_encoder(half, modules, self.config.text_length)
+        encoder = clip_encoder(half, modules, self.model.text_length, self.preset.two_views_every)
         command = ["gen3r", "train", f"{half}-latents", "--folder", str(self.folder)]
         command += ["--start", str(self.start)] if self.start else []
         encode_clips(
@@ -167,90 +198,115 @@ class Run:
         )
 
     def package(self, target: Path, teacher: bool = False) -> None:
-        """Writes the averaged weights of all stages, in bfloat16, as a pipeline folder.
+        """Writes a pipeline folder: the averaged weights of all stages in bfloat16, what was not trained as it is.
 
         The transformer is the distilled one, if there is one and `teacher` is False; scheduler and defaults follow.
 
         Raises:
             InputError: a stage is missing, or the distilled transformer was made from an older one.
         """
-        parts = self.components(tuple(STAGE_OF))
+        trained = self._begun() if self.start else ALL
+        parts = self.components(trained, trained)
+        if self.start:
+            given = load_components(self.start, skip=(*trained, "tokenizer"))
+            parts |= {name: given[name] for name in ALL if name not in trained}
         scheduler, defaults = self._sampling()
         if not teacher and (self.folder / "distill" / CHECKPOINT).exists():
-            self._check_teacher(parts)
+            self._check_base("distill", parts)
             load_average(self.folder / "distill", parts["transformer"], "transformer.")
-            student = distilled(self.config)
+            student = distilled(self.model)
             scheduler, defaults = build_scheduler(student), student.defaults
-        parts = {name: module.to(torch.bfloat16) for name, module in parts.items()}
+        parts |= {name: parts[name].to(torch.bfloat16) for name in trained}
         save_components({**parts, "tokenizer": self.tokenizer(), "scheduler": scheduler, "defaults": defaults}, target)
 
-    def components(self, finished: tuple[str, ...]) -> dict[str, Any]:
-        """The modules: `finished` ones with the averaged weights of their stage, the rest ready to train."""
-        begun = {name: (self.folder / stage / CHECKPOINT).exists() for name, stage in STAGE_OF.items()}
-        given = load_components(self.start, torch.float32) if self.start else {}
-        config = self.config
-        for name in STATISTICS_OF:
-            if name in finished and begun[name]:
-                config = replace(config, **{name: {**getattr(config, name), **self._statistics(name)}})
-        parts = build_components(config)
+    def components(self, finished: tuple[str, ...], used: tuple[str, ...] = ALL) -> dict[str, Any]:
+        """The modules `used`: `finished` ones with the averaged weights of their stage, the rest ready to train."""
+        begun = self._begun()
+        parts = self._given_modules(self.start, used) if self.start else build_components(self.config)
         for name, module in parts.items():
-            if given and name in finished and not begun[name]:
-                parts[name] = given[name]
-                continue
-            if given:
-                module.load_state_dict(given[name].state_dict())
-            if name in finished:
-                prefix = {"geo_adapter": "adapter."}.get(name, f"{name}.")
-                load_average(self.folder / STAGE_OF[name], module, prefix)
-            elif not given:
+            trains = name not in finished
+            if name in STATISTICS_OF and (trains or name in begun):  # they are measured once the weights are there
+                module.register_to_config(latents_mean=(0.0,) * 16, latents_std=(1.0,) * 16)
+            if trains and self.start:
+                module.requires_grad_(True)
+            elif trains:
                 _initialise(name, module)
-            if name in finished:
-                module.eval()
+            elif name in begun or not self.start:
+                load_average(self.folder / STAGE_OF[name], module, _prefix(name))
+                if name in STATISTICS_OF:
+                    module.register_to_config(**self._statistics(name, module))
+            module.train(trains)
         return parts
 
-    def clips(self) -> ClipShards:
-        """The training clips."""
-        return ClipShards(self.folder / "train")
+    def _begun(self) -> tuple[str, ...]:
+        """The components that the checkpoints of this run hold."""
+        return tuple(name for name, stage in STAGE_OF.items() if holds(self.folder / stage, _prefix(name)))
+
+    def clips(self, frames: int | None = None, count: int | None = None) -> ClipSource:
+        """The training clips: the shards there, or `count` clips drawn from the datasets there, by default an epoch.
+
+        frames: at least that many a clip; of datasets, by default as many as the model makes.
+
+        Raises:
+            InputError: there are none, or the shards hold fewer frames.
+        """
+        folder, config = self.folder / "train", self.model
+        if readers := open_mixture(folder):
+            sampler = ClipSampler(frames=frames or config.num_frames, height=config.height, width=config.width)
+            return SampledClips({name: Scenes(r, r.scenes) for name, r in readers.items()}, sampler, count)
+        shards = ClipShards(folder)
+        if shards.shape[0] < (frames or 0):
+            raise InputError(f"the clips in {folder} have {shards.shape[0]} frames; this phase takes {frames}")
+        return shards
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The starting model's, or one learned from the training captions: the same captions give the same one."""
         if self.start:
-            return load_components(self.start, skip=tuple(STAGE_OF))["tokenizer"]
-        return learn_tokenizer(self.clips().captions, self.config)
+            return load_components(self.start, skip=ALL)["tokenizer"]
+        return learn_tokenizer(ClipShards(self.folder / "train").captions, self.config)
+
+    def _given_modules(self, model: str | Path, used: tuple[str, ...]) -> dict[str, Any]:
+        """The starting model's modules in float32; encoders that are not run, in their stored type."""
+        given = load_components(model, skip=tuple(name for name in (*ALL, "tokenizer") if name not in used))
+        idle = ENCODERS if shards_of(self.folder / "latents", "contexts") else ()
+        return {name: given[name] if name in idle else given[name].float() for name in used}
+
+    def _given_sampling(self, model: str | Path) -> tuple[Any, dict[str, Any]]:
+        """The starting model's scheduler and defaults."""
+        given = load_components(model, skip=(*ALL, "tokenizer"))
+        return given["scheduler"], given["defaults"]
 
     def _sampling(self) -> tuple[Any, dict[str, Any]]:
         """Scheduler and defaults of the transformer before `distill`: its own where the starting model brings it."""
         if self.start and not (self.folder / "diffusion" / CHECKPOINT).exists():
-            given = load_components(self.start, skip=tuple(STAGE_OF))
-            return given["scheduler"], given["defaults"]
-        return build_scheduler(self.config), self.config.defaults
+            return self._given_sampling(self.start)
+        return build_scheduler(self.model), self.model.defaults
 
-    def _note_teacher(self, parts: dict[str, Any]) -> None:
-        """Remembers what is distilled."""
-        with whole_file(self.folder / "distill" / "teacher.json") as partial:
-            partial.write_text(json.dumps({"transformer": component_hash(parts["transformer"])}))
+    def _note_base(self, stage: str, base: str) -> None:
+        """Remembers the transformer that a stage is made from."""
+        with whole_file(self.folder / stage / BASES[stage]) as partial:
+            partial.write_text(json.dumps({"transformer": base}))
 
-    def _check_teacher(self, parts: dict[str, Any]) -> None:
-        """Refuses parts that a distilled transformer was not made from, or that are distilled themselves."""
-        if self._sampling()[0].config.get("shift_terminal"):
+    def _check_base(self, stage: str, parts: dict[str, Any]) -> None:
+        """Refuses parts that a stage's checkpoint was not made from, and a teacher that is distilled itself."""
+        if stage == "distill" and self._sampling()[0].config.get("shift_terminal"):
             raise InputError(f"{self.start} is distilled already; start from the model that it was distilled from")
-        folder = self.folder / "distill"
+        folder = self.folder / stage
         if not (folder / CHECKPOINT).exists():
             return
-        path = folder / "teacher.json"
+        path = folder / BASES[stage]
         known = json.loads(path.read_text()) if path.exists() else {}
         if component_hash(parts["transformer"]) != known.get("transformer"):
-            raise InputError(
-                f"{folder} was distilled from another transformer; remove it and give gen3r train distill again, "
-                "or leave it out of the package with --teacher"
-            )
+            made, again = {
+                "distill": ("was distilled from", "give gen3r train distill again, or package with --teacher"),
+                "lora": ("adapts", "start anew, or from the model that it was trained for"),
+            }[stage]
+            raise InputError(f"{folder} {made} another transformer; remove it and {again}")
 
-    def _statistics(self, name: str) -> dict[str, list[float]]:
+    def _statistics(self, name: str, module: Any) -> dict[str, list[float]]:
         """Means and standard deviations of a finished component's latents, measured once for its weights."""
         path = self.folder / STAGE_OF[name] / "statistics.json"
-        module = build_components(self.config)[name]
-        load_average(self.folder / STAGE_OF[name], module, {"vae": "vae.", "geo_adapter": "adapter."}[name])
-        vggt = self.components(("vggt",))["vggt"] if name == "geo_adapter" else None
+        vggt = self.components(("vggt",), ("vggt",))["vggt"] if name == "geo_adapter" else None
         weights = [component_hash(m) for m in (module, vggt) if m is not None]
         if not path.exists() or json.loads(path.read_text()).get("weights") != weights:
             measured = self._measure(module, vggt)
@@ -262,14 +318,24 @@ class Run:
     @torch.inference_mode()
     def _measure(self, module: Any, vggt: Any | None) -> dict[str, list[float]]:
         clips, latents = self.clips(), []
+        device = Accelerator().device
+        for part in (module, vggt):
+            if part is not None:
+                part.to(device)
         for number in range(min(STATISTICS_CLIPS, len(clips))):
-            frames = clips[number].images[None]
+            frames = clips[number].images[None].to(device)
             if vggt is None:
                 latents.append(module.encode_video((2 * frames - 1).transpose(1, 2)).mean)
             else:
                 latents.append(module.encode(packed_tokens(vggt, frames)).mean)
+        module.to("cpu")
         stacked = torch.cat(latents).transpose(0, 1).flatten(1)
         return {"latents_mean": stacked.mean(1).tolist(), "latents_std": stacked.std(1).tolist()}
+
+
+def _prefix(component: str) -> str:
+    """How the names of a component's weights start in its stage."""
+    return "adapter." if component == "geo_adapter" else f"{component}."
 
 
 def _initialise(name: str, module: Any) -> None:

@@ -1,15 +1,19 @@
-"""Weights, gradients, optimizer state and averages split over processes: PyTorch's FSDP2.
+"""What processes share of one model: its weights and their states (PyTorch's FSDP2), or its tokens (diffusers' engine).
 
-accelerate's own switch for it does nothing on a CPU, where it could be tested; `fully_shard` is what it calls.
+accelerate's own switch for FSDP2 does nothing on a CPU, where it could be tested; `fully_shard` is what it calls.
 """
 
 import torch
+from diffusers import ContextParallelConfig
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from gen3r.errors import InputError
+from gen3r.models.transformer import Gen3RTransformer
 from gen3r.training.config import TrainConfig
+from gen3r.training.diffusion_step import DiffusionStage
+from gen3r.training.stage import Stage
 
 
 def shard(stage: nn.Module, config: TrainConfig, device: torch.device, processes: int) -> None:
@@ -28,3 +32,22 @@ def shard(stage: nn.Module, config: TrainConfig, device: torch.device, processes
         if type(module).__name__ in names:
             fully_shard(module, mesh=mesh)
     fully_shard(stage, mesh=mesh)
+
+
+def share_tokens(stage: Stage, degree: int, device: torch.device, processes: int) -> None:
+    """Splits the transformer's tokens over groups of `degree` processes that see the same batch (DeepSpeed-Ulysses).
+
+    A process has all tokens in attention, of its part of the heads. Gradients are parts of a sum over the group.
+
+    Raises:
+        InputError: the stage has no transformer, or its heads or tokens have no equal parts.
+    """
+    if not isinstance(stage, DiffusionStage):
+        raise InputError(f"{stage.name} trains no transformer whose tokens could be shared")
+    heads, tokens = stage.transformer.config["num_attention_heads"], stage.tokens
+    if heads % degree or tokens % degree:
+        raise InputError(f"{heads} heads and {tokens} tokens have no {degree} equal parts; share them with fewer")
+    mesh = init_device_mesh(device.type, (processes // degree, 1, degree), mesh_dim_names=("data", "ring", "ulysses"))
+    for module in stage.modules():
+        if isinstance(module, Gen3RTransformer):
+            module.enable_parallelism(config=ContextParallelConfig(ulysses_degree=degree, mesh=mesh))

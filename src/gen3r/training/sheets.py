@@ -25,7 +25,7 @@ def sample_sheet(stage: str, pipe: Gen3RPipeline, clips: Sequence[Clip]) -> Imag
     trained, draw = {
         "autoencoder": (pipe.vae, _autoencoder), "geometry": (pipe.vggt, _geometry),
         "adapter": (pipe.geo_adapter, _adapter), "diffusion": (pipe.transformer, _diffusion),
-        "distill": (pipe.transformer, _diffusion),
+        "distill": (pipe.transformer, _diffusion), "lora": (pipe.transformer, _diffusion),
     }[stage]  # fmt: skip
     pipe.to(trained.device)  # the frozen modules are not the stage's, which has moved its own
     rows = [row for clip in clips for row in [("frames", clip.frames), *draw(pipe, clip)]]

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 from diffusers import ModelMixin
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -18,7 +18,7 @@ from gen3r.errors import InputError
 from gen3r.models.precision import fast_dtype, fast_products
 from gen3r.training.config import TrainConfig
 from gen3r.training.optimizers import make_optimizer
-from gen3r.training.sharding import shard
+from gen3r.training.sharding import shard, share_tokens
 from gen3r.training.stage import Batch, Stage
 
 # Operations that torch does not count by itself, from the shapes of query, key and value.
@@ -60,16 +60,25 @@ class Trainer:
 
     A micro-batch and its noise depend on (seed, step, number of the micro-batch) alone: neither on the number of
     processes nor on what came before.
+
+    Raises:
+        InputError: the processes cannot share the batch, or were launched for an engine with steps of its own.
     """
 
     def __init__(self, stage: Stage, config: TrainConfig, accelerator: Accelerator) -> None:
+        if accelerator.distributed_type in (DistributedType.DEEPSPEED, DistributedType.FSDP):
+            raise InputError("accelerate's DeepSpeed and FSDP step by themselves; launch without them, with --shard")
         self.accelerator, self.config = accelerator, config.shared_by(accelerator.num_processes)
-        self.mine = range(accelerator.process_index, self.config.micro_batches, accelerator.num_processes)
+        shared = config.context_parallel  # processes that see the same micro-batches
+        groups = accelerator.num_processes // shared
+        self.mine = range(accelerator.process_index // shared, self.config.micro_batches, groups)
         accelerator.gradient_accumulation_steps = len(self.mine)
         set_seed(config.seed)
         if config.gradient_checkpointing:
             _checkpoint_gradients(stage)
         stage.to(accelerator.device)
+        if shared > 1:
+            share_tokens(stage, shared, accelerator.device, accelerator.num_processes)
         if config.shard:
             shard(stage, config, accelerator.device, accelerator.num_processes)
             self.model, self.optimizer = stage, accelerator.prepare(make_optimizer(stage, config))
@@ -120,7 +129,7 @@ class Trainer:
         torch.manual_seed(micro.noise_seed)
         with fast_products(self.accelerator.device) if self.config.mixed_precision else nullcontext():
             loss, report = self.model(_to_device(micro.content, self.accelerator.device))
-        self.accelerator.backward(loss)
+        self.accelerator.backward(loss * self.config.context_parallel)  # the mean over processes is to be a sum
         return {"loss": loss.detach(), **report}
 
     def _shared(self, reports: list[dict[str, Tensor]], norm: Tensor, flags: dict[str, bool]) -> Gradients:

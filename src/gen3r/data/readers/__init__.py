@@ -3,6 +3,7 @@
 from importlib import import_module
 from pathlib import Path
 
+from gen3r.data.mixture import PUBLISHED_WEIGHTS
 from gen3r.data.readers.base import Reader
 from gen3r.errors import InputError
 
@@ -55,3 +56,18 @@ def detect_dataset(root: str | Path, strict: bool = False) -> Reader:
         if next(iter(reader.find_scenes()), None) is not None and reader.recognises():
             return reader
     raise InputError(f"{root} holds no dataset that is known by its layout; name it with --dataset")
+
+
+def open_mixture(folder: str | Path, strict: bool = False) -> dict[str, Reader]:
+    """The published mixture's datasets in sub-folders of their names, in the standard form or as downloaded.
+
+    A sub-folder `standard` holds any other scenes. Nothing where there is no such sub-folder.
+    """
+    readers = {}
+    for name in (*PUBLISHED_WEIGHTS, "standard"):
+        place = Path(folder) / name
+        if place.is_dir():
+            converted = open_dataset("standard", place, strict)
+            standard = next(iter(converted.find_scenes()), None) is not None and converted.recognises()
+            readers[name] = converted if standard else open_dataset(name, place, strict)
+    return readers
