@@ -123,7 +123,8 @@ class Ablation:
         for stage in variant.stages:
             if stage == "diffusion" and variant.stages != DIFFUSION:
                 self._encode_own(run)
-            run.train(stage, self._changes(stage, seed), **({"kl": variant.kl} if stage == "adapter" else {}))
+            arguments: dict[str, Any] = {"kl": variant.kl} if stage == "adapter" else {}
+            run.train(stage, self._changes(stage, seed), **arguments)
         parts = run.components(ALL)
         scores = evaluate(run.pipeline(parts, run.model), self._held_out, [MEASURED[s] for s in variant.stages])
         curves = {stage: read_metrics(run.folder / stage) for stage in variant.stages}
