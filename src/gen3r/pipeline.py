@@ -26,7 +26,13 @@ from gen3r.errors import InputError
 from gen3r.geometry.points import unproject, valid_depth_mask
 from gen3r.media import Picture, picture_batch
 from gen3r.models.adapter import GeometryAdapter
-from gen3r.models.conditioning import camera_condition, control_latents, free_cameras, given_latents
+from gen3r.models.conditioning import (
+    camera_condition,
+    control_latents,
+    free_cameras,
+    given_geometry,
+    given_latents,
+)
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.precision import fast_products
 from gen3r.models.tokens import unpack_tokens
@@ -235,7 +241,8 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """The scenes of denoised latents [B, 16, f, h, 2w]: frames from A, geometry from G."""
         appearance, geometry = latents.to(self._execution_device).chunk(2, dim=-1)
         frames = self.decode_frames(appearance)
-        seen = self.decode_geometry(geometry)
+        joint = self.transformer.config.layout != "appearance"
+        seen = self.decode_geometry(geometry) if joint else self._see(frames)
         self.maybe_free_model_hooks()
         return [self._scene(frames[i], seen, i, prompt, settings or {}) for i, prompt in enumerate(prompts)]
 
@@ -345,8 +352,11 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         video = given.new_zeros(len(given), frames, 3, height, width)
         mask = torch.zeros(len(given), frames, dtype=torch.bool, device=given.device)
         video[:, places], mask[:, places] = given, True
+        geometry = None
         with self._products():
-            return control_latents(self.vae, video.to(self.vae.dtype), mask).float()
+            if n and self.transformer.config.given_geometry == "own":
+                geometry = given_geometry(self.vggt, self.geo_adapter, given, places, frames)
+            return control_latents(self.vae, video.to(self.vae.dtype), mask, geometry).float()
 
     def _rays(self, path: list[Cameras] | None, batch: int, frames: int, height: int, width: int) -> Tensor:
         """The camera condition of the paths, or the one that leaves the cameras free."""

@@ -21,6 +21,7 @@ from transformers import (
     UMT5EncoderModel,
 )
 
+from gen3r.checkpoints.identity import variations
 from gen3r.checkpoints.published import COMPONENTS, KEPT, PublishedComponent
 from gen3r.errors import InputError
 from gen3r.models import presets
@@ -125,6 +126,9 @@ def convert(source: str | Path, target: Path) -> str:
 def _save_published(components: dict[str, Any], folder: Path) -> None:
     from safetensors.torch import save_file
 
+    for name in ("transformer", "geo_adapter"):
+        for argument, value in variations(components[name].config).items():
+            raise InputError(f"the published layout has no place for a {name} whose {argument} is {value}")
     with _whole_folder(folder) as partial:
         for name, component in COMPONENTS.items():
             module = components[name]

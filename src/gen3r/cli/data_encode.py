@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
     from gen3r.training.encoding import clip_encoder, encode_clips
     from gen3r.training.latents import HALVES, KINDS
 
-    kinds = KINDS if args.contexts else HALVES
+    kinds = [*HALVES, "contexts"] if args.contexts else [*HALVES]
     with enough_memory(), whole_files_stay(args.target):
         parts = _load(args, [name for kind in kinds for name in KINDS[kind]])
         encoders = [clip_encoder(kind, parts, defaults["text_length"], args.two_views_every) for kind in kinds]

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from gen3r.cli import train_ablate
 from gen3r.cli.common import whole_files_stay
 from gen3r.cli.data_common import at_least_one
 from gen3r.errors import InputError
@@ -14,19 +15,23 @@ stages, in order (each goes on from its own checkpoint when it was stopped):
   adapter       the geometry adapter               after autoencoder and geometry
   appearance-latents  half of the latent cache     after autoencoder; --part/--parts share it among processes
   geometry-latents  its second half                after adapter
+  given-latents  geometry of given frames alone    after adapter; only for a transformer that is told it
   diffusion     the transformer and its encoders   after both halves
   distill       a transformer of four steps        after diffusion; may be left out
   package       the model folder, in bfloat16      after diffusion; --out says where. The distilled transformer is
                                                    taken if there is one, with its four steps; not with --teacher
+beside them:
+  ablate        variants of nano against each other, each with one change (gen3r train ablate --help)
 
 example:
   gen3r data synthesize 2048 runs/nano/train
   for stage in autoencoder geometry adapter appearance-latents geometry-latents diffusion; do gen3r train $stage; done
   gen3r train package --out my-nano && gen3r evaluate --model my-nano
 
-gen3r train STAGE --dry-run says what a stage would take. A folder held-out/ beside train/ (gen3r data synthesize 3
-runs/nano/held-out --split test) adds sample sheets. On several devices: torchrun --nproc_per_node N -m --
-gen3r.cli.main train STAGE, or accelerate launch -m gen3r.cli.main train STAGE.
+gen3r train STAGE --help says what may be changed, gen3r train STAGE --dry-run what the stage would take. A folder
+held-out/ beside train/ (gen3r data synthesize 3 runs/nano/held-out --split test) adds sample sheets. On several
+devices: torchrun --nproc_per_node N -m -- gen3r.cli.main train STAGE, or accelerate launch -m gen3r.cli.main train
+STAGE.
 
 the published size, from datasets in folders of their names (see docs/train.md):
   gen3r train adapter --preset published --start models/published --folder runs/adapter
@@ -44,20 +49,28 @@ _CHANGES = (
 )  # fmt: skip
 
 
+_STAGE_NAMES = (
+    "autoencoder", "geometry", "adapter", "appearance-latents", "geometry-latents", "given-latents", "diffusion",
+    "distill", "package",
+)  # fmt: skip
+
+
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Adds the subcommand."""
+    """Adds the subcommand with every stage."""
     parser = subparsers.add_parser(
         "train",
         help="train a model, stage by stage",
         description="Trains one stage: of nano on clips of the procedural world, or of the published size on datasets.",
         epilog=_STAGES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    stages = (
-        "autoencoder", "geometry", "adapter", "appearance-latents", "geometry-latents", "diffusion", "distill",
-        "package",
-    )  # fmt: skip
-    parser.add_argument("stage", choices=stages, metavar="STAGE", help=", ".join(stages))
+    stages = parser.add_subparsers(dest="stage", metavar="STAGE", required=True)
+    for name in _STAGE_NAMES:
+        _add_arguments(stages.add_parser(name))
+    train_ablate.add_parser(stages)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of a stage."""
     parser.add_argument("--folder", type=Path, default=Path("runs/nano"), help="the run's folder (default: runs/nano)")
     parser.add_argument(
         "--start",

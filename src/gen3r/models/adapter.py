@@ -16,8 +16,6 @@ from torch import Tensor, nn
 
 from gen3r.models.latents import DiagonalGaussian
 
-TIME_DOWN = (False, True, True)
-RESIDUAL_BLOCKS = 2
 CACHED_FRAMES = 2
 
 
@@ -77,14 +75,16 @@ class Coder(nn.Module):
 class Encoder(Coder):
     """Tokens on the latent grid -> moments."""
 
-    def __init__(self, inputs: int, dim: int, multipliers: tuple[int, ...], outputs: int) -> None:
+    def __init__(
+        self, inputs: int, dim: int, multipliers: tuple[int, ...], outputs: int, depth: int, halved: tuple[bool, ...]
+    ) -> None:
         super().__init__()
         dims = [dim * m for m in (multipliers[0], *multipliers)]
         blocks: list[nn.Module] = []
         for i, (wide, narrow) in enumerate(zip(dims, dims[1:], strict=False)):
-            blocks += [WanResidualBlock(wide if j == 0 else narrow, narrow) for j in range(RESIDUAL_BLOCKS)]
-            if i < len(TIME_DOWN):
-                blocks.append(TimeResample(narrow, "downsample3d" if TIME_DOWN[i] else "downsample2d"))
+            blocks += [WanResidualBlock(wide if j == 0 else narrow, narrow) for j in range(depth)]
+            if i < len(halved):
+                blocks.append(TimeResample(narrow, "downsample3d" if halved[i] else "downsample2d"))
         self.blocks = nn.ModuleList(blocks)
         self.middle = Middle(dims[-1])
         self._finish(inputs, dims[0], dims[-1], outputs)
@@ -100,15 +100,17 @@ class Encoder(Coder):
 class Decoder(Coder):
     """Latents -> token channels on the latent grid."""
 
-    def __init__(self, inputs: int, dim: int, multipliers: tuple[int, ...], outputs: int) -> None:
+    def __init__(
+        self, inputs: int, dim: int, multipliers: tuple[int, ...], outputs: int, depth: int, halved: tuple[bool, ...]
+    ) -> None:
         super().__init__()
         dims = [dim * m for m in (multipliers[-1], *multipliers[::-1])]
         blocks: list[nn.Module] = []
         for i, (before, after) in enumerate(zip(dims, dims[1:], strict=False)):
             start = before if i == 0 else before // 2
-            blocks += [WanResidualBlock(start if j == 0 else after, after) for j in range(RESIDUAL_BLOCKS + 1)]
-            if i < len(TIME_DOWN):
-                blocks.append(TimeResample(after, "upsample3d" if TIME_DOWN[::-1][i] else "upsample2d"))
+            blocks += [WanResidualBlock(start if j == 0 else after, after) for j in range(depth + 1)]
+            if i < len(halved):
+                blocks.append(TimeResample(after, "upsample3d" if halved[::-1][i] else "upsample2d"))
         self.middle = Middle(dims[0])
         self.blocks = nn.ModuleList(blocks)
         self._finish(inputs, dims[0], dims[-1], outputs)
@@ -121,11 +123,36 @@ class Decoder(Coder):
         return self._out(x, stream)
 
 
+class LinearEncoder(nn.Module):
+    """Four frames of tokens on the latent grid -> moments, a matrix a pixel; the first frame stands for four."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(inputs, outputs, (4, 1, 1), stride=(4, 1, 1))
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        return self.conv(x.expand(-1, -1, 4, -1, -1))
+
+
+class LinearDecoder(nn.Module):
+    """Latents -> four frames of token channels on the latent grid, a matrix a pixel."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose3d(inputs, outputs, (4, 1, 1), stride=(4, 1, 1))
+
+    def forward(self, x: Tensor, stream: Stream) -> Tensor:
+        return self.conv(x)
+
+
 class GeometryAdapter(ModelMixin, ConfigMixin):
     """Packed tokens [B, C, F, h, w] <-> geometry latents [B, 16, 1 + (F - 1) / 4, 7h / 4, 7w / 4].
 
     The default sizes are the published ones (318 M). Time is streamed in chunks of 1, 4, 4, ... frames, so memory
     does not grow with the clip beyond its input and output.
+
+    residual_blocks: of a stage, one more in the decoder. time_down: the stages after which time is halved; without any,
+    there is a latent a frame. linear: no stages at all, but one matrix between the convolutions next to the tokens.
     """
 
     @register_to_config
@@ -138,15 +165,29 @@ class GeometryAdapter(ModelMixin, ConfigMixin):
         resample_scale: int = 10,
         latents_mean: tuple[float, ...] = (0.0,) * 16,
         latents_std: tuple[float, ...] = (1.0,) * 16,
+        residual_blocks: int = 2,
+        time_down: tuple[bool, ...] = (False, True, True),
+        linear: bool = False,
     ) -> None:
         super().__init__()
         between = token_channels // resample_scale
         self.conv_tokens_in = nn.Conv2d(token_channels, between, 3, padding=1)
-        self.encoder = Encoder(between, hidden_dim, multipliers, 2 * latent_channels)
+        self.encoder: Encoder | LinearEncoder
+        self.decoder: Decoder | LinearDecoder
+        if linear:
+            self.encoder = LinearEncoder(between, 2 * latent_channels)
+        else:
+            self.encoder = Encoder(
+                between, hidden_dim, multipliers, 2 * latent_channels, residual_blocks, tuple(time_down)
+            )
         self.quant_conv = nn.Conv3d(2 * latent_channels, 2 * latent_channels, 1)
         self.post_quant_conv = nn.Conv3d(latent_channels, latent_channels, 1)
-        self.decoder = Decoder(latent_channels, hidden_dim, multipliers, between)
+        if linear:
+            self.decoder = LinearDecoder(latent_channels, between)
+        else:
+            self.decoder = Decoder(latent_channels, hidden_dim, multipliers, between, residual_blocks, tuple(time_down))
         self.conv_tokens_out = nn.Conv2d(between, token_channels, 3, stride=2)
+        self.frames_per_latent = 4 if linear else 2 ** sum(time_down)
 
     @apply_forward_hook
     def encode(self, tokens: Tensor) -> DiagonalGaussian:
@@ -167,7 +208,8 @@ class GeometryAdapter(ModelMixin, ConfigMixin):
         m, s = self._statistics(latents)
         hidden = self.post_quant_conv(latents * s + m)
         stream = Stream(self.decoder)
-        return torch.cat([self._tokens_out(self.decoder(x, stream)) for x in hidden.split(1, dim=2)], dim=2)
+        tokens = torch.cat([self._tokens_out(self.decoder(x, stream)) for x in hidden.split(1, dim=2)], dim=2)
+        return tokens[:, :, -(1 + self.frames_per_latent * (latents.shape[2] - 1)) :]  # the first latent is one frame
 
     def _tokens_in(self, tokens: Tensor) -> Tensor:
         """Nearest-exact resize of the token grid by 7 / 4, then the convolution that narrows the channels."""

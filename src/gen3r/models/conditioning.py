@@ -4,13 +4,17 @@ import torch
 from torch import Tensor
 
 from gen3r.cameras.rays import fold_frames, pluecker_rays
+from gen3r.models.adapter import GeometryAdapter
+from gen3r.models.tokens import packed_tokens
+from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
 
 
-def control_latents(vae: VideoVAE, frames: Tensor, given: Tensor) -> Tensor:
-    """16 condition latents and 4 mask channels, [B, 20, f, h, 2w]; the geometry half is zero.
+def control_latents(vae: VideoVAE, frames: Tensor, given: Tensor, geometry: Tensor | None = None) -> Tensor:
+    """16 condition latents and 4 mask channels, [B, 20, f, h, 2w]; the mask is that of the appearance half alone.
 
     frames: [B, F, 3, H, W] in [0, 1], of which `given`, bool [B, F], count; the others are black.
+    geometry: the given frames' own, [B, 16, f, h, w]; without it the geometry half is zero.
     """
     shown = given[:, :, None, None, None]
     video = 2 * torch.where(shown, frames, torch.zeros_like(frames)) - 1
@@ -18,7 +22,21 @@ def control_latents(vae: VideoVAE, frames: Tensor, given: Tensor) -> Tensor:
     folded = fold_frames(given[:, None, :, None, None].to(latents.dtype))
     mask = folded.expand(-1, -1, -1, *latents.shape[-2:])
     appearance = torch.cat([latents, mask], dim=1)
-    return torch.cat([appearance, torch.zeros_like(appearance)], dim=-1)
+    beside = torch.zeros_like(appearance)
+    if geometry is not None:
+        beside[:, : geometry.shape[1]] = geometry
+    return torch.cat([appearance, beside], dim=-1)
+
+
+def given_geometry(vggt: VGGT, adapter: GeometryAdapter, given: Tensor, places: list[int], frames: int) -> Tensor:
+    """Geometry latents [B, 16, f, h, w] of given pictures [B, n, 3, H, W] as VGGT sees them by themselves.
+
+    Their tokens stand at their `places` among `frames` frames, and the others' are zero.
+    """
+    seen = packed_tokens(vggt, given.to(vggt.dtype)).to(adapter.dtype)
+    tokens = seen.new_zeros(*seen.shape[:2], frames, *seen.shape[3:])
+    tokens[:, :, places] = seen
+    return adapter.encode(tokens).mean
 
 
 def given_latents(control: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 Both halves of the width share their column positions, and Pluecker rays of the cameras join the patch embedding.
 """
 
-from typing import cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -76,7 +76,14 @@ class CameraBranch(nn.Module):
 
 
 class Gen3RTransformer(WanTransformer3DModel):
-    """Predicts the velocity noise - sample of Z = [A; G]. The default sizes are the published ones (1.62 B)."""
+    """Predicts the velocity noise - sample of Z = [A; G]. The default sizes are the published ones (1.62 B).
+
+    Z comes and goes as two halves of a width whatever the layout inside: "shared_columns" is the published one;
+    "plain_columns" counts the columns of the right half on; "channels" lays the halves over each other;
+    "appearance" sees the left half alone and leaves the right one at rest, for VGGT to see the geometry in the frames.
+
+    given_geometry: what stands in the geometry half of given frames, `zeros` or their `own` geometry latents.
+    """
 
     @register_to_config
     def __init__(
@@ -99,13 +106,18 @@ class Gen3RTransformer(WanTransformer3DModel):
         pos_embed_seq_len: int | None = None,
         camera_channels: int = 24,
         spatial_compression: int = 8,
+        layout: Literal["shared_columns", "plain_columns", "channels", "appearance"] = "shared_columns",
+        given_geometry: Literal["zeros", "own"] = "zeros",
     ) -> None:
-        dim = num_attention_heads * attention_head_dim
+        dim, layers = num_attention_heads * attention_head_dim, 2 if layout == "channels" else 1
         super().__init__(
-            patch_size, num_attention_heads, attention_head_dim, in_channels, out_channels, text_dim, freq_dim,
-            ffn_dim, num_layers, cross_attn_norm, qk_norm, eps, image_dim, dim, rope_max_seq_len, pos_embed_seq_len,
+            patch_size, num_attention_heads, attention_head_dim, layers * in_channels, layers * out_channels, text_dim,
+            freq_dim, ffn_dim, num_layers, cross_attn_norm, qk_norm, eps, image_dim, dim, rope_max_seq_len,
+            pos_embed_seq_len,
         )  # fmt: skip
-        self.rope = SharedColumnRope(attention_head_dim, patch_size, rope_max_seq_len)
+        self.register_to_config(in_channels=in_channels, out_channels=out_channels)  # of a half, as they were given
+        if layout == "shared_columns":
+            self.rope = SharedColumnRope(attention_head_dim, patch_size, rope_max_seq_len)
         self.camera_branch = CameraBranch(camera_channels, dim, spatial_compression)
         for block in cast("list[WanTransformerBlock]", self.blocks):
             block.attn2.set_processor(ImageTextAttention())  # pyright: ignore[reportArgumentType]
@@ -130,7 +142,12 @@ class Gen3RTransformer(WanTransformer3DModel):
         latents: noisy Z [B, 16, f, h, 2w]; timestep: [B], 0 to 1000; text: [B, L, D]; image_context: [B, N, D'];
         control: [B, 20, f, h, 2w]; cameras: folded rays [B, 24, f, H, 2W], zeros where they are free.
         """
-        # 1. embed the patches, and add what the cameras say
+        # 1. lay the halves out, embed the patches, and add what the cameras say
+        layout = self.config["layout"]
+        if layout in ("channels", "appearance"):
+            cameras = cameras.chunk(2, dim=-1)[0]
+            over = layout == "channels"
+            latents, control = (torch.cat(x.chunk(2, -1), 1) if over else x.chunk(2, -1)[0] for x in (latents, control))
         rope = self.rope(latents)
         x = self.patch_embedding(torch.cat([latents, control], dim=1)) + self.camera_branch(cameras)
         grid = x.shape[2:]
@@ -151,4 +168,7 @@ class Gen3RTransformer(WanTransformer3DModel):
         f, h, w = grid
         pt, ph, pw = self.config["patch_size"]
         x = x.unflatten(1, (f, h, w)).unflatten(-1, (pt, ph, pw, -1))
-        return x.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(len(x), -1, f * pt, h * ph, w * pw)
+        x = x.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(len(x), -1, f * pt, h * ph, w * pw)
+        if layout == "channels":
+            return torch.cat(x.chunk(2, dim=1), dim=-1)
+        return F.pad(x, (0, x.shape[-1])) if layout == "appearance" else x

@@ -10,7 +10,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanAttentionBlock, WanCausalConv3d, WanResidualBlock
 from torch import Tensor, nn
 
-from gen3r.models.adapter import Coder, GeometryAdapter, TimeResample
+from gen3r.models.adapter import Coder, Decoder, GeometryAdapter, LinearDecoder, LinearEncoder, TimeResample
 
 CAMERA_WEIGHT = 2.0  # in the components; the camera is a fifth of the channels and most of what is hard to restore
 NEARLY_LINEAR = 0.2  # silu(g x) is g x / 2 + (g x)^2 / 4 to second order, for a small gain g
@@ -41,6 +41,16 @@ def start_from_components(adapter: GeometryAdapter, tokens: Tensor) -> None:
     out.weight[:, :, :2, :2] = (basis * spread * (std / weight)[:, None])[:, :, None, None] / 4
     out.bias.copy_(mean)
 
+    _identity(adapter.quant_conv)
+    _identity(adapter.post_quant_conv)
+    assert adapter.quant_conv.bias is not None
+    adapter.quant_conv.bias[latent:] = NARROW
+    if isinstance(adapter.encoder, LinearEncoder):
+        assert isinstance(adapter.decoder, LinearDecoder)
+        _start_linear(adapter.encoder.conv, latent, 1 / 4)
+        _start_linear(adapter.decoder.conv, latent, 1)
+        return
+    assert isinstance(adapter.decoder, Decoder)
     for coder in (adapter.encoder, adapter.decoder):
         for module in coder.modules():
             if isinstance(module, WanResidualBlock):
@@ -53,16 +63,12 @@ def start_from_components(adapter: GeometryAdapter, tokens: Tensor) -> None:
                 if "3d" in module.mode:
                     _start_time(module)
         _identity(coder.conv_in)
-    _identity(adapter.quant_conv)
-    _identity(adapter.post_quant_conv)
     _start_last(adapter.encoder, 1.0)
     kept = min(latent, *(block.in_dim for block in adapter.decoder.blocks if isinstance(block, WanResidualBlock)))
     _start_last(adapter.decoder, (kept / adapter.decoder.conv_out.in_channels) ** 0.5)
-    assert adapter.quant_conv.bias is not None
     assert adapter.encoder.conv_out.bias is not None
     adapter.encoder.conv_out.weight[latent:] = 0
     adapter.encoder.conv_out.bias[latent:] = 0
-    adapter.quant_conv.bias[latent:] = NARROW
 
 
 def _nothing(conv: nn.Module) -> None:
@@ -80,6 +86,13 @@ def _identity(conv: nn.Module) -> None:
         middle[0] = conv.kernel_size[0] - 1
     shared = range(min(conv.in_channels, conv.out_channels))
     conv.weight[(shared, shared, *middle)] = 1
+
+
+def _start_linear(conv: nn.Conv3d | nn.ConvTranspose3d, latent: int, weight: float) -> None:
+    """Channels that stay what they are in each of the four frames of a latent, `weight` times."""
+    _nothing(conv)
+    shared = range(min(latent, conv.in_channels, conv.out_channels))
+    conv.weight[shared, shared] = weight
 
 
 def _start_time(module: TimeResample) -> None:

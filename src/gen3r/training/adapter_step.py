@@ -1,5 +1,7 @@
 """Stage `adapter`: the geometry adapter between a frozen VGGT and a frozen video autoencoder (Gen3R, sec. 3.2)."""
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -8,13 +10,21 @@ from torch import Tensor
 from gen3r.cameras.conventions import decode_pose
 from gen3r.data.sources import ClipSource
 from gen3r.models.adapter import GeometryAdapter
+from gen3r.models.latents import DiagonalGaussian
 from gen3r.models.precision import exact_products
 from gen3r.models.tokens import pack_tokens, packed_tokens, unpack_tokens
 from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
 from gen3r.training.adapter_start import start_from_components
 from gen3r.training.batches import augment_colours, clip_batch
-from gen3r.training.losses import adaptive_kl_weight, baseline_error, camera_loss, relative_depth_error, token_loss
+from gen3r.training.losses import (
+    KLWeight,
+    baseline_error,
+    camera_loss,
+    kl_weight,
+    relative_depth_error,
+    token_loss,
+)
 from gen3r.training.stage import Batch, Stage
 
 SAMPLED_CLIPS = 16
@@ -42,11 +52,13 @@ class AdapterStage(Stage):
         frames: tuple[int, ...] = (5, 9, 17),
         depth_weight: float = 2.0,
         as_published: bool = False,
+        kl: KLWeight = "adaptive",
     ) -> None:
         super().__init__()
         self.adapter, self.vggt, self.vae, self.clips, self.frames = adapter, vggt, vae, clips, frames
         self.depth_weight, self.baseline_weight = depth_weight, 0.0 if as_published else 0.5
         self.as_published = as_published
+        self.kl: KLWeight = kl
         vggt.requires_grad_(False)
         vae.requires_grad_(False)
         adapter.requires_grad_(True)
@@ -99,8 +111,8 @@ class AdapterStage(Stage):
             unpack_tokens(decoded), levels, batch["shown"], height, width
         )
         total = reconstruction + 10 * camera + self.baseline_weight * baseline + self.depth_weight * depth + points
-        kl = posterior.kl_to(appearance).mean()
-        loss = total + adaptive_kl_weight(kl, total) * kl
+        kl = posterior.kl_to(_as_long(appearance, posterior.mean.shape[2])).mean()
+        loss = total + kl_weight(self.kl, kl, total, self.progress) * kl
         report = {
             "tokens": reconstruction, "camera": camera, "baseline": baseline, "depth": depth, "points": points,
             "kl": kl,
@@ -127,3 +139,10 @@ class AdapterStage(Stage):
         scale = original.points.norm(dim=-1).mean().clamp_min(1e-3)
         points = ((ours.points - original.points).norm(dim=-1) / scale).clamp_max(10).mean()
         return camera, baseline, depth, points
+
+
+def _as_long(gaussian: DiagonalGaussian, latents: int) -> DiagonalGaussian:
+    """The appearance posterior [B, 16, f, h, w] once for each of the `latents` of an adapter that compresses less."""
+    pace = (gaussian.mean.shape[2] - 1) / max(latents - 1, 1)
+    index = [math.ceil(pace * i) for i in range(latents)]
+    return DiagonalGaussian(gaussian.mean[:, :, index], gaussian.logvar[:, :, index])

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase, UMT5EncoderModel
 
+from gen3r.errors import InputError
 from gen3r.models.conditioning import camera_condition, control_latents
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.precision import exact_products
@@ -54,6 +55,12 @@ class DiffusionStage(Stage):
         self.text_length, self.shift = text_length, shift
         self.drop_text, self.drop_cameras = drop_text, drop_cameras
         self.all_views, self.no_views = all_views, no_views
+        self.joint = transformer.config["layout"] != "appearance"
+        self.own_geometry = transformer.config["given_geometry"] == "own"
+        if self.own_geometry and "given" not in latents.kinds:
+            raise InputError(
+                "this transformer is told the given frames' own geometry; make it with: gen3r train given-latents"
+            )
         if lora:
             add_adapters(transformer, lora)
         else:
@@ -100,11 +107,15 @@ class DiffusionStage(Stage):
         velocity = self.transformer(
             (1 - s) * sample + s * noise, 1000 * sigma, told.text, told.image, told.control, told.rays
         ).float()
+        if not self.joint:
+            velocity, sample, noise = (x.chunk(2, dim=-1)[0] for x in (velocity, sample, noise))
         loss = flow_matching_loss(velocity, sample, noise)
         with torch.no_grad():
-            half = sample.shape[-1] // 2
             error = (velocity - (noise - sample)).square()
-        return loss, {"appearance": error[..., :half].mean(), "geometry": error[..., half:].mean()}
+        if not self.joint:
+            return loss, {"appearance": error.mean()}
+        appearance, geometry = error.chunk(2, dim=-1)
+        return loss, {"appearance": appearance.mean(), "geometry": geometry.mean()}
 
     def sample(self, batch: Batch) -> Tensor:
         """The clips as Z = [A; G], [B, 16, f, h, 2w]."""
@@ -136,6 +147,10 @@ class DiffusionStage(Stage):
         full = torch.zeros_like(control)
         full[:, : mean.shape[1], ..., :half] = mean
         full[:, mean.shape[1] :, ..., :half] = 1
+        if self.own_geometry:
+            control = control.clone()
+            control[:, : mean.shape[1], ..., half:] = batch["given_geometry"]
+            full[:, : mean.shape[1], ..., half:] = _mean(batch["geometry"])
         return torch.where(views == 1, full, torch.where(views == 2, self.nothing, control))
 
 

@@ -20,7 +20,7 @@ from gen3r.errors import InputError
 from gen3r.files import whole_file
 from gen3r.geometry.gauge import seen_unit, to_vggt_gauge
 from gen3r.models.adapter import GeometryAdapter
-from gen3r.models.conditioning import control_latents
+from gen3r.models.conditioning import control_latents, given_geometry
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.precision import exact_products, fast_products
 from gen3r.models.tokens import pack_tokens
@@ -46,6 +46,7 @@ def clip_encoder(kind: str, parts: Mapping[str, Any], text_length: int, two_view
     make = {
         "appearance": lambda: appearance_encoder(parts["vae"], two_views_every),
         "geometry": lambda: geometry_encoder(parts["vggt"], parts["geo_adapter"]),
+        "given": lambda: given_encoder(parts["vggt"], parts["geo_adapter"], two_views_every),
         "contexts": lambda: context_encoder(
             parts["tokenizer"], parts["text_encoder"], parts["image_encoder"], text_length
         ),
@@ -53,8 +54,13 @@ def clip_encoder(kind: str, parts: Mapping[str, Any], text_length: int, two_view
     return ClipEncoder(kind, model_hashes(kind, parts, text_length), make[kind]())
 
 
+def given_places(number: int, frames: int, two_views_every: int) -> list[int]:
+    """The frames that are given of clip `number`: of every so many clips two, else one."""
+    return [0] if number % two_views_every else [0, frames - 1]
+
+
 def appearance_encoder(vae: VideoVAE, two_views_every: int = 3) -> Encode:
-    """The appearance posterior, control latents (of two views every so many clips, else of one), first frame, cameras.
+    """The appearance posterior, control latents of `given_places`, first frame, cameras.
 
     Cameras are in VGGT's gauge, which is what the geometry latents hold, where the clip has depth; else in the
     dataset's unit, and the geometry's `unit` takes them there.
@@ -63,7 +69,7 @@ def appearance_encoder(vae: VideoVAE, two_views_every: int = 3) -> Encode:
     def encode(clip: Clip, number: int) -> dict[str, Tensor]:
         frames = clip.images[None].to(vae.device, vae.dtype)
         given = torch.zeros(frames.shape[:2], dtype=torch.bool, device=vae.device)
-        given[0, [0] if number % two_views_every else [0, -1]] = True
+        given[0, given_places(number, frames.shape[1], two_views_every)] = True
         with fast_products(vae.device):
             posterior = vae.encode_video((2 * frames - 1).transpose(1, 2))
             control = control_latents(vae, frames, given)
@@ -100,6 +106,20 @@ def geometry_encoder(vggt: VGGT, adapter: GeometryAdapter) -> Encode:
                 seen, _ = decode_pose(vggt.camera([x.float() for x in levels])[-1, 0], height, width)
             unit = seen_unit(seen.cpu(), clip.cameras.T_world_camera)
         return {"geometry": torch.cat([posterior.mean, posterior.logvar], 1)[0].half(), "unit": unit[None]}
+
+    return encode
+
+
+def given_encoder(vggt: VGGT, adapter: GeometryAdapter, two_views_every: int) -> Encode:
+    """The geometry latents of the frames at `given_places` by themselves."""
+
+    def encode(clip: Clip, number: int) -> dict[str, Tensor]:
+        images = clip.images.to(vggt.device)
+        places = given_places(number, len(images), two_views_every)
+        with fast_products(vggt.device):
+            return {
+                "given_geometry": given_geometry(vggt, adapter, images[None, places], places, len(images))[0].half()
+            }
 
     return encode
 

@@ -17,9 +17,10 @@ from gen3r.data.shards import open_shard
 from gen3r.data.sources import ClipSource
 from gen3r.errors import InputError
 
-# The kinds of shards and the components that make them. Contexts are left out where the encoders are trained along.
+# The kinds of shards and the components that make them. Contexts are left out where the encoders are trained along,
+# and the geometry of given frames by themselves where the transformer is not told it.
 HALVES = {"appearance": ("vae",), "geometry": ("vggt", "geo_adapter")}
-KINDS = {**HALVES, "contexts": ("text_encoder", "image_encoder", "tokenizer")}
+KINDS = {**HALVES, "given": HALVES["geometry"], "contexts": ("text_encoder", "image_encoder", "tokenizer")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ def shards_of(folder: Path, kind: str) -> dict[int, Path]:
 
 
 def kinds_in(folder: Path) -> list[str]:
-    """Both halves, and the contexts if there are any.
+    """Both halves, and what else there is.
 
     Raises:
         InputError: a half is missing.

@@ -1,10 +1,13 @@
 """Training losses, each its own function. Predictions and targets are float32."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 ROUND_DECAY = 0.6
+KLWeight = float | Literal["adaptive", "scheduled"]
 
 
 def camera_loss(pose_enc: Tensor, target: Tensor) -> Tensor:
@@ -90,6 +93,16 @@ def token_loss(tokens: Tensor, target: Tensor, camera_channels: int) -> Tensor:
     smooth = F.smooth_l1_loss(tokens[:, :patches], target[:, :patches], beta=0.15)
     camera = F.smooth_l1_loss(tokens[:, patches:].mean((-1, -2)), target[:, patches:].mean((-1, -2)), beta=0.1)
     return smooth + camera + (1 - F.cosine_similarity(tokens, target, dim=1)).mean()
+
+
+def kl_weight(setting: KLWeight, kl: Tensor, reconstruction: Tensor, progress: float) -> float:
+    """The weight of the alignment term: a number, or "adaptive", or "scheduled".
+
+    The last is the adaptive one, coming up from 0 over the first half of the run.
+    """
+    if isinstance(setting, (int, float)):
+        return float(setting)
+    return adaptive_kl_weight(kl, reconstruction) * (min(1.0, 2 * progress) if setting == "scheduled" else 1.0)
 
 
 def adaptive_kl_weight(kl: Tensor, reconstruction: Tensor) -> float:

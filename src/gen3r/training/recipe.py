@@ -6,7 +6,7 @@ folder a stage with its checkpoint, and latents/.
 
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from diffusers import ModelMixin
 from PIL.Image import Image
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
@@ -38,7 +39,7 @@ from gen3r.training.diffusion_step import DiffusionStage
 from gen3r.training.distill_step import DistillStage
 from gen3r.training.encoding import clip_encoder, encode_clips
 from gen3r.training.geometry_step import GeometryStage
-from gen3r.training.latents import HALVES, LatentShards, kinds_in, model_hashes, shards_of
+from gen3r.training.latents import KINDS, LatentShards, kinds_in, model_hashes, shards_of
 from gen3r.training.loop import train
 from gen3r.training.lora import save_adapters
 from gen3r.training.metrics import check_trackers
@@ -72,12 +73,15 @@ class Run:
     """A run's folder, and the model that stands in for what has not been trained there (None: nothing does).
 
     A stage without a checkpoint starts from that model's weights instead of random ones.
+    anew: what this run trains has new weights all the same, and the model's configuration but for these arguments by
+        component. None: it does not.
     """
 
     folder: Path
     start: str | Path | None = None
     config: ModelConfig = field(default_factory=nano)
     preset: Preset = PRESETS["nano"]
+    anew: Mapping[str, dict[str, Any]] | None = None
 
     @cached_property
     def model(self) -> ModelConfig:
@@ -122,13 +126,17 @@ class Run:
         if not (self.folder / "held-out").exists():
             return None
         clips = ClipShards(self.folder / "held-out")
-        config = distilled(self.model) if stage == "distill" else self.model
+        pipe = self.pipeline(parts, distilled(self.model) if stage == "distill" else self.model)
+        return partial(sample_sheet, stage, pipe, [clips[i] for i in range(min(SHEET_CLIPS, len(clips)))])
+
+    def pipeline(self, parts: dict[str, Any], config: ModelConfig) -> Gen3RPipeline:
+        """What `parts` make as a model that samples as `config` says."""
         rest = {"tokenizer": self.tokenizer(), "scheduler": build_scheduler(config)}
         unused: dict[str, Any] = dict.fromkeys(ALL)
         pipe = Gen3RPipeline(**(unused | parts | rest), defaults=config.defaults)
         pipe.mixed_precision = True
         pipe.set_progress_bar_config(disable=True)
-        return partial(sample_sheet, stage, pipe, [clips[i] for i in range(min(SHEET_CLIPS, len(clips)))])
+        return pipe
 
     def make_stage(self, name: str, parts: dict[str, Any], **arguments: Any) -> Stage:
         """A stage of `parts`: the modules that it trains, and the finished ones that it builds on.
@@ -144,11 +152,16 @@ class Run:
             frames = arguments.get("frames")
             clips = self.clips(max(frames) if frames else None, DRAWS)
             stage = AdapterStage(parts["geo_adapter"], parts["vggt"], parts["vae"], clips, **arguments)
-            if not (self.start or (self.folder / name / CHECKPOINT).exists()):
+            given = self.start and self.anew is None
+            if not (given or (self.folder / name / CHECKPOINT).exists()):
                 stage.start_afresh()
             return stage
         if name in BASES:
             self._check_base(name, parts)
+        if parts["geo_adapter"].frames_per_latent != 4:
+            raise InputError(
+                "this adapter's latents are longer than the appearance's; they cannot be denoised together"
+            )
         parts["tokenizer"] = self.tokenizer()
         latents = self.latents(parts)
         frozen = "contexts" in latents.kinds
@@ -182,16 +195,16 @@ class Run:
         clips = self.clips(count=DRAWS) if (self.folder / "train").is_dir() else None
         return LatentShards(folder, models, (config.num_frames, config.height, config.width), clips)
 
-    def encode_latents(self, half: str, count: int | None = None, part: int = 0, parts: int = 1) -> None:
-        """Fills a half of the latent cache, `appearance` or `geometry`, for the first `count` clips.
+    def encode_latents(self, kind: str, count: int | None = None, part: int = 0, parts: int = 1) -> None:
+        """Fills a kind of the latent cache (a key of `KINDS`) for the first `count` clips.
 
         Several processes may share the work, each with its own `part` of `parts`. What older models made is replaced.
         """
-        names = HALVES[half]
+        names = KINDS[kind]
         components = self.components(names, names)
         modules = {name: components[name].to(Accelerator().device) for name in names}
-        encoder = clip_encoder(half, modules, self.model.text_length, self.preset.two_views_every)
-        command = ["gen3r", "train", f"{half}-latents", "--folder", str(self.folder)]
+        encoder = clip_encoder(kind, modules, self.model.text_length, self.preset.two_views_every)
+        command = ["gen3r", "train", f"{kind}-latents", "--folder", str(self.folder)]
         command += ["--start", str(self.start)] if self.start else []
         encode_clips(
             [encoder], self.clips(), self.folder / "latents", count, part, parts, shlex.join(command), overwrite=True
@@ -225,9 +238,11 @@ class Run:
         parts = self._given_modules(self.start, used) if self.start else build_components(self.config)
         for name, module in parts.items():
             trains = name not in finished
+            if self.anew is not None and (trains or name in begun):
+                module = parts[name] = _like(module, self.anew.get(name, {}))
             if name in STATISTICS_OF and (trains or name in begun):  # they are measured once the weights are there
                 module.register_to_config(latents_mean=(0.0,) * 16, latents_std=(1.0,) * 16)
-            if trains and self.start:
+            if trains and self.start and self.anew is None:
                 module.requires_grad_(True)
             elif trains:
                 _initialise(name, module)
@@ -336,6 +351,15 @@ class Run:
 def _prefix(component: str) -> str:
     """How the names of a component's weights start in its stage."""
     return "adapter." if component == "geo_adapter" else f"{component}."
+
+
+def _like(module: Any, changes: dict[str, Any]) -> Any:
+    """Another module of a kind and configuration, but for `changes`, with new weights."""
+    kind = type(module)
+    if not isinstance(module, ModelMixin):
+        return kind(module.config)
+    arguments = {name: value for name, value in module.config.items() if not name.startswith("_")}
+    return kind(**(arguments | changes))
 
 
 def _initialise(name: str, module: Any) -> None:

@@ -13,6 +13,7 @@ class Stage(nn.Module, ABC):
     """What is trained and how: the batch of a step and its loss. Parameters that require gradients are trained."""
 
     name: str
+    progress: float = 1.0  # of the run, from 0 to 1, at the step that is computed
 
     @abstractmethod
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:

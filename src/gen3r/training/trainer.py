@@ -32,10 +32,11 @@ CPU_ATTENTION: dict[Any, Callable[..., int]] = {
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """A part of a step's batch, and the seed of the noise that its forward pass draws."""
+    """A part of a step's batch, the seed of the noise that its forward pass draws, and the step's place in the run."""
 
     content: Batch
     noise_seed: int
+    progress: float
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ class Trainer:
         """This process's micro-batches of a step."""
         size = self.config.batch_size // self.config.micro_batches
         generators = [np.random.default_rng([self.config.seed, step, part]) for part in self.mine]
-        return [MicroBatch(self.stage.make_batch(rng, size), int(rng.integers(2**62))) for rng in generators]
+        progress = step / self.config.steps
+        return [MicroBatch(self.stage.make_batch(rng, size), int(rng.integers(2**62)), progress) for rng in generators]
 
     def backward(self, micro_batches: list[MicroBatch], flags: Callable[[], dict[str, bool]] = dict) -> Gradients:
         """Leaves the clipped gradients of the mean loss in the weights; `flags`, asked last, go to all processes."""
@@ -127,6 +129,7 @@ class Trainer:
     def _backward(self, micro: MicroBatch) -> dict[str, Tensor]:
         """Adds the gradients of a micro-batch; returns its loss and report."""
         torch.manual_seed(micro.noise_seed)
+        self.stage.progress = micro.progress
         with fast_products(self.accelerator.device) if self.config.mixed_precision else nullcontext():
             loss, report = self.model(_to_device(micro.content, self.accelerator.device))
         self.accelerator.backward(loss * self.config.context_parallel)  # the mean over processes is to be a sum

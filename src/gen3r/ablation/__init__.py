@@ -1,0 +1,1 @@
+"""Variants of nano, each with one change, trained alike and measured alike."""

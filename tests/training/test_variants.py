@@ -1,0 +1,130 @@
+"""What variants change in training: the alignment's weight, and the geometry of given frames."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+
+from gen3r.data.shards import ClipShards
+from gen3r.errors import InputError
+from gen3r.models.adapter import GeometryAdapter
+from gen3r.models.latents import DiagonalGaussian
+from gen3r.models.presets import tiny
+from gen3r.models.transformer import Gen3RTransformer
+from gen3r.training.adapter_start import start_from_components
+from gen3r.training.adapter_step import AdapterStage, _as_long
+from gen3r.training.diffusion_step import DiffusionStage
+from gen3r.training.encoding import clip_encoder, encode_clips
+from gen3r.training.latents import KINDS, LatentShards
+from gen3r.training.losses import kl_weight
+from gen3r.training.trainer import Trainer
+from tests.tiny import tiny_pipeline
+from tests.training.stages import Regression, tiny_config, tiny_stage
+
+
+def test_kl_weights() -> None:
+    kl, total = torch.tensor(100.0), torch.tensor(1.0)
+    assert kl_weight(0.0, kl, total, 0.5) == 0
+    assert kl_weight(0.3, kl, total, 0.5) == 0.3
+    assert kl_weight("adaptive", kl, total, 0.0) == pytest.approx(1e-3)
+    scheduled = [kl_weight("scheduled", kl, total, progress) for progress in (0.0, 0.25, 0.5, 1.0)]
+    assert scheduled == pytest.approx([0, 5e-4, 1e-3, 1e-3])
+
+
+def test_a_stage_knows_how_far_the_run_is() -> None:
+    trainer = Trainer(Regression(), tiny_config("regression", steps=8), Accelerator())
+    trainer.backward(trainer.draw(2))
+    assert trainer.stage.progress == 0.25
+
+
+def test_the_alignment_pulls_by_its_weight(training_data: Path) -> None:
+    stage = tiny_stage("adapter", training_data)
+    assert isinstance(stage, AdapterStage)
+    batch = stage.make_batch(np.random.default_rng(0), 5)
+    losses = {}
+    for kl in (0.0, 0.1, "scheduled"):
+        stage.kl, stage.progress = kl, 0.0
+        torch.manual_seed(0)
+        loss, report = stage(batch)
+        losses[kl] = loss.item()
+    assert losses["scheduled"] == losses[0.0]
+    assert losses[0.1] - losses[0.0] == pytest.approx(0.1 * report["kl"].item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("changes", [{"linear": True}, {"time_down": (False,) * 3}])
+def test_other_adapters_learn_from_their_start(changes: dict[str, Any], training_data: Path) -> None:
+    parts, clips = tiny_pipeline().components, ClipShards(training_data / "clips")
+    adapter = GeometryAdapter(**tiny().geo_adapter, **changes)
+    stage = AdapterStage(adapter, parts["vggt"], parts["vae"], clips, frames=(5,))
+    stage.start_afresh()
+    loss, _ = stage(stage.make_batch(np.random.default_rng(0), 5))
+    loss.backward()
+    assert [n for n, p in adapter.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("layout", ["plain_columns", "channels", "appearance"])
+def test_every_layout_learns(layout: str, training_data: Path) -> None:
+    stage = tiny_stage("diffusion", training_data)
+    assert isinstance(stage, DiffusionStage)
+    other = Gen3RTransformer(**tiny().transformer, layout=layout)
+    other.init_weights()
+    arguments = {name: getattr(stage, name) for name in ("text_encoder", "image_encoder", "tokenizer", "latents")}
+    stage = DiffusionStage(other, vae=tiny_pipeline().vae, text_length=16, **arguments)
+    torch.manual_seed(0)
+    loss, report = stage(stage.make_batch(np.random.default_rng(0), 4))
+    loss.backward()
+    assert other.patch_embedding.weight.grad is not None
+    assert list(report) == (["appearance"] if layout == "appearance" else ["appearance", "geometry"])
+    assert loss.item() == pytest.approx(sum(v.item() for v in report.values()) / len(report), rel=1e-5)
+
+
+def test_an_appearance_latent_stands_for_each_of_its_frames() -> None:
+    mean = torch.arange(3.0).view(1, 1, 3, 1, 1)
+    gaussian = DiagonalGaussian(mean, mean)
+    assert _as_long(gaussian, 9).mean.flatten().tolist() == [0, 1, 1, 1, 1, 2, 2, 2, 2]
+    assert torch.equal(_as_long(gaussian, 3).mean, mean)
+
+
+def test_a_linear_adapter_starts_as_the_principal_components() -> None:
+    torch.manual_seed(0)
+    adapter = GeometryAdapter(token_channels=320, resample_scale=10, linear=True)
+    slow = torch.randn(64, 12, 1, 1, 1).expand(-1, -1, 5, 4, 4)
+    tokens = torch.einsum("ck,bkfhw->bcfhw", torch.randn(320, 12), slow)
+    start_from_components(adapter, tokens.transpose(0, 1).flatten(1))
+    with torch.no_grad():
+        posterior = adapter.encode(tokens)
+        again = adapter.decode(posterior.mean)
+    assert ((again - tokens).square().mean() / tokens.square().mean()) < 0.02
+    torch.testing.assert_close(posterior.logvar, torch.full_like(posterior.logvar, -4.0))
+
+
+def test_given_geometry_is_the_same_in_training_and_sampling(training_data: Path, tmp_path: Path) -> None:
+    pipe, clips = tiny_pipeline(), ClipShards(training_data / "clips")
+    pipe.register_modules(transformer=Gen3RTransformer(**tiny().transformer, given_geometry="own").eval())
+    pipe.mixed_precision = True  # as in encoding
+    names = ("transformer", "text_encoder", "image_encoder", "tokenizer", "vae")
+
+    def stage(*kinds: str) -> DiffusionStage:
+        encoders = [clip_encoder(kind, pipe.components, 16) for kind in kinds]
+        encode_clips(encoders, clips, tmp_path)
+        models = {name: value for encoder in encoders for name, value in encoder.models.items()}
+        latents = LatentShards(tmp_path, models, clips.shape, clips)
+        return DiffusionStage(**{name: pipe.components[name] for name in names}, latents=latents, text_length=16)
+
+    with pytest.raises(InputError, match="given-latents"):
+        stage("appearance", "geometry")
+    diffusion = stage(*list(KINDS)[:3])
+    row = {k: torch.stack([diffusion.latents[n][k] for n in (0, 1)]).float() for k in diffusion.latents[0]}
+    frames = [clips[n].images for n in (0, 1)]
+    for views, given in {0: [frames[0][[0, -1]], frames[1][:1]], 1: frames, 2: [f[:0] for f in frames]}.items():
+        trained = diffusion._control({**row, "views": torch.full((2,), views)})
+        for n in (0, 1):
+            with torch.no_grad():
+                sampled = pipe._control(given[n][None], 17, 112, 112)
+            for mine, its in zip(trained[n].chunk(2, dim=-1), sampled[0].chunk(2, dim=-1), strict=True):
+                assert (mine - its).norm() <= 0.01 * its.norm()  # bfloat16
+            assert bool(sampled[:, :16, ..., 14:].any()) == (views != 2)
+            assert not sampled[:, 16:, ..., 14:].any()
