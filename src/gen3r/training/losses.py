@@ -65,14 +65,14 @@ def edge_error(depth: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     for dim in (-1, -2):
         n = difference.shape[dim] - 1
         both = valid.narrow(dim, 0, n) & valid.narrow(dim, 1, n)
-        total = total + ((difference.diff(dim=dim).abs().clamp_max(1.0) * both).sum() / both.sum().clamp_min(1))
+        total = total + mean_where(both, difference.diff(dim=dim).abs().clamp_max(1.0))
     return total
 
 
 def sky_error(depth: Tensor, sky: Tensor, at_least: float = 4.0) -> Tensor:
     """Asks of pixels without a surface only that they lie far away: relu(log at_least - log depth)."""
     short = F.relu(torch.log(torch.as_tensor(at_least)) - depth.clamp_min(1e-4).log())
-    return (short * sky).sum() / sky.sum().clamp_min(1)
+    return mean_where(sky, short)
 
 
 def matching_loss(log_attention: Tensor, target: Tensor, visible: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ def matching_loss(log_attention: Tensor, target: Tensor, visible: Tensor) -> Ten
     visible: bool [...]; only these count. In nats above the target's own entropy: 0 is a perfect look.
     """
     cost = (target * (target.clamp_min(1e-8).log() - log_attention)).sum(-1)
-    return (cost * visible).sum() / visible.sum().clamp_min(1)
+    return mean_where(visible, cost)
 
 
 def token_loss(tokens: Tensor, target: Tensor, camera_channels: int) -> Tensor:
@@ -114,5 +114,4 @@ def adaptive_kl_weight(kl: Tensor, reconstruction: Tensor) -> float:
 def flow_matching_loss(velocity: Tensor, sample: Tensor, noise: Tensor, limit: float = 50.0) -> Tensor:
     """Mean squared error against noise - sample; entries whose squared error exceeds `limit` are dropped (SPEC 7)."""
     error = (velocity - (noise - sample)).square()
-    keep = error.detach() <= limit
-    return (error * keep).sum() / keep.sum().clamp_min(1)
+    return mean_where(error.detach() <= limit, error)

@@ -53,7 +53,7 @@ def detect_dataset(root: str | Path, strict: bool = False) -> Reader:
         if name in LOOK_ALIKE:
             continue
         reader = open_dataset(name, root, strict)
-        if next(iter(reader.find_scenes()), None) is not None and reader.recognises():
+        if _fits(reader):
             return reader
     raise InputError(f"{root} holds no dataset that is known by its layout; name it with --dataset")
 
@@ -68,6 +68,10 @@ def open_mixture(folder: str | Path, strict: bool = False) -> dict[str, Reader]:
         place = Path(folder) / name
         if place.is_dir():
             converted = open_dataset("standard", place, strict)
-            standard = next(iter(converted.find_scenes()), None) is not None and converted.recognises()
-            readers[name] = converted if standard else open_dataset(name, place, strict)
+            readers[name] = converted if _fits(converted) else open_dataset(name, place, strict)
     return readers
+
+
+def _fits(reader: Reader) -> bool:
+    """Whether what lies there has the reader's layout."""
+    return next(iter(reader.find_scenes()), None) is not None and reader.recognises()
