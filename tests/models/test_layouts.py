@@ -52,6 +52,14 @@ def test_every_layout_takes_and_makes_two_halves(layout: str) -> None:
     assert (model.config["in_channels"], model.config["out_channels"]) == (36, 16)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_tokens_are_counted_beforehand(layout: str) -> None:
+    model, seen = transformer(layout), []
+    model.blocks[0].register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].shape[1]))
+    model(*inputs())
+    assert seen == [model.token_count(frames=5, height=32, width=48)]
+
+
 def test_only_shared_columns_repeat() -> None:
     columns = {
         layout: transformer(layout).rope(torch.zeros(1, 16, 2, 4, 12))[0].view(2, 2, 6, -1)[0, 0]

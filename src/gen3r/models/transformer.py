@@ -61,6 +61,9 @@ class CameraResidual(nn.Module):
         return x + self.conv2(F.relu(self.conv1(x)))
 
 
+HALF_AS_WIDE = ("channels", "appearance")  # layouts in which the halves do not lie side by side
+
+
 class CameraBranch(nn.Module):
     """Folded rays [B, 24, f, H, 2W] -> an addition to the patch embedding, [B, dim, f, h / 2, w]."""
 
@@ -134,6 +137,13 @@ class Gen3RTransformer(WanTransformer3DModel):
             for parameter in module.parameters():
                 nn.init.zeros_(parameter)
 
+    def token_count(self, frames: int, height: int, width: int) -> int:
+        """Tokens of a clip of that many pixels."""
+        pt, ph, pw = self.config["patch_size"]
+        rows, columns = (side // self.config["spatial_compression"] for side in (height, width))
+        halves = 1 if self.config["layout"] in HALF_AS_WIDE else 2
+        return (1 + (frames - 1) // 4) // pt * (rows // ph) * (halves * columns // pw)
+
     def forward(
         self, latents: Tensor, timestep: Tensor, text: Tensor, image_context: Tensor, control: Tensor, cameras: Tensor
     ) -> Tensor:
@@ -144,7 +154,7 @@ class Gen3RTransformer(WanTransformer3DModel):
         """
         # 1. lay the halves out, embed the patches, and add what the cameras say
         layout = self.config["layout"]
-        if layout in ("channels", "appearance"):
+        if layout in HALF_AS_WIDE:
             cameras = cameras.chunk(2, dim=-1)[0]
             over = layout == "channels"
             latents, control = (torch.cat(x.chunk(2, -1), 1) if over else x.chunk(2, -1)[0] for x in (latents, control))

@@ -75,13 +75,6 @@ class DiffusionStage(Stage):
         self.nothing: Tensor
         self.register_buffer("nothing", nothing, persistent=False)
 
-    @property
-    def tokens(self) -> int:
-        """Tokens of a sample in the transformer."""
-        frames, height, width = self.latents.shape
-        _, rows, columns = self.transformer.config["patch_size"]
-        return (1 + (frames - 1) // 4) * (height // 8 // rows) * (2 * width // 8 // columns)
-
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         index = torch.from_numpy(rng.integers(len(self.latents), size=size))
         rows = [self.latents[int(i)] for i in index]

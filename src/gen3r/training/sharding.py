@@ -44,7 +44,8 @@ def share_tokens(stage: Stage, degree: int, device: torch.device, processes: int
     """
     if not isinstance(stage, DiffusionStage):
         raise InputError(f"{stage.name} trains no transformer whose tokens could be shared")
-    heads, tokens = stage.transformer.config["num_attention_heads"], stage.tokens
+    heads = stage.transformer.config["num_attention_heads"]
+    tokens = stage.transformer.token_count(*stage.latents.shape)
     if heads % degree or tokens % degree:
         raise InputError(f"{heads} heads and {tokens} tokens have no {degree} equal parts; share them with fewer")
     mesh = init_device_mesh(device.type, (processes // degree, 1, degree), mesh_dim_names=("data", "ring", "ulysses"))
