@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from gen3r.checkpoints import convert, load_components, model_defaults, published_tensor_shapes
+from gen3r.checkpoints.load import PACKAGED
 from gen3r.checkpoints.published import COMPONENTS
 from gen3r.errors import InputError
 from tests.tiny import tiny_pipeline
@@ -47,6 +48,13 @@ def test_save_and_load_keep_every_number(ours: Path) -> None:
     components = load_components(ours)
     assert_equal(state(components), state(tiny_pipeline().components))
     assert components["defaults"] == tiny_pipeline().config.defaults == model_defaults(ours)
+
+
+def test_nanos_tokenizer_is_saved_as_it_was(tmp_path: Path) -> None:
+    """Not with how its library was told to read it."""
+    load_components("nano")["tokenizer"].save_pretrained(tmp_path)
+    for path in (PACKAGED / "nano" / "tokenizer").iterdir():
+        assert (tmp_path / path.name).read_text() == path.read_text()
 
 
 def test_loaded_models_compute_the_same(ours: Path) -> None:

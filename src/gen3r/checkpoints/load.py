@@ -278,9 +278,12 @@ def _load_tokenizer(place: Path) -> Any:
     if not place.is_dir():
         raise InputError(f"{place} is missing; the folder is not a complete model")
     try:
-        return AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"the tokenizer in {place} cannot be read: {str(error).splitlines()[0]}") from error
+    for how in ("is_local", "local_files_only"):  # how it was read, which would be saved as its own
+        tokenizer.init_kwargs.pop(how, None)
+    return tokenizer
 
 
 def _load_scheduler(place: Path) -> Any:
