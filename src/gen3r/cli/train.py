@@ -10,18 +10,19 @@ from gen3r.errors import InputError
 
 _STAGES = """\
 stages, in order (each goes on from its own checkpoint when it was stopped):
-  autoencoder   the video autoencoder              from the clips
-  geometry      VGGT                               from the clips
-  adapter       the geometry adapter               after autoencoder and geometry
-  appearance-latents  half of the latent cache     after autoencoder; --part/--parts share it among processes
-  geometry-latents  its second half                after adapter
-  given-latents  geometry of given frames alone    after adapter; only for a transformer that is told it
-  diffusion     the transformer and its encoders   after both halves
-  distill       a transformer of four steps        after diffusion; may be left out
-  package       the model folder, in bfloat16      after diffusion; --out says where. The distilled transformer is
-                                                   taken if there is one, with its four steps; not with --teacher
+  autoencoder         the video autoencoder              from the clips
+  geometry            VGGT                               from the clips
+  adapter             the geometry adapter               after autoencoder and geometry
+  appearance-latents  half of the latent cache           after autoencoder; --part/--parts share it among processes
+  geometry-latents    its second half                    after adapter
+  given-latents       geometry of given frames alone     after adapter; only for a transformer that is told it
+  diffusion           the transformer and its encoders   after both halves
+  distill             a transformer of four steps        after diffusion; may be left out
+  package             the model folder, in bfloat16      after diffusion; --out says where. The distilled transformer
+                                                         is taken if there is one, with its four steps; not with
+                                                         --teacher
 beside them:
-  ablate        variants of nano against each other, each with one change (gen3r train ablate --help)
+  ablate              variants of nano against each other, each with one change (gen3r train ablate --help)
 
 example:
   gen3r data synthesize 2048 runs/nano/train

@@ -59,7 +59,7 @@ def given_places(number: int, frames: int, two_views_every: int) -> list[int]:
     return [0] if number % two_views_every else [0, frames - 1]
 
 
-def appearance_encoder(vae: VideoVAE, two_views_every: int = 3) -> Encode:
+def appearance_encoder(vae: VideoVAE, two_views_every: int) -> Encode:
     """The appearance posterior, control latents of `given_places`, first frame, cameras.
 
     Cameras are in VGGT's gauge, which is what the geometry latents hold, where the clip has depth; else in the
