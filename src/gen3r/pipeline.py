@@ -32,6 +32,7 @@ from gen3r.models.conditioning import (
     free_cameras,
     given_geometry,
     given_latents,
+    rendered_control,
 )
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.precision import fast_products
@@ -217,7 +218,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         path = self._requested_cameras(cameras, given, frames, height, width, extent, easing)
         text, no_text = self._encode_prompts(prompts, negative, guidance, prompt_embeds, negative_prompt_embeds)
         seen = self._image_context(given, image_context)
-        control = self._control(given, frames, height, width)
+        control = self._control(given, frames, height, width, path)
         rays = self._rays(path, batch, frames, height, width)
         self.maybe_free_model_hooks()
         # 2. denoise Z = [A; G]
@@ -345,10 +346,14 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         config = self.image_encoder.config
         return given.new_zeros(len(given), 1 + (config.image_size // config.patch_size) ** 2, config.hidden_size)
 
-    def _control(self, given: Tensor, frames: int, height: int, width: int) -> Tensor:
-        """Condition latents and mask of the given frames at their places."""
+    def _control(
+        self, given: Tensor, frames: int, height: int, width: int, path: list[Cameras] | None = None
+    ) -> Tensor:
+        """Condition latents and mask of the given frames at their places, and of what they show along the path."""
         n = given.shape[1]
         places = list(range(frames)) if n == frames else [0, frames - 1][:n]
+        if path is not None and 0 < n < frames and self.transformer.config.unseen_frames == "rendered":
+            return torch.cat([self._rendered(*pair, places) for pair in zip(given, path, strict=True)])
         video = given.new_zeros(len(given), frames, 3, height, width)
         mask = torch.zeros(len(given), frames, dtype=torch.bool, device=given.device)
         video[:, places], mask[:, places] = given, True
@@ -357,6 +362,12 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             if n and self.transformer.config.given_geometry == "own":
                 geometry = given_geometry(self.vggt, self.geo_adapter, given, places, frames)
             return control_latents(self.vae, video.to(self.vae.dtype), mask, geometry).float()
+
+    def _rendered(self, given: Tensor, path: Cameras, places: list[int]) -> Tensor:
+        """The control of one sample's frames and of their renders."""
+        depth = self._see(given[None]).depth[0]
+        with self._products():
+            return rendered_control(self.vae, self.vggt, self.geo_adapter, given, depth, places, path).float()
 
     def _rays(self, path: list[Cameras] | None, batch: int, frames: int, height: int, width: int) -> Tensor:
         """The camera condition of the paths, or the one that leaves the cameras free."""

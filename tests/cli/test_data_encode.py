@@ -8,10 +8,13 @@ import torch
 from gen3r.checkpoints import load_components
 from gen3r.cli.main import main
 from gen3r.data.shards import ClipShards, synthesize
-from gen3r.training.latents import HALVES, KINDS, LatentShards, model_hashes
+from gen3r.models.presets import tiny
+from gen3r.models.transformer import Gen3RTransformer
+from gen3r.training.latents import HALVES, LatentShards, model_hashes
 from tests.data.layouts import Truths, write_realestate, write_wildrgbd
 from tests.tiny import tiny_pipeline
 
+CONTEXTS = (*HALVES, "contexts")
 Error = pytest.CaptureFixture[str]
 
 
@@ -38,7 +41,7 @@ def test_clip_shards(model: Path, tmp_path: Path, capsys: Error) -> None:
     synthesize(tmp_path / "clips", 2, frames=5, size=112, workers=1)
     assert encode(tmp_path / "clips", tmp_path / "latents", "--model", model, "--contexts") == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "latents")
-    latents = read(tmp_path / "latents", model, (5, 112, 112), tuple(KINDS))
+    latents = read(tmp_path / "latents", model, (5, 112, 112), CONTEXTS)
     assert latents.captions == ClipShards(tmp_path / "clips").captions
     other = tmp_path / "other"
     tiny_pipeline(seed=1).save_pretrained(other)
@@ -47,7 +50,20 @@ def test_clip_shards(model: Path, tmp_path: Path, capsys: Error) -> None:
     assert "was made with another vae" in error
     assert "replace it with --overwrite" in error
     assert encode(tmp_path / "clips", tmp_path / "latents", "--model", other, "--overwrite", "--contexts") == 0
-    assert len(read(tmp_path / "latents", other, (5, 112, 112), tuple(KINDS))) == 2
+    assert len(read(tmp_path / "latents", other, (5, 112, 112), CONTEXTS)) == 2
+
+
+def test_a_transformer_that_is_told_more_gets_it(tmp_path: Path, capsys: Error) -> None:
+    pipe = tiny_pipeline()
+    pipe.register_modules(
+        transformer=Gen3RTransformer(**tiny().transformer, given_geometry="own", unseen_frames="rendered")
+    )
+    pipe.save_pretrained(tmp_path / "told")
+    synthesize(tmp_path / "clips", 1, frames=5, size=112, workers=1)
+    assert encode(tmp_path / "clips", tmp_path / "latents", "--model", tmp_path / "told") == 0
+    [row] = read(tmp_path / "latents", tmp_path / "told", (5, 112, 112), (*HALVES, "given", "rendered"))
+    assert row["rendered"].shape == (20, 2, 14, 28)
+    assert row["given_geometry"].shape == (16, 2, 14, 14)
 
 
 @pytest.mark.parametrize(("dataset", "write"), [("wildrgbd", write_wildrgbd), ("re10k", write_realestate)])

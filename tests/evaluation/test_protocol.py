@@ -17,8 +17,8 @@ from gen3r.evaluation import probe as probing
 from gen3r.evaluation.metrics import absolute_relative, camera_auc, psnr, ssim
 from gen3r.evaluation.probe import Probe
 from gen3r.evaluation.protocol import PARTS, Mean, evaluate, held_out_clips
-from gen3r.evaluation.warp import depth_warp
 from gen3r.geometry.gauge import to_vggt_gauge
+from gen3r.geometry.rendering import render_views
 from tests.tiny import tiny_pipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore:the prompt has")  # tiny models read 16 bytes
@@ -58,7 +58,7 @@ def test_each_row_measures_what_it_says(clip: Clip) -> None:
     assert scores["repeat first frame SSIM"] == pytest.approx(ssim(repeated, images))
     _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
     path = replace(clip.cameras, T_world_camera=poses)
-    moved = depth_warp(images[0], pipe.reconstruct(images[:1]).depth[0], path)
+    moved, _ = render_views(images[:1], pipe.reconstruct(images[:1]).depth, [0], path)
     assert scores["depth warp PSNR"] == pytest.approx(psnr(moved, images))
 
     seen = pipe.reconstruct(images)

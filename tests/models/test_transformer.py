@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 
-from gen3r.models.conditioning import camera_condition, control_latents, free_cameras
+from gen3r.models.conditioning import camera_condition, control_latents, free_cameras, given_latents
 from gen3r.models.presets import tiny
-from gen3r.models.transformer import Gen3RTransformer
+from gen3r.models.transformer import RESIDUAL, Gen3RTransformer, around_renders
 from gen3r.models.video_vae import VideoVAE
 from tests.poses import random_cameras
 
@@ -91,6 +91,26 @@ def test_control_latents_mark_the_given_frames() -> None:
     assert (control_latents(vae, torch.rand_like(frames), given) - control).abs().max() > 1e-4
 
 
+def test_renders_stand_in_frames_that_are_not_given_and_the_mask_beside_says_where() -> None:
+    torch.manual_seed(0)
+    vae, frames = VideoVAE(**tiny().vae), torch.rand(1, 5, 3, 56, 56)
+    given = torch.tensor([[True, False, False, False, False]])
+    known = torch.ones(1, 5, 56, 56, dtype=torch.bool)
+    known[:, 2, :, 28:] = False
+    geometry = torch.randn(1, 16, 2, 7, 7)
+    control = control_latents(vae, frames, given, geometry, known)
+    with torch.no_grad():
+        latents = vae.encode_video((2 * frames - 1).transpose(1, 2)).mean
+    torch.testing.assert_close(control[:, :16], torch.cat([latents, geometry], dim=-1))
+    assert control[0, 16:, :, 0, 0].tolist() == [[1, 0], [1, 0], [1, 0], [1, 0]]
+    assert (control[0, 16:, 0, :, 7:] == 1).all()
+    assert control[0, 16:, 1, 0, 7:].tolist() == [[1] * 7, [1, 1, 1, 0.5, 0, 0, 0], [1] * 7, [1] * 7]
+    held, where = given_latents(control)
+    assert torch.equal(held, control[:, :16])
+    assert torch.equal(where.nonzero()[:, 2].unique(), torch.tensor([0]))  # the first latent, of the left half alone
+    assert where.sum() == 7 * 7
+
+
 def test_camera_condition_ignores_the_world_and_doubles_the_width() -> None:
     cameras = random_cameras(4, 5, 16, 24)
     T, K = cameras.T_world_camera[None], cameras.K_px[None]
@@ -103,3 +123,40 @@ def test_camera_condition_ignores_the_world_and_doubles_the_width() -> None:
     free = free_cameras(1, 5, 16, 24, rays)
     assert free.shape == rays.shape
     assert not free.any()
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.3, 0.8, 1.0])
+def test_about_renders_the_velocity_is_guessed_as_well_as_a_line_can(sigma: float) -> None:
+    """What is left to the network has unit variance, and nothing to do with the latents that the guess is from."""
+    g = torch.Generator().manual_seed(0)
+    render, residual, noise = (torch.randn(1, 16, 4, 40, 80, generator=g) for _ in range(3))
+    sample = render + RESIDUAL * residual
+    latents = (1 - sigma) * sample + sigma * noise
+    control = torch.cat([render, torch.ones_like(render[:, :4])], dim=1)
+    timestep = torch.tensor([1000 * sigma])
+    guess = around_renders(torch.zeros_like(render), latents, timestep, control)
+    unit = around_renders(torch.ones_like(render), latents, timestep, control) - guess
+    left = (noise - sample - guess) / unit
+    assert left.std().item() == pytest.approx(1, abs=0.01)
+    assert abs((left * (latents - (1 - sigma) * render)).mean().item()) < 0.01
+
+
+def test_where_nothing_is_rendered_the_network_is_the_velocity() -> None:
+    latents, _, _, _, control, _ = inputs()
+    control[:, 16:] = 0
+    control[0, 16:, 1, :, 6:] = 0.5  # of the geometry half's mask, which counts for both
+    control[:, 16:, :, :, :6] = 1  # the appearance half's says which frames are given, and not where to look
+    network = torch.randn_like(latents)
+    velocity = around_renders(network, latents, torch.tensor([300.0, 700.0]), control)
+    assert torch.equal(velocity[1], network[1])
+    assert torch.equal(velocity[0, :, 0], network[0, :, 0])
+    assert ((velocity - network)[0, :, 1].abs() > 0).float().mean() > 0.99
+
+
+def test_renders_reach_the_velocity_of_a_transformer_that_is_told_them(transformer: Gen3RTransformer) -> None:
+    other = Gen3RTransformer(**tiny().transformer, unseen_frames="rendered")
+    other.load_state_dict(transformer.state_dict())
+    told = inputs()
+    with torch.no_grad():
+        network = transformer(*told)
+        assert torch.equal(other(*told), around_renders(network, told[0], told[1], told[4]))

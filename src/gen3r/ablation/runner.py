@@ -28,6 +28,7 @@ from gen3r.training.recipe import ALL, STATISTICS_CLIPS, Run
 BATCH = {"adapter": 20, "diffusion": 4}  # frames and clips of a step
 MEASURED = {"adapter": "geometry", "diffusion": "generation"}  # parts of the evaluation
 TRAINED = {"adapter": "geo_adapter", "diffusion": "transformer"}
+PLAIN = {"unseen_frames": "black"}  # as published; denoiser-renders is as nano
 LINES = 24  # of a curve
 FROZEN = ("vae", "vggt", "geo_adapter")
 
@@ -112,6 +113,7 @@ class Ablation:
             ("appearance", any("diffusion" in v.stages for v in variants)),
             ("geometry", any(v.stages == DIFFUSION for v in variants)),
             ("given", any("given_geometry" in v.transformer for v in variants)),
+            ("rendered", any("unseen_frames" in v.transformer for v in variants)),
         ]
         for kind, needed in kinds:
             if needed:
@@ -146,7 +148,8 @@ class Ablation:
         folder.mkdir(exist_ok=True)
         for shared in ("train", "latents") if variant.stages == DIFFUSION else ("train",):
             _link(folder / shared, self.folder / shared)
-        return Run(folder, self.start, anew={"geo_adapter": variant.geo_adapter, "transformer": variant.transformer})
+        transformer = {**PLAIN, **variant.transformer}
+        return Run(folder, self.start, anew={"geo_adapter": variant.geo_adapter, "transformer": transformer})
 
     def _encode_own(self, run: Run) -> None:
         """The latents of a run's own adapter, beside the shared ones of appearance."""

@@ -46,6 +46,10 @@ VARIANTS = {
     "denoiser-own-geometry": Variant(
         "given frames bring their own geometry latents, not zeros", DIFFUSION, transformer={"given_geometry": "own"}
     ),
+    "denoiser-renders": Variant(
+        "other frames show the given ones' points, as nano's, not black", DIFFUSION,
+        transformer={"unseen_frames": "rendered"},
+    ),
 }  # fmt: skip
 
 

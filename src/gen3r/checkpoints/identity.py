@@ -14,7 +14,7 @@ CHUNK = 1 << 24  # numbers that are hashed at once, so that no large tensor is c
 # Arguments that classes got later, and what they are in models from before.
 ADDED = {
     "residual_blocks": 2, "time_down": (False, True, True), "linear": False, "layout": "shared_columns",
-    "given_geometry": "zeros",
+    "given_geometry": "zeros", "unseen_frames": "black",
 }  # fmt: skip
 _INCIDENTAL = ("architectures", "dtype", "torch_dtype", "transformers_version")
 

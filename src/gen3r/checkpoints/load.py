@@ -71,6 +71,12 @@ def model_defaults(model: str | Path) -> dict[str, Any]:
     return {**presets.published().defaults, **index.get("defaults", {})}
 
 
+def transformer_config(model: str | Path) -> dict[str, Any]:
+    """The arguments that a model's transformer is built with, without loading it; none for the published layout."""
+    folder = resolve_model(model)
+    return {} if is_published_layout(folder) else _read_json(folder / "transformer" / "config.json")
+
+
 def load_components(model: str | Path, dtype: torch.dtype | None = None, skip: tuple[str, ...] = ()) -> dict[str, Any]:
     """Every component of a model by its name in our pipeline, without a second copy of the weights in memory.
 

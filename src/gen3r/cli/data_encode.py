@@ -25,6 +25,7 @@ Runs clips through a model's frozen parts and stores what comes out, so that tra
 needs none of them:
   appearance-*.safetensors  the autoencoder's posterior (mean, log-variance), condition latents, first frame, cameras
   geometry-*.safetensors    the posterior of the adapter on VGGT's tokens
+  rendered-*.safetensors    for a transformer that is told it, as nano's: what given frames show from the other cameras
   contexts-*.safetensors    with --contexts: what the text and image encoders say of caption and first frame
 SRC holds clip shards (gen3r data synthesize), a dataset as it was downloaded, or several in sub-folders of their
 names (re10k, dl3dv, ...), from which clips are drawn.
@@ -75,14 +76,14 @@ def run(args: argparse.Namespace) -> None:
     at_least_one(args, "clips", "parts", "frames", "stride", "two_views_every")
     if args.target.is_file():
         raise InputError(f"{args.target} is a file; choose a folder")
-    from gen3r.checkpoints import model_defaults
+    from gen3r.checkpoints.load import model_defaults, transformer_config
 
     defaults = model_defaults(args.model)
     clips = _clips(args, defaults)
     from gen3r.training.encoding import clip_encoder, encode_clips
-    from gen3r.training.latents import HALVES, KINDS
+    from gen3r.training.latents import KINDS, kinds_of
 
-    kinds = [*HALVES, "contexts"] if args.contexts else [*HALVES]
+    kinds = kinds_of(transformer_config(args.model)) + ["contexts"] * args.contexts
     with enough_memory(), whole_files_stay(args.target):
         parts = _load(args, [name for kind in kinds for name in KINDS[kind]])
         encoders = [clip_encoder(kind, parts, defaults["text_length"], args.two_views_every) for kind in kinds]

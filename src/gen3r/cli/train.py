@@ -16,7 +16,9 @@ stages, in order (each goes on from its own checkpoint when it was stopped):
   appearance-latents  half of the latent cache           after autoencoder; --part/--parts share it among processes
   geometry-latents    its second half                    after adapter
   given-latents       geometry of given frames alone     after adapter; only for a transformer that is told it
-  diffusion           the transformer and its encoders   after both halves
+  rendered-latents    what given frames show from the    after adapter; for a transformer that is told it, as nano's
+                      other cameras
+  diffusion           the transformer and its encoders   after the latents
   distill             a transformer of four steps        after diffusion; may be left out
   package             the model folder, in bfloat16      after diffusion; --out says where. The distilled transformer
                                                          is taken if there is one, with its four steps; not with
@@ -26,7 +28,8 @@ beside them:
 
 example:
   gen3r data synthesize 2048 runs/nano/train
-  for stage in autoencoder geometry adapter appearance-latents geometry-latents diffusion; do gen3r train $stage; done
+  for stage in autoencoder geometry adapter {appearance,geometry,rendered}-latents diffusion
+  do gen3r train $stage; done
   gen3r train package --out my-nano && gen3r evaluate --model my-nano
 
 gen3r train STAGE --help says what may be changed, gen3r train STAGE --dry-run what the stage would take. A folder
@@ -51,8 +54,8 @@ _CHANGES = (
 
 
 _STAGE_NAMES = (
-    "autoencoder", "geometry", "adapter", "appearance-latents", "geometry-latents", "given-latents", "diffusion",
-    "distill", "package",
+    "autoencoder", "geometry", "adapter", "appearance-latents", "geometry-latents", "given-latents",
+    "rendered-latents", "diffusion", "distill", "package",
 )  # fmt: skip
 
 

@@ -16,8 +16,8 @@ from gen3r.cameras.conventions import decode_pose
 from gen3r.data.records import Clip
 from gen3r.evaluation.metrics import absolute_relative, camera_auc, psnr, ssim
 from gen3r.evaluation.probe import Probe, asked_for
-from gen3r.evaluation.warp import depth_warp
 from gen3r.geometry.gauge import to_vggt_gauge
+from gen3r.geometry.rendering import render_views
 from gen3r.models.tokens import packed_tokens
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
@@ -78,7 +78,7 @@ def generation_scores(pipe: Gen3RPipeline, clip: Clip, seed: int) -> Scores:
     VGGT's depth of it."""
     frames, path = clip.images, _true_path(clip)
     scene = _generate(pipe, clip, seed, frames[:1], path)
-    moved = depth_warp(frames[0], pipe.reconstruct(frames[:1]).depth[0], path)
+    moved, _ = render_views(frames[:1], pipe.reconstruct(frames[:1]).depth, [0], path)
     return {
         **_scene_scores("one view", scene, clip, path),
         "frame 0 PSNR": psnr(_images(scene)[0], frames[0]),

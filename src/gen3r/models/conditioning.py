@@ -1,30 +1,41 @@
 """What the transformer is told: given frames and cameras. Sampling and training share this code (Gen3R, sec. 3.3)."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from gen3r.cameras.camera import Cameras
 from gen3r.cameras.rays import fold_frames, pluecker_rays
+from gen3r.geometry.rendering import render_views
 from gen3r.models.adapter import GeometryAdapter
+from gen3r.models.precision import exact_products
 from gen3r.models.tokens import packed_tokens
 from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
 
 
-def control_latents(vae: VideoVAE, frames: Tensor, given: Tensor, geometry: Tensor | None = None) -> Tensor:
-    """16 condition latents and 4 mask channels, [B, 20, f, h, 2w]; the mask is that of the appearance half alone.
+def control_latents(
+    vae: VideoVAE, frames: Tensor, given: Tensor, geometry: Tensor | None = None, known: Tensor | None = None
+) -> Tensor:
+    """16 condition latents and 4 mask channels, [B, 20, f, h, 2w]; the mask says which frames are given.
 
-    frames: [B, F, 3, H, W] in [0, 1], of which `given`, bool [B, F], count; the others are black.
-    geometry: the given frames' own, [B, 16, f, h, w]; without it the geometry half is zero.
+    frames: [B, F, 3, H, W] in [0, 1], of which `given`, bool [B, F], count; the others are black, unless there is
+        `known`, bool [B, F, H, W]: pixels that renders of the given frames show. The mask of the geometry half is the
+        share of these, and zero without.
+    geometry: [B, 16, f, h, w]; without it the geometry half is zero.
     """
     shown = given[:, :, None, None, None]
-    video = 2 * torch.where(shown, frames, torch.zeros_like(frames)) - 1
-    latents = vae.encode_video(video.transpose(1, 2)).mean
+    video = frames if known is not None else torch.where(shown, frames, torch.zeros_like(frames))
+    latents = vae.encode_video((2 * video - 1).transpose(1, 2)).mean
     folded = fold_frames(given[:, None, :, None, None].to(latents.dtype))
     mask = folded.expand(-1, -1, -1, *latents.shape[-2:])
     appearance = torch.cat([latents, mask], dim=1)
     beside = torch.zeros_like(appearance)
     if geometry is not None:
         beside[:, : geometry.shape[1]] = geometry
+    if known is not None:
+        share = F.adaptive_avg_pool2d(known.to(latents.dtype), latents.shape[-2:])
+        beside[:, latents.shape[1] :] = fold_frames(share[:, None])
     return torch.cat([appearance, beside], dim=-1)
 
 
@@ -39,13 +50,32 @@ def given_geometry(vggt: VGGT, adapter: GeometryAdapter, given: Tensor, places: 
     return adapter.encode(tokens).mean
 
 
+def rendered_control(
+    vae: VideoVAE, vggt: VGGT, adapter: GeometryAdapter, given: Tensor, depth: Tensor, places: list[int], path: Cameras
+) -> Tensor:
+    """Control latents [1, 20, f, h, 2w] of given pictures [n, 3, H, W] and of what they show from all other cameras.
+
+    depth: [n, H, W] of the pictures, in the path's unit, as VGGT sees it by themselves. The pictures stand at their
+    `places`; the geometry half is what VGGT sees in the whole.
+    """
+    with exact_products(torch.device("cpu")):
+        views, known = (x.to(given.device) for x in render_views(given.float().cpu(), depth.cpu(), places, path))
+    views[places], known[places] = given.to(views.dtype), True
+    marked = torch.zeros(1, len(views), dtype=torch.bool, device=given.device)
+    marked[:, places] = True
+    geometry = given_geometry(vggt, adapter, views[None], list(range(len(views))), len(views))
+    return control_latents(vae, views[None].to(vae.dtype), marked, geometry, known[None])
+
+
 def given_latents(control: Tensor) -> tuple[Tensor, Tensor]:
     """The latents in a control [B, 20, f, h, 2w], [B, 16, f, h, 2w], and where they are those to be sampled.
 
     The second is bool [B, 1, f, h, 2w]: all frames that a latent stands for are given, such as the first one's.
     """
     latents, mask = control.float().split([control.shape[1] - 4, 4], dim=1)
-    return latents, (mask == 1).all(1, keepdim=True)
+    known = (mask == 1).all(1, keepdim=True)
+    known[..., known.shape[-1] // 2 :] = False  # the mask there is of what is rendered
+    return latents, known
 
 
 def camera_condition(T_world_camera: Tensor, K_px: Tensor, height: int, width: int) -> Tensor:

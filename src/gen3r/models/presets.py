@@ -111,7 +111,7 @@ def nano() -> ModelConfig:
         },
         transformer={
             "num_attention_heads": 4, "attention_head_dim": 64, "text_dim": 128, "freq_dim": 128, "ffn_dim": 896,
-            "num_layers": 8, "image_dim": 128,
+            "num_layers": 8, "image_dim": 128, "unseen_frames": "rendered",
         },
         text_encoder={
             "vocab_size": 512, "d_model": 128, "d_kv": 32, "d_ff": 256, "num_heads": 4, "num_layers": 2,

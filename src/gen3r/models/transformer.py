@@ -61,6 +61,7 @@ class CameraResidual(nn.Module):
         return x + self.conv2(F.relu(self.conv1(x)))
 
 
+RESIDUAL = 0.5  # usual deviation of a clip's latents from those of its renders
 HALF_AS_WIDE = ("channels", "appearance")  # layouts in which the halves do not lie side by side
 
 
@@ -86,6 +87,8 @@ class Gen3RTransformer(WanTransformer3DModel):
     "appearance" sees the left half alone and leaves the right one at rest, for VGGT to see the geometry in the frames.
 
     given_geometry: what stands in the geometry half of given frames, `zeros` or their `own` geometry latents.
+    unseen_frames: what stands for the others, "black", or the given ones "rendered" from the requested cameras; the
+        network then predicts what is to be changed in these.
     """
 
     @register_to_config
@@ -111,6 +114,7 @@ class Gen3RTransformer(WanTransformer3DModel):
         spatial_compression: int = 8,
         layout: Literal["shared_columns", "plain_columns", "channels", "appearance"] = "shared_columns",
         given_geometry: Literal["zeros", "own"] = "zeros",
+        unseen_frames: Literal["black", "rendered"] = "black",
     ) -> None:
         dim, layers = num_attention_heads * attention_head_dim, 2 if layout == "channels" else 1
         super().__init__(
@@ -152,6 +156,15 @@ class Gen3RTransformer(WanTransformer3DModel):
         latents: noisy Z [B, 16, f, h, 2w]; timestep: [B], 0 to 1000; text: [B, L, D]; image_context: [B, N, D'];
         control: [B, 20, f, h, 2w]; cameras: folded rays [B, 24, f, H, 2W], zeros where they are free.
         """
+        velocity = self._network(latents, timestep, text, image_context, control, cameras)
+        if self.config["unseen_frames"] == "black":
+            return velocity
+        return around_renders(velocity, latents, timestep, control)
+
+    def _network(
+        self, latents: Tensor, timestep: Tensor, text: Tensor, image_context: Tensor, control: Tensor, cameras: Tensor
+    ) -> Tensor:
+        """What the network itself gives, in the velocity's shape."""
         # 1. lay the halves out, embed the patches, and add what the cameras say
         layout = self.config["layout"]
         if layout in HALF_AS_WIDE:
@@ -182,3 +195,19 @@ class Gen3RTransformer(WanTransformer3DModel):
         if layout == "channels":
             return torch.cat(x.chunk(2, dim=1), dim=-1)
         return F.pad(x, (0, x.shape[-1])) if layout == "appearance" else x
+
+
+def around_renders(network: Tensor, latents: Tensor, timestep: Tensor, control: Tensor) -> Tensor:
+    """The velocity [B, 16, f, h, 2w] of samples that lie about the renders in their control, where there are any.
+
+    There a sample is render + residual, and the best linear guess of the velocity from the noisy latents, for a
+    residual of the usual spread, comes without the network, which adds the rest, of unit size (the preconditioning of
+    Karras et al. 2022, for a flow). Where the mask says that nothing is rendered, the network is the velocity.
+    """
+    render, mask = control.float().split([network.shape[1], 4], dim=1)
+    share = mask.mean(1, keepdim=True).chunk(2, dim=-1)[1].repeat(1, 1, 1, 1, 2)
+    s = (timestep.float() / 1000)[:, None, None, None, None]
+    variance = (1 - s) ** 2 * RESIDUAL**2 + s**2
+    slope = (s - (1 - s) * RESIDUAL**2) / variance
+    guess = slope * (latents.float() - (1 - s) * render) - render
+    return share * guess + (share * RESIDUAL / variance.sqrt() + 1 - share) * network

@@ -13,7 +13,7 @@ from gen3r.models.precision import exact_products
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.video_vae import VideoVAE
 from gen3r.pipeline import Conditions
-from gen3r.training.latents import LatentShards
+from gen3r.training.latents import LatentShards, kinds_of
 from gen3r.training.lora import add_adapters
 from gen3r.training.losses import flow_matching_loss
 from gen3r.training.stage import Batch, Stage
@@ -45,8 +45,8 @@ class DiffusionStage(Stage):
         shift: float = 2.0,
         drop_text: float = 0.2,
         drop_cameras: float = 0.25,
-        all_views: float = 0.1,
-        no_views: float = 0.1,
+        all_views: float = 0.05,
+        no_views: float = 0.2,
         lora: int = 0,
     ) -> None:
         super().__init__()
@@ -57,10 +57,12 @@ class DiffusionStage(Stage):
         self.all_views, self.no_views = all_views, no_views
         self.joint = transformer.config["layout"] != "appearance"
         self.own_geometry = transformer.config["given_geometry"] == "own"
-        if self.own_geometry and "given" not in latents.kinds:
-            raise InputError(
-                "this transformer is told the given frames' own geometry; make it with: gen3r train given-latents"
-            )
+        self.renders = transformer.config["unseen_frames"] == "rendered"
+        for kind in kinds_of(transformer.config):
+            if kind not in latents.kinds:
+                raise InputError(
+                    f"this transformer learns from {kind} latents too; make them with: gen3r train {kind}-latents"
+                )
         if lora:
             add_adapters(transformer, lora)
         else:
@@ -133,7 +135,7 @@ class DiffusionStage(Stage):
         return text, image * (batch["views"] != 2)[:, None, None]
 
     def _control(self, batch: Batch) -> Tensor:
-        """Control latents for the drawn views: as cached, all frames, or none."""
+        """Control latents for the drawn views: as cached, all frames, or none; renders where there are cameras."""
         control, views = batch["control"], batch["views"][:, None, None, None, None]
         mean = _mean(batch["appearance"])
         half = mean.shape[-1]
@@ -144,6 +146,8 @@ class DiffusionStage(Stage):
             control = control.clone()
             control[:, : mean.shape[1], ..., half:] = batch["given_geometry"]
             full[:, : mean.shape[1], ..., half:] = _mean(batch["geometry"])
+        if self.renders:
+            control = torch.where(batch["with_cameras"].view_as(views) == 1, batch["rendered"], control)
         return torch.where(views == 1, full, torch.where(views == 2, self.nothing, control))
 
 

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase, UMT5EncoderModel
 
+from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import decode_pose
 from gen3r.data.records import Clip
 from gen3r.data.shards import SHARD_CLIPS, open_shard
@@ -20,7 +21,7 @@ from gen3r.errors import InputError
 from gen3r.files import whole_file
 from gen3r.geometry.gauge import seen_unit, to_vggt_gauge
 from gen3r.models.adapter import GeometryAdapter
-from gen3r.models.conditioning import control_latents, given_geometry
+from gen3r.models.conditioning import control_latents, given_geometry, rendered_control
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.precision import exact_products, fast_products
 from gen3r.models.tokens import pack_tokens
@@ -47,6 +48,7 @@ def clip_encoder(kind: str, parts: Mapping[str, Any], text_length: int, two_view
         "appearance": lambda: appearance_encoder(parts["vae"], two_views_every),
         "geometry": lambda: geometry_encoder(parts["vggt"], parts["geo_adapter"]),
         "given": lambda: given_encoder(parts["vggt"], parts["geo_adapter"], two_views_every),
+        "rendered": lambda: rendered_encoder(parts["vae"], parts["vggt"], parts["geo_adapter"], two_views_every),
         "contexts": lambda: context_encoder(
             parts["tokenizer"], parts["text_encoder"], parts["image_encoder"], text_length
         ),
@@ -100,14 +102,17 @@ def geometry_encoder(vggt: VGGT, adapter: GeometryAdapter) -> Encode:
         with fast_products(vggt.device):
             levels = vggt.tokens(frames)
             posterior = adapter.encode(pack_tokens(levels, (height // patch, width // patch)).to(adapter.dtype))
-        unit = torch.ones(())
-        if not (clip.depth > 0).any():
-            with exact_products(vggt.device):
-                seen, _ = decode_pose(vggt.camera([x.float() for x in levels])[-1, 0], height, width)
-            unit = seen_unit(seen.cpu(), clip.cameras.T_world_camera)
+        unit = torch.ones(()) if (clip.depth > 0).any() else _unit(vggt, levels, clip)
         return {"geometry": torch.cat([posterior.mean, posterior.logvar], 1)[0].half(), "unit": unit[None]}
 
     return encode
+
+
+def _unit(vggt: VGGT, levels: list[Tensor], clip: Clip) -> Tensor:
+    """The length of VGGT's unit in that of a clip without depth, whose frames have these tokens."""
+    with exact_products(vggt.device):
+        seen, _ = decode_pose(vggt.camera([x.float() for x in levels])[-1, 0], *clip.images.shape[-2:])
+    return seen_unit(seen.cpu(), clip.cameras.T_world_camera)
 
 
 def given_encoder(vggt: VGGT, adapter: GeometryAdapter, two_views_every: int) -> Encode:
@@ -120,6 +125,29 @@ def given_encoder(vggt: VGGT, adapter: GeometryAdapter, two_views_every: int) ->
             return {
                 "given_geometry": given_geometry(vggt, adapter, images[None, places], places, len(images))[0].half()
             }
+
+    return encode
+
+
+def rendered_encoder(vae: VideoVAE, vggt: VGGT, adapter: GeometryAdapter, two_views_every: int) -> Encode:
+    """Control latents of the frames at `given_places` and of what they show from the clip's cameras."""
+    for head in (vggt.camera_head, vggt.depth_head, vggt.point_head):
+        head.float()
+
+    def encode(clip: Clip, number: int) -> dict[str, Tensor]:
+        images = clip.images.to(vggt.device, vggt.dtype)
+        height, width = images.shape[-2:]
+        places = given_places(number, len(images), two_views_every)
+        given = images[places]
+        _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
+        with fast_products(vggt.device):
+            levels = vggt.tokens(given[None])
+            if not (clip.depth > 0).any():
+                poses[:, :3, 3] /= _unit(vggt, vggt.tokens(images[None]), clip)
+        depth = vggt.dense([x.float() for x in levels], height, width).depth[0]
+        path = Cameras(poses, clip.cameras.K_px, height, width)
+        with fast_products(vggt.device):
+            return {"rendered": rendered_control(vae, vggt, adapter, given, depth, places, path)[0].half()}
 
     return encode
 

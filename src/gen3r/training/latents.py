@@ -18,9 +18,19 @@ from gen3r.data.sources import ClipSource
 from gen3r.errors import InputError
 
 # The kinds of shards and the components that make them. Contexts are left out where the encoders are trained along,
-# and the geometry of given frames by themselves where the transformer is not told it.
+# the geometry of given frames by themselves and their renders where the transformer is not told them.
 HALVES = {"appearance": ("vae",), "geometry": ("vggt", "geo_adapter")}
-KINDS = {**HALVES, "given": HALVES["geometry"], "contexts": ("text_encoder", "image_encoder", "tokenizer")}
+KINDS = {
+    **HALVES, "given": HALVES["geometry"], "rendered": ("vae", *HALVES["geometry"]),
+    "contexts": ("text_encoder", "image_encoder", "tokenizer"),
+}  # fmt: skip
+
+
+def kinds_of(transformer: Mapping[str, Any]) -> list[str]:
+    """The kinds that a transformer of this configuration is trained on, whatever its encoders."""
+    given = ["given"] if transformer.get("given_geometry") == "own" else []
+    rendered = ["rendered"] if transformer.get("unseen_frames") == "rendered" else []
+    return [*HALVES, *given, *rendered]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -357,7 +357,7 @@ def _like(module: Any, changes: dict[str, Any]) -> Any:
     """Another module of a kind and configuration, but for `changes`, with new weights."""
     kind = type(module)
     if not isinstance(module, ModelMixin):
-        return kind(module.config)
+        return kind(module.config).float()
     arguments = {name: value for name, value in module.config.items() if not name.startswith("_")}
     return kind(**(arguments | changes))
 
