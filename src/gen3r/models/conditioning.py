@@ -34,7 +34,7 @@ def control_latents(
     if geometry is not None:
         beside[:, : geometry.shape[1]] = geometry
     if known is not None:
-        share = F.adaptive_avg_pool2d(known.to(latents.dtype), latents.shape[-2:])
+        share = F.adaptive_avg_pool2d(known.to(latents.dtype), (latents.shape[-2], latents.shape[-1]))
         beside[:, latents.shape[1] :] = fold_frames(share[:, None])
     return torch.cat([appearance, beside], dim=-1)
 

@@ -110,8 +110,9 @@ def geometry_encoder(vggt: VGGT, adapter: GeometryAdapter) -> Encode:
 
 def _unit(vggt: VGGT, levels: list[Tensor], clip: Clip) -> Tensor:
     """The length of VGGT's unit in that of a clip without depth, whose frames have these tokens."""
+    height, width = clip.images.shape[-2:]
     with exact_products(vggt.device):
-        seen, _ = decode_pose(vggt.camera([x.float() for x in levels])[-1, 0], *clip.images.shape[-2:])
+        seen, _ = decode_pose(vggt.camera([x.float() for x in levels])[-1, 0], height, width)
     return seen_unit(seen.cpu(), clip.cameras.T_world_camera)
 
 
