@@ -201,3 +201,11 @@ def test_training_goes_on_from_a_model(run: Run, packaged: Path, tmp_path: Path)
     again = Gen3RPipeline.from_pretrained(tmp_path / "model", torch_dtype=torch.float32)
     assert torch.equal(again.vae.post_quant_conv.weight, model.vae.post_quant_conv.weight)
     assert not torch.equal(again.vggt.camera_head.embed_pose.weight, model.vggt.camera_head.embed_pose.weight)
+
+
+def test_what_starts_anew_is_float32_though_the_model_is_kept_in_bfloat16(packaged: Path, tmp_path: Path) -> None:
+    pipe = Gen3RPipeline.from_pretrained(packaged, torch_dtype=torch.bfloat16)
+    pipe.save_pretrained(tmp_path / "model")
+    parts = Run(tmp_path, start=tmp_path / "model", config=CONFIG, anew={}).components(())
+    for name, module in parts.items():
+        assert {p.dtype for p in module.parameters()} == {torch.float32}, name
