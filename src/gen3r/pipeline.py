@@ -259,7 +259,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """Cameras, depth and points of geometry latents [B, 16, f, h, w]."""
         with self._products():
             levels = unpack_tokens(self.geo_adapter.decode(geometry.to(self.geo_adapter.dtype)))
-        return self._heads(levels, 8 * geometry.shape[-2], 8 * geometry.shape[-1])
+        return self.vggt.exact_heads(levels, 8 * geometry.shape[-2], 8 * geometry.shape[-1])
 
     @torch.no_grad()
     def reconstruct(self, images: Images, height: int | None = None, width: int | None = None) -> Scene:
@@ -437,13 +437,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """VGGT on frames [B, F, 3, H, W]."""
         with self._products():
             levels = self.vggt.tokens(frames.to(self.vggt.dtype))
-        return self._heads(levels, *frames.shape[-2:])
-
-    def _heads(self, levels: list[Tensor], height: int, width: int) -> GeometryPrediction:
-        """VGGT's heads, always in float32."""
-        for head in (self.vggt.camera_head, self.vggt.depth_head, self.vggt.point_head):
-            head.float()
-        return self.vggt.heads([x.float() for x in levels], height, width)
+        return self.vggt.exact_heads(levels, *frames.shape[-2:])
 
     def _scene(self, frames: Tensor, seen: GeometryPrediction, i: int, prompt: str, settings: dict[str, Any]) -> Scene:
         """Sample i as a scene: points are its depth unprojected with its cameras, relative to the first."""

@@ -94,7 +94,6 @@ def geometry_encoder(vggt: VGGT, adapter: GeometryAdapter) -> Encode:
     dataset's cameras are of those between the predicted ones.
     """
     patch, dtype = vggt.config["patch_size"], vggt.dtype
-    vggt.camera_head.float()  # cameras need their digits
 
     def encode(clip: Clip, number: int) -> dict[str, Tensor]:
         frames = clip.images[None].to(vggt.device, dtype)
@@ -111,9 +110,10 @@ def geometry_encoder(vggt: VGGT, adapter: GeometryAdapter) -> Encode:
 def _unit(vggt: VGGT, levels: list[Tensor], clip: Clip) -> Tensor:
     """The length of VGGT's unit in that of a clip without depth, whose frames have these tokens."""
     height, width = clip.images.shape[-2:]
+    vggt.camera_head.float()  # cameras need their digits
     with exact_products(vggt.device):
         seen, _ = decode_pose(vggt.camera([x.float() for x in levels])[-1, 0], height, width)
-    return seen_unit(seen.cpu(), clip.cameras.T_world_camera)
+        return seen_unit(seen.cpu(), clip.cameras.T_world_camera)
 
 
 def given_encoder(vggt: VGGT, adapter: GeometryAdapter, two_views_every: int) -> Encode:
@@ -132,8 +132,6 @@ def given_encoder(vggt: VGGT, adapter: GeometryAdapter, two_views_every: int) ->
 
 def rendered_encoder(vae: VideoVAE, vggt: VGGT, adapter: GeometryAdapter, two_views_every: int) -> Encode:
     """Control latents of the frames at `given_places` and of what they show from the clip's cameras."""
-    for head in (vggt.camera_head, vggt.depth_head, vggt.point_head):
-        head.float()
 
     def encode(clip: Clip, number: int) -> dict[str, Tensor]:
         images = clip.images.to(vggt.device, vggt.dtype)
@@ -145,7 +143,7 @@ def rendered_encoder(vae: VideoVAE, vggt: VGGT, adapter: GeometryAdapter, two_vi
             levels = vggt.tokens(given[None])
             if not (clip.depth > 0).any():
                 poses[:, :3, 3] /= _unit(vggt, vggt.tokens(images[None]), clip)
-        depth = vggt.dense([x.float() for x in levels], height, width).depth[0]
+        depth = vggt.exact_heads(levels, height, width).depth[0]
         path = Cameras(poses, clip.cameras.K_px, height, width)
         with fast_products(vggt.device):
             return {"rendered": rendered_control(vae, vggt, adapter, given, depth, places, path)[0].half()}

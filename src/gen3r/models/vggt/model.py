@@ -110,6 +110,12 @@ class VGGT(ModelMixin, ConfigMixin):
         """Cameras, depth and points of tokens."""
         return GeometryPrediction(pose_enc=self.camera(levels), **vars(self.dense(levels, height, width, frames_chunk)))
 
+    def exact_heads(self, levels: list[Tensor], height: int, width: int) -> GeometryPrediction:
+        """`heads` in float32, whatever the type of the tokens and of the rest: cameras and depth need their digits."""
+        for head in (self.camera_head, self.depth_head, self.point_head):
+            head.float()
+        return self.heads([x.float() for x in levels], height, width)
+
     def forward(self, images: Tensor) -> GeometryPrediction:
         """Cameras, depth and points of images [B, F, 3, H, W] in [0, 1]."""
         return self.heads(self.tokens(images), *images.shape[-2:])
