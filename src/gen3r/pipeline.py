@@ -367,7 +367,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """The control of one sample's frames and of their renders."""
         depth = self._see(given[None]).depth[0]
         with self._products():
-            return rendered_control(self.vae, self.vggt, self.geo_adapter, given, depth, places, path).float()
+            return rendered_control(self.vae, self.vggt, self.geo_adapter, [given], [depth], [places], [path]).float()
 
     def _rays(self, path: list[Cameras] | None, batch: int, frames: int, height: int, width: int) -> Tensor:
         """The camera condition of the paths, or the one that leaves the cameras free."""

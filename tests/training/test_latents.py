@@ -69,7 +69,7 @@ def test_what_is_encoded_is_read(pipe: Gen3RPipeline, clips: ClipShards, tmp_pat
     for number in (0, 3, 4):
         row, clip = latents[number], clips[number]
         with torch.inference_mode():
-            fresh = {k: v for e in encoders for k, v in e.encode(clip, number).items()}
+            fresh = {k: v for e in encoders for k, v in e.encode([clip], [number])[0].items()}
         assert fresh.pop("unit") == 1
         assert row.keys() == fresh.keys()
         text = fresh.pop("text")
@@ -227,7 +227,7 @@ def test_training_on_a_cache_is_training_on_fresh_latents(
 
         def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
             with torch.inference_mode():
-                item = {k: v for e in encoders for k, v in e.encode(clips[number], number).items()}
+                item = {k: v for e in encoders for k, v in e.encode([clips[number]], [number])[0].items()}
             return {k: v.clone() for k, v in item.items() if k != "unit"}
 
     config = TrainConfig(steps=2, batch_size=2, learning_rate=1e-3)
@@ -295,3 +295,16 @@ def test_without_depth_the_unit_is_what_vggt_sees(pipe: Gen3RPipeline, truths: T
     own = to_first_camera(clip.cameras.T_world_camera)
     torch.testing.assert_close(poses[:, :3, :3], own[:, :3, :3])
     torch.testing.assert_close(poses[:, :3, 3] / far, own[:, :3, 3] / own[:, :3, 3].norm(), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_clips_that_are_encoded_together_are_as_alone(pipe: Gen3RPipeline, clips: ClipShards, kind: str) -> None:
+    (encoder,) = encoders_of(pipe, (kind,))
+    numbers = range(3)  # given one view and two
+    with torch.inference_mode():
+        together = encoder.encode([clips[n] for n in numbers], numbers)
+        for number, row in zip(numbers, together, strict=True):
+            (alone,) = encoder.encode([clips[number]], [number])
+            assert alone.keys() == row.keys()
+            for name, value in alone.items():
+                torch.testing.assert_close(row[name].float(), value.float(), rtol=2e-2, atol=2e-2)

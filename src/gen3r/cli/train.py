@@ -48,7 +48,7 @@ _SWITCHES = {
     "--shard": "split weights, gradients and optimizer state over the processes (FSDP2, with --optimizer adamw)",
 }
 _CHANGES = (
-    "steps", "batch_size", "micro_batches", "learning_rate", "schedule", "optimizer", "seed", "keep_every",
+    "steps", "minutes", "batch_size", "micro_batches", "learning_rate", "schedule", "optimizer", "seed", "keep_every",
     "sheet_every", "gradient_checkpointing", "shard", "context_parallel",
 )  # fmt: skip
 
@@ -97,6 +97,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     changes = parser.add_argument_group("changes to the recipe (default: the stage's own numbers)")
     changes.add_argument("--steps", type=int)
     changes.add_argument(
+        "--minutes", type=float, help="time of this launch: the schedule comes to its end in it, however many steps fit"
+    )
+    changes.add_argument(
         "--batch-size", type=int, help="clips (geometry, adapter: frames) of a step, over all processes"
     )
     changes.add_argument(
@@ -127,6 +130,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Runs the stage."""
     at_least_one(args, "steps", "batch_size", "micro_batches", "clips", "parts", "threads", "lora", "context_parallel")
+    if args.minutes is not None and not args.minutes > 0:
+        raise InputError(f"--minutes must be over 0, not {args.minutes:g}")
     if args.preset == "published" and args.start is None:
         raise InputError("the published preset goes on from a model; name it with --start")
     if args.lora and args.stage != "diffusion":

@@ -86,8 +86,9 @@ class Mixture:
     def _shuffled(self, stream: int, lap: int, length: int) -> np.ndarray:
         """The order of `length` things in a lap; the last ones asked for are kept at hand."""
         key = (stream, lap)
-        if key not in self._order:
+        order = self._order.get(key)
+        if order is None:
             if len(self._order) > 2 * len(self.sizes) + 2:
                 self._order.clear()
-            self._order[key] = np.random.default_rng([self.seed, stream, lap]).permutation(length)
-        return self._order[key]
+            order = self._order[key] = np.random.default_rng([self.seed, stream, lap]).permutation(length)
+        return order

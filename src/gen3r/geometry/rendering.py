@@ -17,31 +17,51 @@ def render_views(pictures: Tensor, depth: Tensor, places: list[int], cameras: Ca
 
     depth: [n, H, W], in the cameras' unit. places: which of the cameras took the pictures. Each pixel is drawn as
     points of its own colour and depth, the nearest on top. A pixel that none falls on takes the colour of the nearest
-    one that has any; where none has, the mean of the pictures. CPU, float32.
+    one that has any; where none has, the mean of the pictures. All float32 and on one device.
     """
     colours, dense = (x.repeat_interleave(POINTS, -2).repeat_interleave(POINTS, -1) for x in (pictures, depth))
-    K = cameras.K_px[places] * torch.tensor([[POINTS], [POINTS], [1.0]])
-    points = unproject(dense, cameras.T_world_camera[places], K).flatten(0, 2)
-    pixel, z = project(points, cameras.T_world_camera, cameras.K_px)
-    size = pixel.new_tensor([cameras.width, cameras.height])
-    drawn = ((pixel >= 0) & (pixel < size)).all(-1) & (z > NEAR)
-    colours, mean = colours.transpose(0, 1).flatten(1), pictures.mean((0, 2, 3))
-    frames = [
-        _paint(colours[:, d], p[d], z[d], mean, cameras.height, cameras.width)
-        for p, z, d in zip(pixel, z, drawn, strict=True)
-    ]
-    images, known = (torch.stack(x) for x in zip(*frames, strict=True))
-    return images, known
+    poses, K_px = (x.to(depth.device) for x in (cameras.T_world_camera, cameras.K_px))
+    points = unproject(dense, poses[places], K_px[places] * K_px.new_tensor([[POINTS], [POINTS], [1.0]]))
+    nearest, known = _nearest_points(*project(points.flatten(0, 2), poses, K_px), cameras.height, cameras.width)
+    images = colours.movedim(1, -1).flatten(0, 2)[nearest]
+    images = torch.where(known[..., None], images, pictures.mean((0, 2, 3)))
+    images = images.flatten(1, 2).gather(1, _nearest_known(known)[..., None].expand(-1, -1, 3))
+    return images.unflatten(1, known.shape[1:]).movedim(-1, 1), known
 
 
-def _paint(colours: Tensor, pixel: Tensor, z: Tensor, mean: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Points of `colours` [3, N] at pixels [N, 2] and depths [N] as a picture, holes filled, and where none was."""
-    order = z.argsort(descending=True, stable=True)
-    x, y = pixel[order].long().numpy().T
-    canvas = np.broadcast_to(mean[:, None, None].numpy(), (3, height, width)).copy()
-    hole = np.ones((height, width), dtype=bool)
-    canvas[:, y, x], hole[y, x] = colours[:, order].numpy(), False  # the last of several stays
-    if not hole.all():
-        rows, columns = np.asarray(distance_transform_edt(hole, return_distances=False, return_indices=True))
-        canvas = canvas[:, rows, columns]
-    return torch.from_numpy(canvas), torch.from_numpy(~hole)
+def _nearest_points(pixel: Tensor, z: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Which of N points is nearest in every pixel, [F, H, W], and whether any is there.
+
+    pixel: [F, N, 2], z: [F, N]. Of points that are as near as each other, the last.
+    """
+    frames, count = z.shape
+    drawn = ((pixel >= 0) & (pixel < pixel.new_tensor([width, height]))).all(-1) & (z > NEAR)
+    x, y = torch.where(drawn[..., None], pixel, 0).long().unbind(-1)
+    place = torch.arange(frames, device=z.device)[:, None] * height * width + y * width + x
+    place = torch.where(drawn, place, frames * height * width)  # one place beyond the last is for the others
+    # depth, then number from the last on, in one integer: the bits of positive floats are in their order
+    key = z.contiguous().view(torch.int32).long() << 32 | torch.arange(count - 1, -1, -1, device=z.device)
+    nothing = torch.iinfo(torch.int64).max
+    first = (
+        key.new_full((frames * height * width + 1,), nothing)
+        .scatter_reduce_(0, place.flatten(), key.flatten(), "amin")[:-1]
+        .view(frames, height, width)
+    )
+    return torch.where(first == nothing, 0, count - 1 - (first & 0xFFFFFFFF)), first != nothing
+
+
+def _nearest_known(known: Tensor) -> Tensor:
+    """For every pixel of bool [F, H, W] the number of the known one that is nearest in its frame, [F, H * W].
+
+    A frame without any keeps its own pixels.
+    """
+    own = np.arange(known[0].numel()).reshape(known.shape[1:])
+    frames = []
+    for frame in known.cpu().numpy():
+        rows, columns = (
+            np.asarray(distance_transform_edt(~frame, return_distances=False, return_indices=True))
+            if frame.any()
+            else np.indices(frame.shape)
+        )
+        frames.append(own[rows, columns].ravel())
+    return torch.from_numpy(np.stack(frames)).to(known.device)

@@ -1,5 +1,7 @@
 """What the transformer is told: given frames and cameras. Sampling and training share this code (Gen3R, sec. 3.3)."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -51,20 +53,35 @@ def given_geometry(vggt: VGGT, adapter: GeometryAdapter, given: Tensor, places: 
 
 
 def rendered_control(
-    vae: VideoVAE, vggt: VGGT, adapter: GeometryAdapter, given: Tensor, depth: Tensor, places: list[int], path: Cameras
+    vae: VideoVAE,
+    vggt: VGGT,
+    adapter: GeometryAdapter,
+    given: Sequence[Tensor],
+    depth: Sequence[Tensor],
+    places: Sequence[list[int]],
+    paths: Sequence[Cameras],
 ) -> Tensor:
-    """Control latents [1, 20, f, h, 2w] of given pictures [n, 3, H, W] and of what they show from all other cameras.
+    """Control latents [B, 20, f, h, 2w] of every sample's given pictures and of what they show from its other cameras.
 
-    depth: [n, H, W] of the pictures, in the path's unit, as VGGT sees it by themselves. The pictures stand at their
-    `places`; the geometry half is what VGGT sees in the whole.
+    given: [n, 3, H, W] a sample. depth: [n, H, W] of these pictures, in the path's unit, as VGGT sees it by themselves.
+    places: where they stand in the path. The geometry half is what VGGT sees in the whole.
     """
-    with exact_products(torch.device("cpu")):
-        views, known = (x.to(given.device) for x in render_views(given.float().cpu(), depth.cpu(), places, path))
+    shown = [_shown(*sample) for sample in zip(given, depth, places, paths, strict=True)]
+    views, known, marked = (torch.stack(x) for x in zip(*shown, strict=True))
+    geometry = given_geometry(vggt, adapter, views, list(range(views.shape[1])), views.shape[1])
+    return control_latents(vae, views.to(vae.dtype), marked, geometry, known)
+
+
+def _shown(given: Tensor, depth: Tensor, places: list[int], path: Cameras) -> tuple[Tensor, Tensor, Tensor]:
+    """A sample's frames [F, 3, H, W], given or rendered, where they are known, [F, H, W], and which are given, [F]."""
+    device = given.device if given.is_cuda else torch.device("cpu")
+    with exact_products(device):
+        rendered = render_views(given.float().to(device), depth.to(device), places, path)
+    views, known = (x.to(given.device) for x in rendered)
     views[places], known[places] = given.to(views.dtype), True
-    marked = torch.zeros(1, len(views), dtype=torch.bool, device=given.device)
-    marked[:, places] = True
-    geometry = given_geometry(vggt, adapter, views[None], list(range(len(views))), len(views))
-    return control_latents(vae, views[None].to(vae.dtype), marked, geometry, known[None])
+    marked = torch.zeros(len(views), dtype=torch.bool, device=given.device)
+    marked[places] = True
+    return views, known, marked
 
 
 def given_latents(control: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,8 @@ class TrainConfig:
     gradient_checkpointing: blocks of the transformer are computed again in the backward pass, to save memory. shard:
         weights, gradients and optimizer state are split over processes (FSDP2; AdamW only). context_parallel: so many
         processes share the transformer's tokens of each micro-batch.
+    minutes: of one launch, after which it ends wherever it is; the schedule then comes to its end by steps or by the
+        clock, whichever is further. 0: no limit.
     keep_every: checkpoints of every so many steps stay, beside the newest two. 0: only those two.
     sheet_every: steps between sample sheets. skip_limit: steps in a row without finite gradients that stop a run.
     """
@@ -39,6 +41,7 @@ class TrainConfig:
     weight_decay: float = 0.01
     ema_decay: float = 0.999
     clip_norm: float = 1.0
+    minutes: float = 0.0
     seed: int = 0
     mixed_precision: bool = True
     gradient_checkpointing: bool = False
@@ -50,14 +53,19 @@ class TrainConfig:
     log_every: int = 20
     skip_limit: int = 10
 
-    def learning_rate_at(self, step: int) -> float:
-        """The learning rate of a step."""
+    def spent(self, seconds: float) -> float:
+        """The part of a launch's time that is over after so many seconds of it; 0 without a limit."""
+        return seconds / (60 * self.minutes) if self.minutes else 0.0
+
+    def learning_rate_at(self, step: int, spent: float = 0.0) -> float:
+        """The learning rate of a step, when that part of the launch's time is over."""
         step, steps = step - self.first_step, self.steps - self.first_step
         if self.schedule == "cosine":
-            progress = max(step - self.warmup, 0) / max(steps - self.warmup, 1)
+            progress = max((step - self.warmup) / max(steps - self.warmup, 1), spent, 0.0)
             left = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
         else:
-            left = min(max((steps - step) / max(steps * self.decay_fraction, 1), 0.0), 1.0)
+            stays = max(steps - step, 0) / max(steps * self.decay_fraction, 1)
+            left = min(stays, max(1 - spent, 0.0) / max(self.decay_fraction, 1e-9), 1.0)
         return self.learning_rate * min((step + 1) / max(self.warmup, 1), self.floor + (1 - self.floor) * left)
 
     def shared_by(self, processes: int) -> Self:

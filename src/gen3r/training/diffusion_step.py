@@ -43,7 +43,7 @@ class DiffusionStage(Stage):
         frames: int = 17,
         size: tuple[int, int] = (112, 112),
         shift: float = 2.0,
-        drop_text: float = 0.2,
+        drop_text: float = 0.1,
         drop_cameras: float = 0.25,
         all_views: float = 0.05,
         no_views: float = 0.2,

@@ -1,6 +1,8 @@
 """Filling the latent cache: clips through the frozen models into shards, by many processes, resumable."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,18 +30,24 @@ from gen3r.models.tokens import pack_tokens
 from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
 from gen3r.pipeline import check_request
-from gen3r.training.latents import Mark, model_hashes
+from gen3r.training.latents import KINDS, Mark, model_hashes
 
-Encode = Callable[[Clip, int], dict[str, Tensor]]
+Row = dict[str, Tensor]  # of one clip
+Encode = Callable[[Sequence[Clip], Sequence[int]], list[Row]]
+PIXELS_AT_ONCE = 1 << 22  # of the clips that an accelerator encodes together; 19 of nano's, one of the published size
 
 
 @dataclass(frozen=True)
 class ClipEncoder:
-    """One kind of shard: `encode` gives the tensors of clip `number`; `models` are the hashes of what it runs."""
+    """One kind of shard: `encode` gives every clip's tensors from clips and their numbers.
+
+    models: the hashes of what it runs. device: where.
+    """
 
     kind: str
     models: dict[str, str]
     encode: Encode
+    device: torch.device
 
 
 def clip_encoder(kind: str, parts: Mapping[str, Any], text_length: int, two_views_every: int = 3) -> ClipEncoder:
@@ -53,7 +61,8 @@ def clip_encoder(kind: str, parts: Mapping[str, Any], text_length: int, two_view
             parts["tokenizer"], parts["text_encoder"], parts["image_encoder"], text_length
         ),
     }
-    return ClipEncoder(kind, model_hashes(kind, parts, text_length), make[kind]())
+    device = next(parts[name].device for name in KINDS[kind] if hasattr(parts[name], "device"))
+    return ClipEncoder(kind, model_hashes(kind, parts, text_length), make[kind](), device)
 
 
 def given_places(number: int, frames: int, two_views_every: int) -> list[int]:
@@ -68,21 +77,24 @@ def appearance_encoder(vae: VideoVAE, two_views_every: int) -> Encode:
     dataset's unit, and the geometry's `unit` takes them there.
     """
 
-    def encode(clip: Clip, number: int) -> dict[str, Tensor]:
-        frames = clip.images[None].to(vae.device, vae.dtype)
+    def encode(clips: Sequence[Clip], numbers: Sequence[int]) -> list[Row]:
+        frames = _images(clips, vae)
         given = torch.zeros(frames.shape[:2], dtype=torch.bool, device=vae.device)
-        given[0, given_places(number, frames.shape[1], two_views_every)] = True
+        for row, number in enumerate(numbers):
+            given[row, given_places(number, frames.shape[1], two_views_every)] = True
         with fast_products(vae.device):
             posterior = vae.encode_video((2 * frames - 1).transpose(1, 2))
             control = control_latents(vae, frames, given)
-        _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
-        return {
-            "appearance": torch.cat([posterior.mean, posterior.logvar], 1)[0].half(),
-            "control": control[0].half(),
-            "first_frame": clip.frames[0].permute(2, 0, 1).contiguous(),
-            "T_world_camera": poses,
-            "K_px": clip.cameras.K_px,
-        }
+        latents = _rows(appearance=torch.cat([posterior.mean, posterior.logvar], 1).half(), control=control.half())
+        return [
+            row
+            | {
+                "first_frame": clip.frames[0].permute(2, 0, 1).contiguous(),
+                "T_world_camera": _poses(clip),
+                "K_px": clip.cameras.K_px,
+            }
+            for clip, row in zip(clips, latents, strict=True)
+        ]
 
     return encode
 
@@ -93,18 +105,27 @@ def geometry_encoder(vggt: VGGT, adapter: GeometryAdapter) -> Encode:
     What VGGT predicts is in its gauge by itself, so a dataset's length of VGGT's unit is what the distances between the
     dataset's cameras are of those between the predicted ones.
     """
-    patch, dtype = vggt.config["patch_size"], vggt.dtype
+    patch = vggt.config["patch_size"]
 
-    def encode(clip: Clip, number: int) -> dict[str, Tensor]:
-        frames = clip.images[None].to(vggt.device, dtype)
+    def encode(clips: Sequence[Clip], numbers: Sequence[int]) -> list[Row]:
+        frames = _images(clips, vggt)
         height, width = frames.shape[-2:]
         with fast_products(vggt.device):
             levels = vggt.tokens(frames)
             posterior = adapter.encode(pack_tokens(levels, (height // patch, width // patch)).to(adapter.dtype))
-        unit = torch.ones(()) if (clip.depth > 0).any() else _unit(vggt, levels, clip)
-        return {"geometry": torch.cat([posterior.mean, posterior.logvar], 1)[0].half(), "unit": unit[None]}
+        latents = _rows(geometry=torch.cat([posterior.mean, posterior.logvar], 1).half())
+        return [
+            row
+            | {"unit": (torch.ones(()) if _measured(clip) else _unit(vggt, [x[n, None] for x in levels], clip))[None]}
+            for n, (clip, row) in enumerate(zip(clips, latents, strict=True))
+        ]
 
     return encode
+
+
+def _measured(clip: Clip) -> bool:
+    """Whether a clip has depth."""
+    return bool((clip.depth > 0).any())
 
 
 def _unit(vggt: VGGT, levels: list[Tensor], clip: Clip) -> Tensor:
@@ -119,13 +140,15 @@ def _unit(vggt: VGGT, levels: list[Tensor], clip: Clip) -> Tensor:
 def given_encoder(vggt: VGGT, adapter: GeometryAdapter, two_views_every: int) -> Encode:
     """The geometry latents of the frames at `given_places` by themselves."""
 
-    def encode(clip: Clip, number: int) -> dict[str, Tensor]:
-        images = clip.images.to(vggt.device)
-        places = given_places(number, len(images), two_views_every)
-        with fast_products(vggt.device):
-            return {
-                "given_geometry": given_geometry(vggt, adapter, images[None, places], places, len(images))[0].half()
-            }
+    def encode(clips: Sequence[Clip], numbers: Sequence[int]) -> list[Row]:
+        images = _images(clips, vggt)
+        rows: list[Row] = [{} for _ in clips]
+        for places, chosen in _by_places(numbers, images.shape[1], two_views_every):
+            with fast_products(vggt.device):
+                latents = given_geometry(vggt, adapter, images[chosen][:, places], places, images.shape[1])
+            for n, row in zip(chosen, _rows(given_geometry=latents.half()), strict=True):
+                rows[n] = row
+        return rows
 
     return encode
 
@@ -133,22 +156,34 @@ def given_encoder(vggt: VGGT, adapter: GeometryAdapter, two_views_every: int) ->
 def rendered_encoder(vae: VideoVAE, vggt: VGGT, adapter: GeometryAdapter, two_views_every: int) -> Encode:
     """Control latents of the frames at `given_places` and of what they show from the clip's cameras."""
 
-    def encode(clip: Clip, number: int) -> dict[str, Tensor]:
-        images = clip.images.to(vggt.device, vggt.dtype)
-        height, width = images.shape[-2:]
-        places = given_places(number, len(images), two_views_every)
-        given = images[places]
-        _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
+    def encode(clips: Sequence[Clip], numbers: Sequence[int]) -> list[Row]:
+        images = _images(clips, vggt)
+        frames, _, height, width = images.shape[1:]
+        places = [given_places(number, frames, two_views_every) for number in numbers]
+        given = [clip_images[where] for clip_images, where in zip(images, places, strict=True)]
+        depth = [given[0]] * len(clips)
+        for where, chosen in _by_places(numbers, frames, two_views_every):
+            with fast_products(vggt.device):
+                levels = vggt.tokens(images[chosen][:, where])
+            for n, seen in zip(chosen, vggt.exact_heads(levels, height, width).depth, strict=True):
+                depth[n] = seen
+        paths = [
+            Cameras(_seen_poses(vggt, clip, clip_images), clip.cameras.K_px, height, width)
+            for clip, clip_images in zip(clips, images, strict=True)
+        ]
         with fast_products(vggt.device):
-            levels = vggt.tokens(given[None])
-            if not (clip.depth > 0).any():
-                poses[:, :3, 3] /= _unit(vggt, vggt.tokens(images[None]), clip)
-        depth = vggt.exact_heads(levels, height, width).depth[0]
-        path = Cameras(poses, clip.cameras.K_px, height, width)
-        with fast_products(vggt.device):
-            return {"rendered": rendered_control(vae, vggt, adapter, given, depth, places, path)[0].half()}
+            return _rows(rendered=rendered_control(vae, vggt, adapter, given, depth, places, paths).half())
 
     return encode
+
+
+def _seen_poses(vggt: VGGT, clip: Clip, images: Tensor) -> Tensor:
+    """A clip's cameras [F, 4, 4] in VGGT's gauge, with or without depth."""
+    poses = _poses(clip)
+    if not _measured(clip):
+        with fast_products(vggt.device):
+            poses[:, :3, 3] /= _unit(vggt, vggt.tokens(images[None]), clip)
+    return poses
 
 
 def context_encoder(
@@ -164,14 +199,42 @@ def context_encoder(
     device = text_encoder.device
 
     def text_of(prompt: str) -> Tensor:
-        features = encode_text(tokenizer, text_encoder, [prompt], length, device)[0]
+        features = encode_text(tokenizer, text_encoder, [prompt], length, device)[0].cpu()
         return features[: int((features != 0).any(-1).nonzero().max()) + 1]
 
-    def encode(clip: Clip, number: int) -> dict[str, Tensor]:
-        image = encode_image(image_encoder, clip.images[:1].to(image_encoder.device))[0]
-        return {"text": text_of(clip.caption), "no_text": text_of(""), "image": image}
+    def encode(clips: Sequence[Clip], numbers: Sequence[int]) -> list[Row]:
+        first = torch.stack([clip.images[0] for clip in clips]).to(image_encoder.device)
+        images = _rows(image=encode_image(image_encoder, first))
+        return [
+            row | {"text": text_of(clip.caption), "no_text": text_of("")}
+            for clip, row in zip(clips, images, strict=True)
+        ]
 
     return encode
+
+
+def _images(clips: Sequence[Clip], model: VideoVAE | VGGT) -> Tensor:
+    """[B, F, 3, H, W] in [0, 1], where and in the type that a model computes."""
+    frames = torch.stack([clip.frames for clip in clips]).to(model.device)
+    return (frames.permute(0, 1, 4, 2, 3) / 255).to(model.dtype)
+
+
+def _poses(clip: Clip) -> Tensor:
+    """A clip's cameras [F, 4, 4] relative to the first, in VGGT's unit where it has depth."""
+    return to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)[1]
+
+
+def _rows(**tensors: Tensor) -> list[Row]:
+    """Tensors of several clips, first axis, one clip at a time and on the CPU."""
+    there = {name: tensor.cpu() for name, tensor in tensors.items()}
+    return [dict(zip(there, row, strict=True)) for row in zip(*there.values(), strict=True)]
+
+
+def _by_places(numbers: Sequence[int], frames: int, two_views_every: int) -> Iterator[tuple[list[int], list[int]]]:
+    """The rows of clips that share their `given_places`, after these places."""
+    places = [given_places(number, frames, two_views_every) for number in numbers]
+    for where in sorted({tuple(p) for p in places}):
+        yield list(where), [n for n, p in enumerate(places) if tuple(p) == where]
 
 
 def encode_clips(
@@ -233,14 +296,20 @@ def _unfinished(
 
 @torch.inference_mode()
 def _encode_shard(files: list[_File], clips: ClipSource, numbers: range, bar: tqdm) -> None:
-    rows: list[list[dict[str, Tensor]]] = [[] for _ in files]
+    rows: list[list[Row]] = [[] for _ in files]
     captions = []
-    for number in numbers:
-        clip = clips[number]
-        captions.append(clip.caption)
-        for file, encoded in zip(files, rows, strict=True):
-            encoded.append({k: v.cpu() for k, v in file.encoder.encode(clip, number).items()})
-        bar.update()
+    size = _clips_at_once(clips, files)
+    groups = [numbers[n : n + size] for n in range(0, len(numbers), size)]
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(_read, clips, groups[0])
+        for group, after in zip(groups, [*groups[1:], None], strict=True):
+            read = following.result()
+            if after:
+                following = reader.submit(_read, clips, after)
+            captions += [clip.caption for clip in read]
+            for file, encoded in zip(files, rows, strict=True):
+                encoded += file.encoder.encode(read, group)
+            bar.update(len(group))
     for file, encoded in zip(files, rows, strict=True):
         # prompts differ in length; everything else in nothing
         tensors = {k: pad_sequence([row[k] for row in encoded], batch_first=True) for k in encoded[0]}
@@ -250,3 +319,14 @@ def _encode_shard(files: list[_File], clips: ClipSource, numbers: range, bar: tq
                                  "the clip or the model is broken")  # fmt: skip
         with whole_file(file.path) as partial:
             save_file(tensors, partial, file.mark.metadata(captions))
+
+
+def _clips_at_once(clips: ClipSource, files: list[_File]) -> int:
+    """One on a CPU, which gains nothing from more."""
+    if all(file.encoder.device.type == "cpu" for file in files):
+        return 1
+    return max(1, PIXELS_AT_ONCE // math.prod(clips.shape))
+
+
+def _read(clips: ClipSource, numbers: range) -> list[Clip]:
+    return [clips[number] for number in numbers]

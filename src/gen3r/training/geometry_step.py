@@ -38,17 +38,15 @@ class GeometryStage(Stage):
     From few clips, directions of translation are hardly learned from these alone. So two heads of two global blocks are
     also taught to look at the patch that shows the same surface, one in the first frame, one in every frame; and a
     linear probe on every level, dropped after training, to tell where the surface in the middle of each patch lies in
-    the first frame, in the world and before the camera. The cameras of all frames count, the dense maps of some frames
-    only: they are the costlier half.
+    the first frame, in the world and before the camera. The cameras of all frames count, the dense maps of half of them
+    only: they are the costlier part. Clips of one frame teach what a picture tells by itself.
     """
 
     name = "geometry"
 
-    def __init__(
-        self, vggt: VGGT, clips: ClipSource, frames: tuple[int, ...] = (2, 4, 8, 17, 17), dense_clips: int = 17
-    ) -> None:
+    def __init__(self, vggt: VGGT, clips: ClipSource, frames: tuple[int, ...] = (1, 2, 4, 8, 17, 17)) -> None:
         super().__init__()
-        self.vggt, self.clips, self.frames, self.dense_clips = vggt, clips, frames, dense_clips
+        self.vggt, self.clips, self.frames = vggt, clips, frames
         vggt.requires_grad_(True)
         vggt.aggregator.patch_embed.mask_token.requires_grad_(False)  # nothing reads it
         channels = 2 * vggt.config["embed_dim"]
@@ -83,11 +81,10 @@ class GeometryStage(Stage):
             looks = patch_matches(depth, poses, points, batch["K_px"], self.vggt.config["patch_size"])
         matching = self._matching_error(entered, *looks)
 
-        some = slice(self.dense_clips)
         shown = batch["shown"]
-        depth, points, poses = (x[some][:, shown] for x in (depth, points, poses))
+        depth, points, poses = (x[:, shown] for x in (depth, points, poses))
         valid = depth > 0
-        dense = self.vggt.dense([x[some][:, shown] for x in levels], height, width)
+        dense = self.vggt.dense([x[:, shown] for x in levels], height, width)
         error = relative_depth_error(dense.depth, depth)
         # confidence is learned, but does not weigh: it would all but drop the pixels that make up most of AbsRel
         confidence_loss = confident(error.detach(), dense.depth_confidence, valid)

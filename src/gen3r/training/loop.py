@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from gen3r.training.metrics import JsonLines, check_trackers
 from gen3r.training.stage import Stage
 from gen3r.training.throughput import Throughput, matrix_rate
 from gen3r.training.trainer import MicroBatch, Trainer
+
+AHEAD = 8  # steps whose data is drawn while an accelerator computes, each by a thread
 
 
 def train(
@@ -53,22 +56,27 @@ def train(
     if start >= config.steps:
         return
     guard = NonFiniteGuard(folder, config.skip_limit, accelerator.process_index)
+    ahead = 1 if accelerator.device.type == "cpu" else AHEAD
     with (
-        ThreadPoolExecutor(1) as prefetcher,
+        ThreadPoolExecutor(ahead) as drawers,
         _tracked(accelerator, config, stage.name),
         tqdm(total=config.steps, initial=start, desc=stage.name, unit="step", disable=not main, mininterval=5) as bar,
         _stop_signals() as stopped,
     ):
-        following = prefetcher.submit(trainer.draw, start)
-        flops = trainer.count_flops(_received(following, start))
+        drawn = deque(drawers.submit(trainer.draw, step) for step in range(start, start + ahead))
+        flops = trainer.count_flops(_received(drawn[0], start))
         speed = Throughput(config.batch_size, flops, matrix_rate(accelerator.device, trainer.dtype))
         began = saved = time.monotonic()
         for step in range(start, config.steps):
-            parts, following = _received(following, step), prefetcher.submit(trainer.draw, step + 1)
+            parts = _received(drawn.popleft(), step)
+            drawn.append(drawers.submit(trainer.draw, step + ahead))
+            spent = config.spent(time.monotonic() - began)
             due = main and time.monotonic() - saved > config.checkpoint_seconds
-            gradients = trainer.backward(parts, lambda due=due: {"stop": bool(stopped), "save": due})
+            said = {"save": due, "spent": spent}
+            gradients = trainer.backward(parts, lambda said=said: {"stop": bool(stopped), **said})
+            spent = gradients.shared["spent"]
             if guard.accepts(step, gradients.finite, [p.content for p in parts], [p.noise_seed for p in parts]):
-                trainer.update(step)
+                trainer.update(step, spent)
                 state.update_ema(step)
             else:
                 trainer.drop_gradients()
@@ -80,12 +88,14 @@ def train(
             alone = not config.shard and config.context_parallel == 1
             if sheet and main and alone and _every(config.sheet_every, step + 1, config.steps):
                 _draw(sheet, state, folder / "sheets" / f"step-{step + 1:07d}.png")
-            stop, last = gradients.raised["stop"], step + 1 == config.steps
-            if stop or last or gradients.raised["save"] or _every(config.keep_every, step + 1):
+            stop, last = gradients.shared["stop"] > 0, step + 1 == config.steps or spent >= 1
+            if stop or last or gradients.shared["save"] > 0 or _every(config.keep_every, step + 1):
                 state.save(step + 1)
                 saved = time.monotonic()
             if stop and not last:
                 raise KeyboardInterrupt(f"saved at step {step + 1}; the same command goes on from there")
+            if last:
+                break
 
 
 def _every(period: int, step: int, last: int = 0) -> bool:

@@ -43,12 +43,12 @@ class MicroBatch:
 class Gradients:
     """What the backward passes of a step gave, the same on all processes.
 
-    values: loss, gradient norm before clipping, and the stage's report, means over micro-batches. raised: the flags
-    that any process raised.
+    values: loss, gradient norm before clipping, and the stage's report, means over micro-batches. shared: means over
+    the processes of what each of them said beside.
     """
 
     values: dict[str, float]
-    raised: dict[str, bool]
+    shared: dict[str, float]
 
     @property
     def finite(self) -> bool:
@@ -95,15 +95,15 @@ class Trainer:
         progress = step / self.config.steps
         return [MicroBatch(self.stage.make_batch(rng, size), int(rng.integers(2**62)), progress) for rng in generators]
 
-    def backward(self, micro_batches: list[MicroBatch], flags: Callable[[], dict[str, bool]] = dict) -> Gradients:
-        """Leaves the clipped gradients of the mean loss in the weights; `flags`, asked last, go to all processes."""
+    def backward(self, micro_batches: list[MicroBatch], said: Callable[[], dict[str, float]] = dict) -> Gradients:
+        """Leaves the clipped gradients of the mean loss in the weights; `said`, asked last, goes to all processes."""
         reports = []
         for micro in micro_batches:
             with self.accelerator.accumulate(self.model):
                 reports.append(self._backward(micro))
         norm = self.accelerator.clip_grad_norm_(self.stage.parameters(), self.config.clip_norm)
         norm = norm.full_tensor() if isinstance(norm, DTensor) else torch.as_tensor(norm)
-        return self._shared(reports, norm, flags())
+        return self._shared(reports, norm, said())
 
     def count_flops(self, micro_batches: list[MicroBatch]) -> int:
         """Operations of the products in a step of this process, from one more pass over the first micro-batch.
@@ -115,10 +115,10 @@ class Trainer:
         self.drop_gradients()
         return len(self.mine) * counter.get_total_flops()
 
-    def update(self, step: int) -> None:
-        """Moves the weights along the gradients."""
+    def update(self, step: int, spent: float = 0.0) -> None:
+        """Moves the weights along the gradients, when that part of the launch's time is over."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate_at(step)
+            group["lr"] = self.config.learning_rate_at(step, spent)
         self.optimizer.step()
         self.drop_gradients()
 
@@ -135,13 +135,13 @@ class Trainer:
         self.accelerator.backward(loss * self.config.context_parallel)  # the mean over processes is to be a sum
         return {"loss": loss.detach(), **report}
 
-    def _shared(self, reports: list[dict[str, Tensor]], norm: Tensor, flags: dict[str, bool]) -> Gradients:
-        """Means over all micro-batches and flags of all processes, in one exchange."""
+    def _shared(self, reports: list[dict[str, Tensor]], norm: Tensor, said: dict[str, float]) -> Gradients:
+        """Means over all micro-batches and processes, in one exchange."""
         means = [torch.stack([report[name].float() for report in reports]).mean() for name in reports[0]]
-        raised = [means[0].new_tensor(float(flag)) for flag in flags.values()]
-        numbers = cast(Tensor, self.accelerator.reduce(torch.stack(means + raised), "mean")).tolist()
+        others = [means[0].new_tensor(float(number)) for number in said.values()]
+        numbers = cast(Tensor, self.accelerator.reduce(torch.stack(means + others), "mean")).tolist()
         values = dict(zip(reports[0], numbers, strict=False))
-        shared = {name: number > 0 for name, number in zip(flags, numbers[len(means) :], strict=True)}
+        shared = dict(zip(said, numbers[len(means) :], strict=True))
         return Gradients({"loss": values.pop("loss"), "norm": float(norm), **values}, shared)
 
 
