@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from torch import nn
 
 from gen3r.data.workers import in_parallel
 from gen3r.errors import InputError
-from gen3r.training.checkpoint import CHECKPOINT
+from gen3r.training.checkpoint import CHECKPOINT, saved_step
 from gen3r.training.config import TrainConfig
 from gen3r.training.loop import train
 from gen3r.training.metrics import read_metrics
@@ -296,6 +297,22 @@ def test_schedules() -> None:
     assert rates[55] == pytest.approx(0.2 * 2 + 0.8 * 2 / 2)
     assert rates[100] == pytest.approx(0.4)
     assert sorted(rates[10:], reverse=True) == rates[10:]
+    timed = replace(plain, steps=10**6, minutes=2.0)
+    assert [timed.learning_rate_at(500, timed.spent(s)) for s in (0, 60, 90)] == [2.0] * 3
+    assert timed.learning_rate_at(500, timed.spent(108)) == pytest.approx(1.0)
+    assert timed.learning_rate_at(500, timed.spent(121)) == 0
+    assert replace(cosine, steps=10**6, minutes=2.0).learning_rate_at(500, 0.5) == pytest.approx(1.2)
+
+
+def test_a_run_ends_by_the_clock_and_goes_on(tmp_path: Path) -> None:
+    config = replace(CONFIG, steps=10**6, minutes=0.02, log_every=1)
+    began = time.monotonic()
+    train(Regression(), config, tmp_path)
+    first = saved_step(tmp_path)
+    assert 0 < first < config.steps
+    assert 1 < time.monotonic() - began < 30
+    train(Regression(), config, tmp_path)
+    assert saved_step(tmp_path) > first
 
 
 def test_muon_shares_memory_with_convolutions() -> None:
