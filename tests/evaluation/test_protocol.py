@@ -119,7 +119,7 @@ def test_held_out_clips_are_those_of_the_test_split() -> None:
 def test_the_command_measures_a_folder_stored_in_bfloat16(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probing, "CLIPS", 4)
+    monkeypatch.setitem(probing.CLIPS, "small", 4)
     assert tuple(ROWS) == PARTS == CLI_PARTS
     tiny_pipeline().to(torch.bfloat16).save_pretrained(tmp_path / "tiny")
     model = str(tmp_path / "tiny")

@@ -96,14 +96,14 @@ def two_view_scores(pipe: Gen3RPipeline, clip: Clip, seed: int) -> Scores:
 
 @torch.inference_mode()
 def text_scores(pipe: Gen3RPipeline, clip: Clip, seed: int, probe: Probe) -> Scores:
-    """The caption alone in, cameras free: whether the probe finds in the frames what the caption asks for, 1 or 0; the
-    same for the real frames; and for the commonest answer."""
-    made, real = (probe.answers(images) for images in (_images(_generate(pipe, clip, seed)), clip.images))
+    """The caption alone in, cameras free: whether the probe finds in the scene what the caption asks for, 1 or 0; the
+    same for the real clip; and for the commonest answer."""
+    made, real = probe.answers(_generate(pipe, clip, seed)), probe.answers(clip)
     scores: Scores = {}
     for name, wanted in asked_for(clip).items():
         scores[f"text alone {name}"] = float(made[name] == wanted)
         scores[f"probe {name}"] = float(real[name] == wanted)
-        scores[f"chance {name}"] = float(probe.discriminants[name].commonest == wanted)
+        scores[f"chance {name}"] = float(probe.classifiers[name].commonest == wanted)
     return scores
 
 
