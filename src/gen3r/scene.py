@@ -45,6 +45,11 @@ class Scene:
                 raise ValueError(f"scene.{name} has shape {[*getattr(self, name).shape]}, not {[*shape]}")
         assert len(self.cameras) == size[0]
 
+    @property
+    def images(self) -> Tensor:
+        """The frames as models take them: float32 [F, 3, H, W] in [0, 1]."""
+        return self.frames.permute(0, 3, 1, 2).float() / 255
+
     def save(self, path: str | Path) -> None:
         """Writes everything to one safetensors file, without loss."""
         tensors = {name: getattr(self, name).contiguous().cpu() for name in _ARRAYS}

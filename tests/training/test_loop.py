@@ -307,9 +307,10 @@ def test_schedules() -> None:
 def test_a_run_ends_by_the_clock_and_goes_on(tmp_path: Path) -> None:
     config = replace(CONFIG, steps=10**6, minutes=0.02, log_every=1)
     began = time.monotonic()
-    train(Regression(), config, tmp_path)
+    train(Regression(), config, tmp_path, sheet=lambda: Image.new("RGB", (2, 2)))
     first = saved_step(tmp_path)
     assert 0 < first < config.steps
+    assert (tmp_path / "sheets" / f"step-{first:07d}.png").exists()
     assert 1 < time.monotonic() - began < 30
     train(Regression(), config, tmp_path)
     assert saved_step(tmp_path) > first

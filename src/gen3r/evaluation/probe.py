@@ -77,17 +77,12 @@ def floor_colours(scene: Clip | Scene) -> Tensor:
     floor = floor_pixels(scene.depth, scene.cameras.K_px)
     if floor.sum() < LEAST:
         floor[:, -LOWEST:] = True
-    return _quantiles(opponents(_images(scene)).transpose(0, 1)[:, floor]).flatten()
+    return _quantiles(opponents(scene.images).transpose(0, 1)[:, floor]).flatten()
 
 
 def _quantiles(x: Tensor) -> Tensor:
     """Of x [..., n]: [..., 5]."""
     return torch.quantile(x, x.new_tensor(QUANTILES), -1).movedim(0, -1)
-
-
-def _images(scene: Clip | Scene) -> Tensor:
-    """Its frames [F, 3, H, W] in [0, 1]."""
-    return scene.frames.permute(0, 3, 1, 2).float() / 255
 
 
 @dataclass(frozen=True)
@@ -135,7 +130,7 @@ class Probe:
     def answers(self, scene: Clip | Scene) -> dict[str, str]:
         """What a scene shows, by its frames, and by its depth and intrinsics, in any unit, that find the floor."""
         places, colours = self.classifiers["place"], self.classifiers["colour"]
-        place = places.answer(colour_bands(_images(scene)))
+        place = places.answer(colour_bands(scene.images))
         return {"place": place, "colour": colours.answer(_in_place(floor_colours(scene), place, places.answers))}
 
 

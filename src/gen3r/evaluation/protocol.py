@@ -81,7 +81,7 @@ def generation_scores(pipe: Gen3RPipeline, clip: Clip, seed: int) -> Scores:
     moved, _ = render_views(frames[:1], pipe.reconstruct(frames[:1]).depth, [0], path)
     return {
         **_scene_scores("one view", scene, clip, path),
-        "frame 0 PSNR": psnr(_images(scene)[0], frames[0]),
+        "frame 0 PSNR": psnr(scene.images[0], frames[0]),
         **_picture_scores("repeat first frame", frames[:1].expand_as(frames), frames),
         **_picture_scores("depth warp", moved, frames),
     }
@@ -128,11 +128,6 @@ def _true_path(clip: Clip) -> Cameras:
     return Cameras(poses, clip.cameras.K_px, clip.cameras.height, clip.cameras.width)
 
 
-def _images(scene: Scene) -> Tensor:
-    """The scene's frames [F, 3, H, W] in [0, 1]."""
-    return scene.frames.permute(0, 3, 1, 2).float() / 255
-
-
 def _picture_scores(name: str, images: Tensor, target: Tensor) -> Scores:
     """Of images [F, 3, H, W] against the real ones."""
     return {f"{name} PSNR": psnr(images, target), f"{name} SSIM": ssim(images, target)}
@@ -141,7 +136,7 @@ def _picture_scores(name: str, images: Tensor, target: Tensor) -> Scores:
 def _scene_scores(name: str, scene: Scene, clip: Clip, path: Cameras) -> Scores:
     """Of a generated scene against the clip and the requested cameras."""
     return {
-        **_picture_scores(name, _images(scene), clip.images),
+        **_picture_scores(name, scene.images, clip.images),
         f"{name} AbsRel": absolute_relative(scene.depth, clip.depth, clip.depth > 0),
         f"{name} AUC@30": camera_auc(scene.cameras.T_world_camera, path.T_world_camera),
     }

@@ -142,13 +142,12 @@ def given_encoder(vggt: VGGT, adapter: GeometryAdapter, two_views_every: int) ->
 
     def encode(clips: Sequence[Clip], numbers: Sequence[int]) -> list[Row]:
         images = _images(clips, vggt)
-        rows: list[Row] = [{} for _ in clips]
+        rows: dict[int, Row] = {}
         for places, chosen in _by_places(numbers, images.shape[1], two_views_every):
             with fast_products(vggt.device):
                 latents = given_geometry(vggt, adapter, images[chosen][:, places], places, images.shape[1])
-            for n, row in zip(chosen, _rows(given_geometry=latents.half()), strict=True):
-                rows[n] = row
-        return rows
+            rows |= zip(chosen, _rows(given_geometry=latents.half()), strict=True)
+        return [rows[n] for n in range(len(clips))]
 
     return encode
 
@@ -161,12 +160,12 @@ def rendered_encoder(vae: VideoVAE, vggt: VGGT, adapter: GeometryAdapter, two_vi
         frames, _, height, width = images.shape[1:]
         places = [given_places(number, frames, two_views_every) for number in numbers]
         given = [clip_images[where] for clip_images, where in zip(images, places, strict=True)]
-        depth = [given[0]] * len(clips)
+        seen: dict[int, Tensor] = {}
         for where, chosen in _by_places(numbers, frames, two_views_every):
             with fast_products(vggt.device):
                 levels = vggt.tokens(images[chosen][:, where])
-            for n, seen in zip(chosen, vggt.exact_heads(levels, height, width).depth, strict=True):
-                depth[n] = seen
+            seen |= zip(chosen, vggt.exact_heads(levels, height, width).depth, strict=True)
+        depth = [seen[n] for n in range(len(clips))]
         paths = [
             Cameras(_seen_poses(vggt, clip, clip_images), clip.cameras.K_px, height, width)
             for clip, clip_images in zip(clips, images, strict=True)
@@ -205,9 +204,9 @@ def context_encoder(
     def encode(clips: Sequence[Clip], numbers: Sequence[int]) -> list[Row]:
         first = torch.stack([clip.images[0] for clip in clips]).to(image_encoder.device)
         images = _rows(image=encode_image(image_encoder, first))
+        no_text = text_of("")
         return [
-            row | {"text": text_of(clip.caption), "no_text": text_of("")}
-            for clip, row in zip(clips, images, strict=True)
+            row | {"text": text_of(clip.caption), "no_text": no_text} for clip, row in zip(clips, images, strict=True)
         ]
 
     return encode

@@ -86,9 +86,9 @@ def train(
                 run = {"seconds": time.monotonic() - began, "skipped": guard.skipped, **speed.lap()}
                 _report(accelerator, bar, step, {**gradients.values, **run})
             alone = not config.shard and config.context_parallel == 1
-            if sheet and main and alone and _every(config.sheet_every, step + 1, config.steps):
-                _draw(sheet, state, folder / "sheets" / f"step-{step + 1:07d}.png")
             stop, last = gradients.shared["stop"] > 0, step + 1 == config.steps or spent >= 1
+            if sheet and main and alone and config.sheet_every and (last or _every(config.sheet_every, step + 1)):
+                _draw(sheet, state, folder / "sheets" / f"step-{step + 1:07d}.png")
             if stop or last or gradients.shared["save"] > 0 or _every(config.keep_every, step + 1):
                 state.save(step + 1)
                 saved = time.monotonic()
@@ -98,8 +98,8 @@ def train(
                 break
 
 
-def _every(period: int, step: int, last: int = 0) -> bool:
-    return bool(period) and (step % period == 0 or step == last)
+def _every(period: int, step: int) -> bool:
+    return bool(period) and step % period == 0
 
 
 def _report(accelerator: Accelerator, bar: tqdm, step: int, values: dict[str, float]) -> None:

@@ -56,7 +56,8 @@ def plan(stage: Stage, config: TrainConfig, folder: Path) -> list[str]:
         + " + ".join(f"{name} {_mebibytes(size)}" for name, size in memory.items()),
         f"a step: {seconds:.2f} s measured, {flops / 1e9:.1f} GFLOP a process, "
         f"{flops / seconds / rate:.0%} of the {rate / 1e9:.0f} GFLOP/s of a matrix product here",
-        f"time: {left * seconds / 3600:.2f} hours, without checkpoints and sheets",
+        f"time: {left * seconds / 3600:.2f} hours, without checkpoints and sheets"
+        + (f"; the clock ends a launch after {config.minutes / 60:.2f}" if config.minutes else ""),
     ]
 
 

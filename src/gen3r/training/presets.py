@@ -76,7 +76,7 @@ PRESETS = {
         "lora": (Phase(TrainConfig(
             steps=500, batch_size=8, learning_rate=1e-3, optimizer="adamw", weight_decay=0.0, ema_decay=0.99, warmup=20
         )),),
-    }, two_views_every=2),
+    }, two_views_every=3),
     "published": Preset({
         "adapter": (
             Phase(_ADAPTER, {"frames": (25,), "as_published": True}),
