@@ -4,7 +4,8 @@
 
 Renders and encodes a few clips, then times whole steps: batch, forward, backward, clipping, optimizer. Floating-point
 operations are torch's count for forward and backward (products, convolutions, attention); the matrix rate is of square
-products in the device's fast type, measured between the steps, so that both see the same load. Needs gen3r[world].
+products in the device's fast type, measured between the steps, so that both see the same load. One more step goes under
+the profiler: where a CPU's time goes, which says why that share is what it is. Needs gen3r[world].
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from torch.profiler import ProfilerActivity, profile
 
 from gen3r.checkpoints import load_components
 from gen3r.data.shards import ClipShards, synthesize
@@ -24,9 +26,15 @@ from gen3r.models.presets import nano
 from gen3r.training.config import TrainConfig
 from gen3r.training.diffusion_step import DiffusionStage
 from gen3r.training.encoding import clip_encoder, encode_clips
-from gen3r.training.latents import HALVES, LatentShards
+from gen3r.training.latents import LatentShards, kinds_of
 from gen3r.training.throughput import finish_work, measure_matrix_rate
 from gen3r.training.trainer import Trainer
+
+KINDS = {  # of PyTorch's operations, by what their names hold; what is in none moves numbers without products
+    "products": ("aten::mm", "aten::addmm", "aten::bmm", "convolution"),
+    "attention": ("attention",),
+    "copies": ("copy", "cat", "contiguous", "pixel_unshuffle"),
+}
 
 
 def diffusion_stage(folder: Path) -> DiffusionStage:
@@ -34,7 +42,8 @@ def diffusion_stage(folder: Path) -> DiffusionStage:
     config = nano()
     synthesize(folder / "clips", 4, workers=1)
     clips, parts = ClipShards(folder / "clips"), load_components("nano", torch.float32)
-    encoders = [clip_encoder(half, parts, config.text_length) for half in HALVES]
+    kinds = kinds_of(parts["transformer"].config)
+    encoders = [clip_encoder(kind, parts, config.text_length) for kind in kinds]
     encode_clips(encoders, clips, folder / "latents")
     models = {name: value for encoder in encoders for name, value in encoder.models.items()}
     latents = LatentShards(folder / "latents", models, clips.shape, clips)
@@ -43,6 +52,20 @@ def diffusion_stage(folder: Path) -> DiffusionStage:
         config.text_length,
     )  # fmt: skip
     return stage.train()
+
+
+def time_shares(trainer: Trainer, step: int) -> dict[str, float]:
+    """What each kind of operation takes of a CPU's time in one step."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        trainer.backward(trainer.draw(step))
+        trainer.update(step)
+    times = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
+    total = sum(times.values())
+    shares = {
+        f"time in {kind}": sum(time for name, time in times.items() if any(part in name for part in parts)) / total
+        for kind, parts in KINDS.items()
+    }
+    return {**shares, "time in the rest": 1 - sum(shares.values())}
 
 
 def main() -> None:
@@ -71,6 +94,7 @@ def main() -> None:
             finish_work(device)
             seconds.append(time.perf_counter() - began)
             optimizing.append(time.perf_counter() - between)
+        shares = time_shares(trainer, args.steps)
     seconds, optimizing, rates = seconds[1:], optimizing[1:], rates[1:]  # the first step warms up
     step, rate = statistics.median(seconds), statistics.median(rates)
     figures = {
@@ -84,6 +108,7 @@ def main() -> None:
         f"GFLOP/s of {str(trainer.dtype).removeprefix('torch.')} matrices": rate,
         "share of the matrix rate": gflop / step / rate,
         "peak memory GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        **shares,
     }
     print(json.dumps({k: round(v, 3) for k, v in figures.items()}, indent=1))
 

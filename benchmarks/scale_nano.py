@@ -1,0 +1,120 @@
+"""Which size of nano's transformer learns most from the same time or from the same number of operations.
+
+    python benchmarks/scale_nano.py [--folder runs/nano] [--out runs/scaling] [--minutes 18] [--threads 1]
+
+Trains transformers of several widths from new weights for the same time, on the latents that are in --folder, each with
+the schedule come to its end, and prints the loss of the averaged weights on held-out clips (held-out/ there), of the
+same noise for all, against the operations of training so far. A size that was stopped goes on, one that is done stays.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from gen3r.checkpoints import load_components
+from gen3r.data.shards import ClipShards
+from gen3r.models.precision import fast_products
+from gen3r.training.checkpoint import open_checkpoint
+from gen3r.training.config import TrainConfig
+from gen3r.training.diffusion_step import DiffusionStage
+from gen3r.training.encoding import clip_encoder, encode_clips
+from gen3r.training.latents import LatentShards, kinds_of
+from gen3r.training.recipe import Run
+from gen3r.training.trainer import Trainer
+
+SIZES = {  # heads of 64 channels, and the feed-forward width, 3.5 times theirs
+    "half": {"num_attention_heads": 2, "ffn_dim": 448},
+    "nano": {"num_attention_heads": 4, "ffn_dim": 896},
+    "one and a half": {"num_attention_heads": 6, "ffn_dim": 1344},
+}
+KEPT = 80  # steps between the checkpoints that are measured
+BATCHES, BATCH = 16, 8  # of held-out clips
+
+
+def open_run(args: argparse.Namespace, name: str) -> Run:
+    """The folder of a size, with the clips and latents of --folder."""
+    folder = args.out / name.replace(" ", "-")
+    folder.mkdir(parents=True, exist_ok=True)
+    for shared in ("train", "latents"):
+        if not (folder / shared).is_symlink():
+            (folder / shared).symlink_to((args.folder / shared).resolve())
+    return Run(folder, args.start, anew={"transformer": SIZES[name]})
+
+
+def held_out(args: argparse.Namespace) -> LatentShards:
+    """The held-out clips of --folder, encoded."""
+    clips, parts = ClipShards(args.folder / "held-out"), load_components(args.start, torch.float32)
+    kinds = kinds_of(parts["transformer"].config)
+    encoders = [clip_encoder(kind, parts, parts["defaults"]["text_length"]) for kind in kinds]
+    encode_clips(encoders, clips, args.out / "held-out")
+    models = {name: value for encoder in encoders for name, value in encoder.models.items()}
+    return LatentShards(args.out / "held-out", models, clips.shape, clips)
+
+
+@torch.no_grad()
+def held_out_loss(stage: DiffusionStage) -> float:
+    """The stage's loss on its latents, on the same batches and noise whatever the weights."""
+    losses = []
+    for number in range(BATCHES):
+        batch = stage.make_batch(np.random.default_rng(number), BATCH)
+        torch.manual_seed(number)
+        with fast_products(torch.device("cpu")):
+            losses.append(float(stage(batch)[0]))
+    return sum(losses) / len(losses)
+
+
+def measure(run: Run, latents: LatentShards, args: argparse.Namespace) -> dict[str, Any]:
+    """Parameters, operations and the held-out loss at every kept checkpoint of a finished size."""
+    parts = run.components(("vae", "vggt", "geo_adapter"))
+    stage = run.make_stage("diffusion", parts)
+    assert isinstance(stage, DiffusionStage)
+    trainer = Trainer(stage, TrainConfig(steps=1, batch_size=args.batch_size, learning_rate=0.0), Accelerator())
+    flops = trainer.count_flops(trainer.draw(0))
+    stage.eval().latents = latents
+    weights, curve = dict(stage.named_parameters()), []
+    for path in tqdm(sorted((run.folder / "diffusion").glob("checkpoint*")), desc=run.folder.name, unit="checkpoint"):
+        with open_checkpoint(path) as file, torch.no_grad():
+            for name in file.keys():
+                if name.startswith("ema/"):
+                    weights[name.removeprefix("ema/")].copy_(file.get_tensor(name))
+            step = int(file.metadata()["step"])
+        curve.append({"step": step, "TFLOP": round(step * flops / 1e12), "loss": round(held_out_loss(stage), 4)})
+    return {
+        "M parameters": round(sum(p.numel() for p in parts["transformer"].parameters()) / 1e6, 2),
+        "GFLOP a clip": round(flops / args.batch_size / 1e9, 1),
+        "curve": sorted(curve, key=lambda point: point["step"]),
+    }
+
+
+def main() -> None:
+    """Trains, measures, and prints a line of JSON for each size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("runs/nano"), help="clips, held-out clips and latents")
+    parser.add_argument("--out", type=Path, default=Path("runs/scaling"))
+    parser.add_argument("--start", default="nano", help="model that made the latents")
+    parser.add_argument("--minutes", type=float, default=18.0, help="of training, for each size")
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--threads", type=int, help="(default: all cores)")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    latents = held_out(args)
+    for name in SIZES:
+        run = open_run(args, name)
+        if not (run.folder / "done").exists():
+            run.train("diffusion", {
+                "steps": 1_000_000, "minutes": args.minutes, "batch_size": args.batch_size, "ema_decay": 0.98,
+                "keep_every": KEPT, "sheet_every": 0,
+            })  # fmt: skip
+            (run.folder / "done").touch()
+        print(json.dumps({name: measure(run, latents, args)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
