@@ -120,7 +120,7 @@ class DiffusionStage(Stage):
         """What the transformer is told of them."""
         with exact_products(batch["K_px"].device):
             rays = camera_condition(batch["T_world_camera"], batch["K_px"], *self.size)
-        rays = rays * batch["with_cameras"][:, None, None, None, None]
+        rays.mul_(batch["with_cameras"][:, None, None, None, None])
         text, image = self._contexts(batch)
         return Conditions(text, None, image, self._control(batch), rays)
 
