@@ -1,10 +1,11 @@
 """Which size of nano's transformer learns most from the same time or from the same number of operations.
 
-    python benchmarks/scale_nano.py [--folder runs/nano] [--out runs/scaling] [--minutes 18] [--threads 1]
+    python benchmarks/scale_nano.py [--folder runs/nano] [--out runs/scaling] [--minutes 15] [--threads 1]
 
 Trains transformers of several widths from new weights for the same time, on the latents that are in --folder, each with
 the schedule come to its end, and prints the loss of the averaged weights on held-out clips (held-out/ there), of the
-same noise for all, against the operations of training so far. A size that was stopped goes on, one that is done stays.
+same noise for all, against the operations of training so far. A size that is done stays; one that was stopped goes on
+with its clock anew.
 """
 
 import argparse
@@ -98,7 +99,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/nano"), help="clips, held-out clips and latents")
     parser.add_argument("--out", type=Path, default=Path("runs/scaling"))
     parser.add_argument("--start", default="nano", help="model that made the latents")
-    parser.add_argument("--minutes", type=float, default=18.0, help="of training, for each size")
+    parser.add_argument("--minutes", type=float, default=15.0, help="of training, for each size")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--threads", type=int, help="(default: all cores)")
     args = parser.parse_args()
