@@ -10,6 +10,7 @@ with its clock anew.
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,13 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from gen3r.checkpoints import load_components
-from gen3r.data.shards import ClipShards
+from gen3r.files import link
 from gen3r.models.precision import fast_products
-from gen3r.training.checkpoint import open_checkpoint
+from gen3r.training.checkpoint import load_average, saved_step
 from gen3r.training.config import TrainConfig
-from gen3r.training.diffusion_step import DiffusionStage
-from gen3r.training.encoding import clip_encoder, encode_clips
-from gen3r.training.latents import LatentShards, kinds_of
-from gen3r.training.recipe import Run
+from gen3r.training.latents import kinds_of
+from gen3r.training.recipe import ALL, BUILT_ON, Run
+from gen3r.training.stage import Stage
 from gen3r.training.trainer import Trainer
 
 SIZES = {  # heads of 64 channels, and the feed-forward width, 3.5 times theirs
@@ -43,23 +42,23 @@ def open_run(args: argparse.Namespace, name: str) -> Run:
     folder = args.out / name.replace(" ", "-")
     folder.mkdir(parents=True, exist_ok=True)
     for shared in ("train", "latents"):
-        if not (folder / shared).is_symlink():
-            (folder / shared).symlink_to((args.folder / shared).resolve())
+        link(folder / shared, args.folder / shared)
     return Run(folder, args.start, anew={"transformer": SIZES[name]})
 
 
-def held_out(args: argparse.Namespace) -> LatentShards:
-    """The held-out clips of --folder, encoded."""
-    clips, parts = ClipShards(args.folder / "held-out"), load_components(args.start, torch.float32)
-    kinds = kinds_of(parts["transformer"].config)
-    encoders = [clip_encoder(kind, parts, parts["defaults"]["text_length"]) for kind in kinds]
-    encode_clips(encoders, clips, args.out / "held-out")
-    models = {name: value for encoder in encoders for name, value in encoder.models.items()}
-    return LatentShards(args.out / "held-out", models, clips.shape, clips)
+def held_out_run(args: argparse.Namespace) -> Run:
+    """A folder whose clips and latents are those of --folder that are held out."""
+    folder = args.out / "held-out"
+    folder.mkdir(parents=True, exist_ok=True)
+    link(folder / "train", args.folder / "held-out")
+    run = Run(folder, args.start)
+    for kind in kinds_of(run.components(ALL, ("transformer",))["transformer"].config):
+        run.encode_latents(kind)
+    return run
 
 
 @torch.no_grad()
-def held_out_loss(stage: DiffusionStage) -> float:
+def held_out_loss(stage: Stage) -> float:
     """The stage's loss on its latents, on the same batches and noise whatever the weights."""
     losses = []
     for number in range(BATCHES):
@@ -70,21 +69,17 @@ def held_out_loss(stage: DiffusionStage) -> float:
     return sum(losses) / len(losses)
 
 
-def measure(run: Run, latents: LatentShards, args: argparse.Namespace) -> dict[str, Any]:
+def measure(run: Run, held_out: Run, args: argparse.Namespace) -> dict[str, Any]:
     """Parameters, operations and the held-out loss at every kept checkpoint of a finished size."""
-    parts = run.components(("vae", "vggt", "geo_adapter"))
-    stage = run.make_stage("diffusion", parts)
-    assert isinstance(stage, DiffusionStage)
+    judge, folder, curve = replace(held_out, anew=run.anew), run.folder / "diffusion", []
+    parts = judge.components(BUILT_ON["diffusion"])
+    stage = judge.make_stage("diffusion", parts)
     trainer = Trainer(stage, TrainConfig(steps=1, batch_size=args.batch_size, learning_rate=0.0), Accelerator())
     flops = trainer.count_flops(trainer.draw(0))
-    stage.eval().latents = latents
-    weights, curve = dict(stage.named_parameters()), []
-    for path in tqdm(sorted((run.folder / "diffusion").glob("checkpoint*")), desc=run.folder.name, unit="checkpoint"):
-        with open_checkpoint(path) as file, torch.no_grad():
-            for name in file.keys():
-                if name.startswith("ema/"):
-                    weights[name.removeprefix("ema/")].copy_(file.get_tensor(name))
-            step = int(file.metadata()["step"])
+    stage.eval()
+    for path in tqdm(sorted(folder.glob("checkpoint*")), desc=run.folder.name, unit="checkpoint"):
+        load_average(folder, stage, "", path.name)
+        step = saved_step(folder, path.name)
         curve.append({"step": step, "TFLOP": round(step * flops / 1e12), "loss": round(held_out_loss(stage), 4)})
     return {
         "M parameters": round(sum(p.numel() for p in parts["transformer"].parameters()) / 1e6, 2),
@@ -105,7 +100,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    latents = held_out(args)
+    held_out = held_out_run(args)
     for name in SIZES:
         run = open_run(args, name)
         if not (run.folder / "done").exists():
@@ -114,7 +109,7 @@ def main() -> None:
                 "keep_every": KEPT, "sheet_every": 0,
             })  # fmt: skip
             (run.folder / "done").touch()
-        print(json.dumps({name: measure(run, latents, args)}), flush=True)
+        print(json.dumps({name: measure(run, held_out, args)}), flush=True)
 
 
 if __name__ == "__main__":

@@ -20,38 +20,29 @@ import torch
 from accelerate import Accelerator
 from torch.profiler import ProfilerActivity, profile
 
-from gen3r.checkpoints import load_components
-from gen3r.data.shards import ClipShards, synthesize
-from gen3r.models.presets import nano
+from gen3r.data.shards import synthesize
 from gen3r.training.config import TrainConfig
-from gen3r.training.diffusion_step import DiffusionStage
-from gen3r.training.encoding import clip_encoder, encode_clips
-from gen3r.training.latents import LatentShards, kinds_of
+from gen3r.training.latents import kinds_of
+from gen3r.training.recipe import BUILT_ON, Run
+from gen3r.training.stage import Stage
 from gen3r.training.throughput import finish_work, measure_matrix_rate
 from gen3r.training.trainer import Trainer
 
 KINDS = {  # of PyTorch's operations, by what their names hold; what is in none moves numbers without products
     "products": ("aten::mm", "aten::addmm", "aten::bmm", "convolution"),
     "attention": ("attention",),
-    "copies": ("copy", "cat", "contiguous", "pixel_unshuffle"),
+    "copies": ("aten::copy_", "aten::cat", "aten::pixel_unshuffle"),
 }
 
 
-def diffusion_stage(folder: Path) -> DiffusionStage:
+def diffusion_stage(folder: Path) -> Stage:
     """The stage with nano's weights on a few clips of the procedural world."""
-    config = nano()
-    synthesize(folder / "clips", 4, workers=1)
-    clips, parts = ClipShards(folder / "clips"), load_components("nano", torch.float32)
-    kinds = kinds_of(parts["transformer"].config)
-    encoders = [clip_encoder(kind, parts, config.text_length) for kind in kinds]
-    encode_clips(encoders, clips, folder / "latents")
-    models = {name: value for encoder in encoders for name, value in encoder.models.items()}
-    latents = LatentShards(folder / "latents", models, clips.shape, clips)
-    stage = DiffusionStage(
-        parts["transformer"], parts["text_encoder"], parts["image_encoder"], parts["tokenizer"], parts["vae"], latents,
-        config.text_length,
-    )  # fmt: skip
-    return stage.train()
+    synthesize(folder / "train", 4, workers=1)
+    run = Run(folder, "nano")
+    parts = run.components(BUILT_ON["diffusion"])
+    for kind in kinds_of(parts["transformer"].config):
+        run.encode_latents(kind)
+    return run.make_stage("diffusion", parts)
 
 
 def time_shares(trainer: Trainer, step: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Writing a file so that it is there whole or not at all."""
+"""Writing a file so that it is there whole or not at all, and links to what is shared."""
 
 import os
 import tempfile
@@ -33,3 +33,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         if partial is not None:
             partial.unlink(missing_ok=True)
+
+
+def link(path: Path, target: Path) -> None:
+    """Makes `path` a symbolic link to `target`, unless it is a link already."""
+    if not path.is_symlink():
+        path.symlink_to(target.resolve())

@@ -20,7 +20,7 @@ from gen3r.data.records import Clip
 from gen3r.data.shards import synthesize
 from gen3r.errors import InputError
 from gen3r.evaluation.protocol import evaluate, held_out_clips
-from gen3r.files import whole_file
+from gen3r.files import link, whole_file
 from gen3r.training.latents import shards_of
 from gen3r.training.metrics import read_metrics
 from gen3r.training.recipe import ALL, STATISTICS_CLIPS, Run
@@ -147,7 +147,7 @@ class Ablation:
         variant, folder = VARIANTS[name], self.folder / f"{name}-{seed}"
         folder.mkdir(exist_ok=True)
         for shared in ("train", "latents") if variant.stages == DIFFUSION else ("train",):
-            _link(folder / shared, self.folder / shared)
+            link(folder / shared, self.folder / shared)
         transformer = {**PLAIN, **variant.transformer}
         return Run(folder, self.start, anew={"geo_adapter": variant.geo_adapter, "transformer": transformer})
 
@@ -155,7 +155,7 @@ class Ablation:
         """The latents of a run's own adapter, beside the shared ones of appearance."""
         (run.folder / "latents").mkdir(exist_ok=True)
         for path in shards_of(self.folder / "latents", "appearance").values():
-            _link(run.folder / "latents" / path.name, path)
+            link(run.folder / "latents" / path.name, path)
         run.encode_latents("geometry", self.clips)
 
     def _changes(self, stage: str, seed: int) -> dict[str, Any]:
@@ -173,11 +173,6 @@ class Ablation:
     def _held_out(self) -> list[Clip]:
         model = self._shared.model
         return list(held_out_clips(self.scenes, model.num_frames, model.height, model.width))
-
-
-def _link(path: Path, target: Path) -> None:
-    if not path.is_symlink():
-        path.symlink_to(target.resolve())
 
 
 def _seconds(lines: list[dict[str, float]], steps: int) -> float:

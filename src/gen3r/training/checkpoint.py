@@ -147,9 +147,9 @@ class Checkpoint:
                 path.unlink()
 
 
-def saved_step(folder: Path) -> int:
-    """The step that the checkpoint in a stage's folder goes on from; 0 without one."""
-    path = folder / CHECKPOINT
+def saved_step(folder: Path, name: str = CHECKPOINT) -> int:
+    """The step that a checkpoint in a stage's folder, by default the newest, goes on from; 0 without one."""
+    path = folder / name
     if not path.exists():
         return 0
     with open_checkpoint(path) as file:
@@ -165,16 +165,19 @@ def holds(folder: Path, prefix: str) -> bool:
         return any(name.startswith(f"ema/{prefix}") for name in file.keys())
 
 
-def load_average(folder: Path, module: nn.Module, prefix: str) -> None:
-    """Puts a stage's averaged weights whose names start with `prefix` into `module` (the rest stay)."""
-    path = folder / CHECKPOINT
+def load_average(folder: Path, module: nn.Module, prefix: str, name: str = CHECKPOINT) -> None:
+    """Puts a stage's averaged weights whose names start with `prefix` into `module` (the rest stay).
+
+    name: of one of the folder's checkpoints, by default the newest.
+    """
+    path = folder / name
     if not path.exists():
         raise InputError(f"{path} does not exist; train that stage first")
     own = dict(module.named_parameters())
     with open_checkpoint(path) as file, torch.no_grad():
-        for name in file.keys():
-            if name.startswith(f"ema/{prefix}"):
-                own[name.removeprefix(f"ema/{prefix}")].copy_(file.get_tensor(name))
+        for key in file.keys():
+            if key.startswith(f"ema/{prefix}"):
+                own[key.removeprefix(f"ema/{prefix}")].copy_(file.get_tensor(key))
 
 
 @contextmanager
