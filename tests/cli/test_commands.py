@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -243,6 +245,26 @@ def test_an_interrupted_run_leaves_nothing(model: Path, photo: Path, tmp_path: P
     assert process.returncode == 130
     assert b"Traceback" not in seen + rest
     assert [p.name for p in tmp_path.iterdir()] == ["photo.png"]
+
+
+def test_an_interrupt_that_a_library_swallows_ends_the_run(model: Path, photo: Path, tmp_path: Path, monkeypatch):
+    steps = []
+
+    def scheduler_step(self, *arguments, **options):
+        steps.append(1)
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return step(self, *arguments, **options)
+
+    step = FlowMatchEulerDiscreteScheduler.step
+    monkeypatch.setattr(FlowMatchEulerDiscreteScheduler, "step", scheduler_step)
+    command = ["generate", str(photo), "--model", str(model), "--device", "cpu", "--steps", "4"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 130
+    assert len(steps) == 1
+    assert not (tmp_path / "out").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.undo()
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
 
 
 def test_reconstruct(model: Path, photo: Path, tmp_path: Path):

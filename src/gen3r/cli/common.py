@@ -1,10 +1,13 @@
 """Arguments and steps that several subcommands share."""
 
 import argparse
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gen3r.errors import InputError
@@ -160,6 +163,38 @@ def whole_files_stay(folder: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{folder} keeps what is whole; the same command goes on") from None
+
+
+_interrupted = threading.Event()
+
+
+@contextmanager
+def remembered_interrupts() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, as ever, and is remembered for `stop_if_interrupted`.
+
+    An exception that comes while a library runs a callback of its own can be lost there.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        _interrupted.set()
+        signal.default_int_handler(number, frame)
+
+    _interrupted.clear()
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not so where Ctrl-C is to be ignored
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def stop_if_interrupted() -> None:
+    """Raises the KeyboardInterrupt of a Ctrl-C that was lost."""
+    if _interrupted.is_set():
+        raise KeyboardInterrupt
 
 
 def say(text: str) -> None:

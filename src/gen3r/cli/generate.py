@@ -15,6 +15,7 @@ from gen3r.cli.common import (
     parse_size,
     read_pictures,
     say,
+    stop_if_interrupted,
     write_scene,
 )
 from gen3r.errors import InputError
@@ -127,7 +128,7 @@ def run(args: argparse.Namespace) -> None:
             extent=args.extent,
             easing=args.easing,
             generator=torch.Generator().manual_seed(args.seed),
-            callback_on_step_end=_announce_decoding,
+            callback_on_step_end=_after_step,
         )
     assert isinstance(scene, Scene)
     scene.settings.update(model=str(args.model), seed=args.seed, inputs=[p.name for p in args.inputs])
@@ -200,10 +201,9 @@ def _task(images: "Tensor | None", frames: int) -> str:
     return ("text alone", "one view", "two views")[count] if count < 3 else f"all {frames} views"
 
 
-def _announce_decoding(
-    pipe: "Gen3RPipeline", step: int, t: "Tensor", tensors: dict[str, "Tensor"]
-) -> dict[str, "Tensor"]:
-    """After the last step, the line that says what happens next."""
+def _after_step(pipe: "Gen3RPipeline", step: int, t: "Tensor", tensors: dict[str, "Tensor"]) -> dict[str, "Tensor"]:
+    """Stops where Ctrl-C was lost; after the last step, the line that says what happens next."""
+    stop_if_interrupted()
     if step + 1 == len(pipe.scheduler.timesteps):
         from tqdm import tqdm
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from gen3r import __version__
-from gen3r.cli.common import Parser, say
+from gen3r.cli.common import Parser, remembered_interrupts, say
 from gen3r.errors import InputError
 
 COMMANDS = ("generate", "reconstruct", "info", "convert", "data", "train", "evaluate")
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     interrupted."""
     try:
         args = build_parser().parse_args(argv)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), remembered_interrupts():
             warnings.showwarning = _show_warning
             return args.run(args) or 0
     except InputError as error:
