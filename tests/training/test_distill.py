@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def test_targets_end_where_the_pipelines_loop_does(training_data: Path, batch: B
     z, path = noise, []
     for start, end in zip(stage.sigmas, stage.sigmas[1:], strict=False):
         start, end = start.expand(4), end.expand(4)
-        velocity = stage.target(z, start, end, told, known & hold, noise - given)
+        velocity = stage.target(z, start, end, told, known & hold, noise - given, torch.full((4,), 3.0))
         z = z + (end - start)[:, None, None, None, None] * velocity
         path += [float(start[0]), float(start[0] + end[0]) / 2]
     pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
@@ -63,6 +64,20 @@ def test_targets_end_where_the_pipelines_loop_does(training_data: Path, batch: B
     assert torch.allclose(z, made, atol=1e-4)
     assert (made - noise).abs().mean() > 0.1
     assert torch.allclose(made, torch.where(known, given, made), atol=1e-4) == hold
+
+
+def test_samples_without_a_view_have_a_guidance_of_their_own(training_data: Path, batch: Batch) -> None:
+    def target(**guidance: float) -> torch.Tensor:
+        stage, made = distill_stage(tiny_pipeline(), training_data, **guidance), []
+        original = stage.target
+        with mock.patch.object(stage, "target", lambda *arguments: made.append(original(*arguments)) or made[0]):
+            loss_of(stage, batch)
+        return made[0]
+
+    plain, guided, words = target(guidance=1.0), target(guidance=3.0), target(guidance=1.0, text_guidance=3.0)
+    alone = (batch["views"] == 2)[:, None, None, None, None]
+    assert (guided - plain).abs().amax((1, 2, 3, 4)).min() > 1e-4
+    assert torch.allclose(words, torch.where(alone, guided, plain), atol=1e-6)
 
 
 def test_the_student_comes_nearer_and_the_rest_stays(training_data: Path, batch: Batch, tmp_path: Path) -> None:

@@ -185,3 +185,28 @@ def test_renders_are_the_same_in_training_and_sampling(with_depth: bool, trainin
     for views in (1, 2):  # all views and none are as without renders
         batch = {**row, "views": torch.full((2,), views), "with_cameras": torch.ones(2)}
         assert not diffusion._control(batch)[..., 14:].any()
+
+
+@pytest.mark.parametrize(("kind", "argument", "value"), [
+    ("given", "given_geometry", "own"), ("rendered", "unseen_frames", "rendered"),
+])  # fmt: skip
+def test_stills_are_first_frames_told_by_text_alone(
+    kind: str, argument: str, value: str, training_data: Path, tmp_path: Path
+) -> None:
+    clips = ClipShards(training_data / "clips")
+    pipe = _told(Gen3RTransformer(**tiny().transformer, **{argument: value}))
+    diffusion = _stage(pipe, clips, tmp_path, "appearance", "geometry", kind)
+    diffusion.stills = 1.0
+    batch = diffusion.make_batch(np.random.default_rng(0), 2)
+    assert len(batch["captions"]) == 2 * 5  # of 17 frames, 5 latent ones
+    first = [diffusion.latents[n]["appearance"][:, :1].float() for n in range(len(clips))]
+    assert all(any(torch.equal(row, frame) for frame in first) for row in batch["appearance"])
+    conditions = diffusion.conditions(batch)
+    with torch.no_grad():
+        sampled = pipe._control(torch.zeros(10, 0, 3, 112, 112), 1, 112, 112)
+    assert all(map(_alike, conditions.control, sampled))
+    assert not conditions.rays.any()
+    assert not conditions.image.any()
+    loss, report = diffusion(batch)
+    assert loss.isfinite()
+    assert report["geometry"] > 0

@@ -27,6 +27,9 @@ class DiffusionStage(Stage):
 
     Text is dropped for 20 % of the samples, cameras for 50 % in the paper; nano drops fewer, and gives all views to
     fewer samples, because its task is the scene from one view along a path.
+
+    stills: the share of micro-batches that are the first frames of more clips, as many latents in all, of which text is
+        all that is told: where a view or a render is given, words are hardly needed, and so hardly learned.
     """
 
     name = "diffusion"
@@ -47,6 +50,7 @@ class DiffusionStage(Stage):
         drop_cameras: float = 0.25,
         all_views: float = 0.05,
         no_views: float = 0.2,
+        stills: float = 0.0,
         lora: int = 0,
     ) -> None:
         super().__init__()
@@ -54,7 +58,8 @@ class DiffusionStage(Stage):
         self.tokenizer, self.latents, self.size = tokenizer, latents, size
         self.text_length, self.shift = text_length, shift
         self.drop_text, self.drop_cameras = drop_text, drop_cameras
-        self.all_views, self.no_views = all_views, no_views
+        self.all_views, self.no_views, self.stills = all_views, no_views, stills
+        self.latent_frames = 1 + (frames - 1) // 4
         self.joint = transformer.config["layout"] != "appearance"
         self.own_geometry = transformer.config["given_geometry"] == "own"
         self.renders = transformer.config["unseen_frames"] == "rendered"
@@ -70,7 +75,7 @@ class DiffusionStage(Stage):
             if text_encoder is not None and image_encoder is not None:
                 _train_along(text_encoder, image_encoder)
         nothing = torch.zeros(())
-        if no_views:
+        if no_views or stills:
             given = torch.zeros(1, frames, dtype=torch.bool)
             with torch.no_grad():
                 nothing = control_latents(vae, torch.zeros(1, frames, 3, *size), given)
@@ -78,6 +83,8 @@ class DiffusionStage(Stage):
         self.register_buffer("nothing", nothing, persistent=False)
 
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
+        still = self.stills > 0 and rng.random() < self.stills
+        size = self.latent_frames * size if still else size
         index = torch.from_numpy(rng.integers(len(self.latents), size=size))
         rows = [self.latents[int(i)] for i in index]
         told = rng.random(size) >= self.drop_text
@@ -91,7 +98,7 @@ class DiffusionStage(Stage):
         )
         batch["with_cameras"] = torch.from_numpy(rng.random(size) >= self.drop_cameras).float()
         batch["time"] = torch.from_numpy(rng.random(size)).float()
-        return batch
+        return _stills_of(batch) if still else batch
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         sample = self.sample(batch)
@@ -148,7 +155,7 @@ class DiffusionStage(Stage):
             full[:, : mean.shape[1], ..., half:] = _mean(batch["geometry"])
         if self.renders:
             control = torch.where(batch["with_cameras"].view_as(views) == 1, batch["rendered"], control)
-        return torch.where(views == 1, full, torch.where(views == 2, self.nothing, control))
+        return torch.where(views == 1, full, torch.where(views == 2, self.nothing[:, :, : control.shape[2]], control))
 
 
 def _train_along(text_encoder: UMT5EncoderModel, image_encoder: CLIPVisionModelWithProjection) -> None:
@@ -159,6 +166,15 @@ def _train_along(text_encoder: UMT5EncoderModel, image_encoder: CLIPVisionModelW
     for name, parameter in image_encoder.named_parameters():
         if name.startswith((f"vision_model.encoder.layers.{last}.", "vision_model.post", "visual_projection")):
             parameter.requires_grad_(False)
+
+
+def _stills_of(batch: Batch) -> Batch:
+    """The first latent frames of a batch, which stand for the first frames of its clips, without views and cameras."""
+    latents = {k: batch[k][:, :, :1] for k in ("appearance", "geometry", "control", "given_geometry", "rendered")
+               if k in batch}  # fmt: skip
+    cameras = {k: batch[k][:, :1] for k in ("T_world_camera", "K_px")}
+    told = {"views": torch.full_like(batch["views"], 2), "with_cameras": torch.zeros_like(batch["with_cameras"])}
+    return batch | latents | cameras | told
 
 
 def _mean(moments: Tensor) -> Tensor:

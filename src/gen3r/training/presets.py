@@ -69,10 +69,10 @@ PRESETS = {
         ), {"depth_weight": 6.0}),),
         "diffusion": (Phase(TrainConfig(
             steps=2000, batch_size=8, learning_rate=2e-3, ema_decay=0.995, warmup=50, decay_fraction=0.4
-        )),),
+        ), {"stills": 0.5, "no_views": 0.3}),),
         "distill": (Phase(TrainConfig(
             steps=800, batch_size=8, learning_rate=2e-4, ema_decay=0.99, warmup=50, decay_fraction=0.5
-        )),),
+        ), {"text_guidance": 3.0, "no_views": 0.3}),),
         "lora": (Phase(TrainConfig(
             steps=500, batch_size=8, learning_rate=1e-3, optimizer="adamw", weight_decay=0.0, ema_decay=0.99, warmup=20
         )),),
