@@ -19,6 +19,7 @@ from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
 from gen3r.training.distill_step import DistillStage
 from gen3r.training.recipe import BUILT_ON, Run
+from tests.tiny import tiny_pipeline
 
 CONFIG = replace(tiny(), num_frames=17)
 ONE_STEP = {"steps": 1, "batch_size": 1}
@@ -209,3 +210,16 @@ def test_what_starts_anew_is_float32_though_the_model_is_kept_in_bfloat16(packag
     parts = Run(tmp_path, start=tmp_path / "model", config=CONFIG, anew={}).components(())
     for name, module in parts.items():
         assert {p.dtype for p in module.parameters()} == {torch.float32}, name
+
+
+def test_a_decoder_alone_is_trained_through_the_command_line(tmp_path: Path, training_data: Path) -> None:
+    tiny_pipeline().save_pretrained(tmp_path / "start")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "train").symlink_to(training_data / "clips")
+    command = ["train", "autoencoder", "--decoder-only", "--steps", "2", "--batch-size", "1", "--learning-rate", "0.01"]
+    where = ["--start", str(tmp_path / "start"), "--folder", str(tmp_path / "run")]
+    assert main([*command, *where]) == 0
+    assert main(["train", "package", *where, "--out", str(tmp_path / "made")]) == 0
+    before, after = (Gen3RPipeline.from_pretrained(tmp_path / name).vae.state_dict() for name in ("start", "made"))
+    moved = {name.split(".")[0] for name, value in after.items() if not torch.equal(value, before[name].bfloat16())}
+    assert moved == {"decoder", "post_quant_conv"}

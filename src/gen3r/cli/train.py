@@ -89,6 +89,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lora", type=int, metavar="RANK",
         help="diffusion: train adapters of this rank alone, in the folder lora/; needs gen3r[lora]",
     )  # fmt: skip
+    parser.add_argument(
+        "--decoder-only", action="store_true",
+        help="autoencoder: train the decoder alone; latents, and what was trained on them, stay as they are",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, help="package: the model folder to write")
     parser.add_argument("--teacher", action="store_true", help="package: the transformer of many steps, not distilled")
     parser.add_argument("--clips", type=int, help="latents: how many clips (default: all)")
@@ -136,6 +140,8 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("the published preset goes on from a model; name it with --start")
     if args.lora and args.stage != "diffusion":
         raise InputError(f"--lora trains adapters of diffusion's transformer, not {args.stage}")
+    if args.decoder_only and args.stage != "autoencoder":
+        raise InputError(f"--decoder-only is for the autoencoder, not {args.stage}")
     import torch
 
     from gen3r.checkpoints.lora import check_peft
@@ -160,6 +166,8 @@ def run(args: argparse.Namespace) -> None:
         given = {k: getattr(args, k) for k in _CHANGES}
         changes = {k: v for k, v in given.items() if v is not None}
         stage, arguments = ("lora", {"lora": args.lora}) if args.lora else (args.stage, {})
+        if args.decoder_only:
+            arguments = {"decoder_only": True}
         if args.dry_run:
             print("\n".join(this_run.plan(stage, changes, **arguments)))
         else:

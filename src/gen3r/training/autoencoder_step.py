@@ -18,17 +18,28 @@ class AutoencoderStage(Stage):
     A fifth of the clips are moving crops of photographs, so that the latents also hold what real pictures hold. Clips
     of the full length must be among them: on frames past the longest clip that it was trained on, the causal
     autoencoder loses 3 dB.
+
+    decoder_only: the decoder alone is trained, on the latents' means, which is what is denoised. Latents stay what they
+        are, and so does all that was trained on them.
     """
 
     name = "autoencoder"
 
     def __init__(
-        self, vae: VideoVAE, clips: ClipSource, frames: tuple[int, ...] = (9, 9, 9, 17), photos: float = 0.2
+        self,
+        vae: VideoVAE,
+        clips: ClipSource,
+        frames: tuple[int, ...] = (9, 9, 9, 17),
+        photos: float = 0.2,
+        decoder_only: bool = False,
     ) -> None:
         super().__init__()
         self.vae, self.clips, self.frames, self.photos = vae, clips, frames, photos
-        self.kl_weight = 1e-3
+        self.kl_weight, self.decoder_only = 1e-3, decoder_only
         vae.requires_grad_(True)
+        if decoder_only:
+            vae.encoder.requires_grad_(False)
+            vae.quant_conv.requires_grad_(False)
 
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         frames = int(rng.choice(self.frames))
@@ -40,7 +51,7 @@ class AutoencoderStage(Stage):
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         video = (2 * augment_colours(batch["frames"], batch["jitter"]) - 1).transpose(1, 2)
         posterior = self.vae.encode_video(video)
-        decoded = self.vae.decode_latents(posterior.sample()).float()
+        decoded = self.vae.decode_latents(posterior.mean if self.decoder_only else posterior.sample()).float()
         difference = decoded - video
         squared = difference.square().mean()
         edges = sum(difference.diff(dim=d).abs().mean() for d in (-1, -2))
