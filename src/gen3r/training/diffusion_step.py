@@ -74,7 +74,7 @@ class DiffusionStage(Stage):
             transformer.requires_grad_(True)
             if text_encoder is not None and image_encoder is not None:
                 _train_along(text_encoder, image_encoder)
-        nothing = torch.zeros(1, 1, 1, 1, 1)
+        nothing = torch.zeros(1, 1, 1, 1, 1)  # stands where no sample is without a view
         if no_views or stills:
             given = torch.zeros(1, frames, dtype=torch.bool)
             with torch.no_grad():
