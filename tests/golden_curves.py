@@ -3,8 +3,8 @@
 With --check it only says how far they are from the stored ones.
 
 tests/golden/training.json holds them: float32, one thread, to be reproduced to 1e-6 on the kind of processor that made
-them. Others round otherwise, and Muon's bfloat16 iterations make 6e-4 of that in 20 steps. A change of a loss, a model,
-a schedule or of what is drawn shows here; one that is meant comes with new numbers.
+them. Others round otherwise, and Muon's bfloat16 iterations make up to 5e-3 of that in 20 steps (`distill` on an AMD
+EPYC). A change of a loss, a model, a schedule or of what is drawn shows here; one that is meant comes with new numbers.
 """
 
 import json
@@ -21,7 +21,7 @@ from gen3r.training.metrics import read_metrics
 from tests.training.stages import NAMES, tiny_config, tiny_stage
 
 PATH = Path(__file__).parent / "golden" / "training.json"
-STEPS, TOLERANCE, TOLERANCE_ELSEWHERE = 20, 1e-6, 3e-3
+STEPS, TOLERANCE, TOLERANCE_ELSEWHERE = 20, 1e-6, 1e-2
 
 
 def processor() -> str:

@@ -1,10 +1,16 @@
 """What a batch says of the scene behind it."""
 
+from pathlib import Path
+
+import numpy as np
+import pytest
 import torch
 
 from gen3r.cameras import Cameras
+from gen3r.data import shards
+from gen3r.data.shards import ClipShards
 from gen3r.geometry.points import unproject
-from gen3r.training.batches import mirror, patch_matches
+from gen3r.training.batches import clip_batch, mirror, patch_matches
 
 PATCH, GRID = 14, 4
 SIZE = PATCH * GRID
@@ -67,3 +73,18 @@ def test_a_mirrored_clip_is_as_consistent_as_the_clip() -> None:
     assert torch.allclose(seen.flip(-2), points * torch.tensor([-1.0, 1, 1]), atol=1e-5)
     assert torch.equal(ours["frames"].flip(-1), batch["frames"])
     assert torch.equal(mirror(batch, torch.tensor([False]))["depth"], depth)
+
+
+def test_clips_in_memory_give_the_batches_of_the_files(training_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = ClipShards(training_data / "clips")
+    monkeypatch.setattr(shards, "has_room", lambda device, size: size > 0)
+
+    def drawn() -> dict:
+        return clip_batch(clips, np.random.default_rng(3), 4, 5, any_order=True, mirrored=0.5)
+
+    read = drawn()
+    clips.hold(torch.device("cpu"))
+    held = drawn()
+    assert held["captions"] == read["captions"]
+    tensors = {k: v for k, v in read.items() if isinstance(v, torch.Tensor)}
+    assert [k for k, v in tensors.items() if not torch.equal(v, held[k])] == []

@@ -21,6 +21,7 @@ from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.precision import fast_products
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.training import encoding
+from gen3r.training import latents as latents_module
 from gen3r.training.config import TrainConfig
 from gen3r.training.diffusion_step import DiffusionStage
 from gen3r.training.encoding import ClipEncoder, clip_encoder, encode_clips
@@ -78,6 +79,26 @@ def test_what_is_encoded_is_read(pipe: Gen3RPipeline, clips: ClipShards, tmp_pat
         assert torch.equal(row["first_frame"].permute(1, 2, 0), clip.frames[0])
         _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
         assert torch.equal(row["T_world_camera"], poses)
+
+
+def test_rows_in_memory_are_those_of_the_files(
+    pipe: Gen3RPipeline, clips: ClipShards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoders = encoders_of(pipe)
+    encode_clips(encoders, clips, tmp_path)
+    for path in tmp_path.glob("geometry-*"):
+        with safe_open(path, "pt") as file:
+            header = file.metadata()
+        tensors = load_file(path)
+        save_file(tensors | {"unit": 2 * tensors["unit"]}, path, header)
+    latents = LatentShards(tmp_path, hashes_of(encoders), clips.shape, clips)
+    index = torch.tensor([4, 0, 3])
+    read = latents.take(index)
+    monkeypatch.setattr(latents_module, "has_room", lambda device, size: size > 0)
+    latents.hold(torch.device("cpu"))
+    held = latents.take(index)
+    assert [k for k in read.keys() | held.keys() if not torch.equal(read[k], held[k])] == []
+    assert torch.equal(read["T_world_camera"][1], latents[0]["T_world_camera"])
 
 
 def test_contexts_are_what_the_encoders_say(pipe: Gen3RPipeline, clips: ClipShards, tmp_path: Path) -> None:

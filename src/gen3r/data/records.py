@@ -1,6 +1,6 @@
 """What every dataset becomes: a scene whose frames are read when they are asked for, and a clip in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,20 @@ class Clip:
     def images(self) -> torch.Tensor:
         """The frames as models take them: float32 [F, 3, H, W] in [0, 1]."""
         return self.frames.permute(0, 3, 1, 2).float() / 255
+
+
+def take_frames(clips: Sequence[Clip], index: torch.Tensor) -> dict[str, Any]:
+    """The frames of several clips at the places [B, F]: uint8 `frames` [B, F, H, W, 3], `depth` [B, F, H, W],
+    `T_world_camera` [B, F, 4, 4], `K_px` [B, F, 3, 3], and all their `captions`.
+    """
+    pairs = list(zip(clips, index, strict=True))
+    return {
+        "frames": torch.stack([c.frames[i] for c, i in pairs]),
+        "depth": torch.stack([c.depth[i] for c, i in pairs]),
+        "T_world_camera": torch.stack([c.cameras.T_world_camera[i] for c, i in pairs]),
+        "K_px": torch.stack([c.cameras.K_px[i] for c, i in pairs]),
+        "captions": [c.caption for c in clips],
+    }
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from gen3r.cameras.camera import Cameras
-from gen3r.data.records import Clip
+from gen3r.data.records import Clip, take_frames
 from gen3r.data.workers import in_parallel
 from gen3r.errors import InputError
 from gen3r.files import whole_file
@@ -136,6 +136,11 @@ def open_shard(path: Path) -> Any:
     return file
 
 
+def has_room(device: torch.device, size: int) -> bool:
+    """Whether a third of an accelerator's free memory holds `size` bytes."""
+    return device.type == "cuda" and 3 * size <= torch.cuda.mem_get_info(device)[0]
+
+
 class ClipShards:
     """The clips of a folder of shards, by number."""
 
@@ -150,6 +155,14 @@ class ClipShards:
             for f, captions in zip(self._files, self._captions, strict=True)
         ]
         self._index = [(i, j) for i, captions in enumerate(self._captions) for j in range(len(captions))]
+        self._bytes = sum(p.stat().st_size for p in paths)
+        self._held: dict[str, torch.Tensor] = {}
+
+    def hold(self, device: torch.device) -> None:
+        """Keeps all clips in an accelerator's memory, for `take`, if a third of what is free there holds them."""
+        if has_room(device, self._bytes):
+            names = ("frames", "depth", "T_world_camera", "K_px")
+            self._held = {k: torch.cat([f.get_tensor(k).to(device) for f in self._files]) for k in names}
 
     @property
     def captions(self) -> list[str]:
@@ -189,3 +202,13 @@ class ClipShards:
         moving = file.get_slice("moving_depth")[j].float() if "moving_depth" in file.keys() else None
         cameras = Cameras(T, K, *frames.shape[1:3])
         return Clip(frames, depth.float(), cameras, self._captions[i][j], self._attributes[i][j], moving)
+
+    def take(self, numbers: Sequence[int], index: torch.Tensor) -> dict[str, Any]:
+        """As `take_frames`; on the device that holds the clips, if one does."""
+        if not self._held:
+            return take_frames([self[n] for n in numbers], index)
+        device = self._held["frames"].device
+        rows, places = torch.tensor(numbers, device=device)[:, None], index.to(device)
+        drawn = {name: tensor[rows, places] for name, tensor in self._held.items()}
+        captions = [self._captions[i][j] for i, j in (self._index[n] for n in numbers)]
+        return drawn | {"depth": drawn["depth"].float(), "captions": captions}

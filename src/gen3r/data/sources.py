@@ -4,11 +4,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+from torch import Tensor
 
 from gen3r.data.clips import ClipSampler
 from gen3r.data.readers.base import Reader
-from gen3r.data.records import Clip, ClipRecord
+from gen3r.data.records import Clip, ClipRecord, take_frames
 from gen3r.data.stream import ClipStream
 
 
@@ -27,6 +29,10 @@ class ClipSource(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, number: int, /) -> Clip: ...
+
+    def take(self, numbers: Sequence[int], index: Tensor) -> dict[str, Any]:
+        """The frames of several clips at the places [B, F], as `take_frames`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -81,3 +87,7 @@ class SampledClips:
 
     def __getitem__(self, number: int) -> Clip:
         return self.stream[number]
+
+    def take(self, numbers: Sequence[int], index: Tensor) -> dict[str, Any]:
+        """As `take_frames`."""
+        return take_frames([self[n] for n in numbers], index)

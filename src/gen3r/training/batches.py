@@ -24,29 +24,22 @@ def clip_batch(
     frames uint8 [B, F, 3, H, W], depth [B, F, H, W], T_world_camera [B, F, 4, 4], K_px [B, F, 3, 3], captions.
     A share of the clips, `backwards`, is played in reverse, and another, `mirrored`, seen in a mirror, left for right.
     """
-    records = [clips[int(i)] for i in rng.integers(len(clips), size=size)]
+    numbers, total = rng.integers(len(clips), size=size), clips.shape[0]
     chosen = []
-    for record in records:
-        total = len(record.frames)
+    for _ in numbers:
         start = int(rng.integers(total - frames + 1))
         index = np.sort(rng.choice(total, frames, replace=False)) if any_order else start + np.arange(frames)
         chosen.append(torch.from_numpy(index[::-1].copy() if rng.random() < backwards else index))
-    pairs = list(zip(records, chosen, strict=True))
-    batch = {
-        "frames": torch.stack([r.frames[i] for r, i in pairs]).permute(0, 1, 4, 2, 3),
-        "depth": torch.stack([r.depth[i] for r, i in pairs]),
-        "T_world_camera": torch.stack([r.cameras.T_world_camera[i] for r, i in pairs]),
-        "K_px": torch.stack([r.cameras.K_px[i] for r, i in pairs]),
-        "captions": [r.caption for r in records],
-        "jitter": torch.from_numpy(rng.uniform(-1, 1, (size, 7))).float(),
-    }
+    batch = clips.take(numbers.tolist(), torch.stack(chosen))
+    batch["frames"] = batch["frames"].permute(0, 1, 4, 2, 3)
+    batch["jitter"] = torch.from_numpy(rng.uniform(-1, 1, (size, 7))).float()
     return mirror(batch, torch.from_numpy(rng.random(size) < mirrored))
 
 
 def mirror(batch: Batch, chosen: Tensor) -> Batch:
     """The batch with the `chosen` clips, bool [B], left for right: pictures, depth, and the cameras' x axes."""
-    picked = chosen[:, None, None, None]
-    flip = torch.diag(torch.tensor([-1.0, 1, 1, 1]))
+    picked = chosen.to(batch["frames"].device)[:, None, None, None]
+    flip = torch.diag(torch.tensor([-1.0, 1, 1, 1], device=picked.device))
     K = batch["K_px"].clone()
     K[..., 0, 2] = batch["frames"].shape[-1] - K[..., 0, 2]
     T = batch["T_world_camera"]

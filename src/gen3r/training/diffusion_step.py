@@ -29,7 +29,8 @@ class DiffusionStage(Stage):
     fewer samples, because its task is the scene from one view along a path.
 
     stills: the share of micro-batches that are the first frames of more clips, as many latents in all, of which text is
-        all that is told: where a view or a render is given, words are hardly needed, and so hardly learned.
+        all that is told: where a view or a render is given, words are hardly needed, and so hardly learned. Their time
+        is drawn late, with density 2t, for words choose before there is a picture.
     """
 
     name = "diffusion"
@@ -86,18 +87,18 @@ class DiffusionStage(Stage):
         still = self.stills > 0 and rng.random() < self.stills
         size = self.latent_frames * size if still else size
         index = torch.from_numpy(rng.integers(len(self.latents), size=size))
-        rows = [self.latents[int(i)] for i in index]
+        batch: Batch = self.latents.take(index)
         told = rng.random(size) >= self.drop_text
-        batch: Batch = {k: torch.stack([r[k] for r in rows]).float() for k in rows[0] if k not in ("text", "no_text")}
         batch["captions"] = [self.latents.captions[int(i)] if t else "" for i, t in zip(index, told, strict=True)]
         if self.text_encoder is None:
-            texts = [row["text" if t else "no_text"] for row, t in zip(rows, told, strict=True)]
+            pairs = zip(batch.pop("text"), batch.pop("no_text"), told, strict=True)
+            texts = [text if t else no_text for text, no_text, t in pairs]
             batch["text"] = torch.stack([F.pad(x, (0, 0, 0, self.text_length - len(x))) for x in texts]).float()
         batch["views"] = torch.from_numpy(
             rng.choice(3, size, p=[1 - self.all_views - self.no_views, self.all_views, self.no_views])
         )
         batch["with_cameras"] = torch.from_numpy(rng.random(size) >= self.drop_cameras).float()
-        batch["time"] = torch.from_numpy(rng.random(size)).float()
+        batch["time"] = torch.from_numpy(rng.random(size) ** (0.5 if still else 1)).float()
         return _stills_of(batch) if still else batch
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from gen3r.checkpoints.identity import component_hash
-from gen3r.data.shards import open_shard
+from gen3r.data.shards import has_room, open_shard
 from gen3r.data.sources import ClipSource
 from gen3r.errors import InputError
 
@@ -24,6 +25,8 @@ KINDS = {
     **HALVES, "given": HALVES["geometry"], "rendered": ("vae", *HALVES["geometry"]),
     "contexts": ("text_encoder", "image_encoder", "tokenizer"),
 }  # fmt: skip
+
+TEXTS = ("text", "no_text")
 
 
 def kinds_of(transformer: Mapping[str, Any]) -> list[str]:
@@ -109,6 +112,8 @@ class LatentShards:
         self, folder: Path, models: Mapping[str, str], shape: tuple[int, int, int], source: ClipSource | None = None
     ) -> None:
         self.kinds, self.shape = kinds_in(folder), shape
+        self._bytes = 0
+        self._held: dict[str, Tensor] = {}
         self.captions: list[str] = []
         self._shards: list[list[Any]] = []  # the files of the same clips
         self._index: list[tuple[int, int]] = []
@@ -131,6 +136,7 @@ class LatentShards:
                 expected = mark.source
             self._index += [(len(self._shards), row) for row in range(len(captions))]
             self._shards.append(files)
+            self._bytes += sum(paths[kind][start].stat().st_size for kind in self.kinds)
             self.captions += captions
 
     def __len__(self) -> int:
@@ -143,6 +149,23 @@ class LatentShards:
         poses = item["T_world_camera"].clone()
         poses[:, :3, 3] /= item.pop("unit")
         return item | {"T_world_camera": poses}
+
+    def hold(self, device: torch.device) -> None:
+        """Keeps all rows in an accelerator's memory, for `take`, if a third of what is free there holds them."""
+        if "contexts" in self.kinds or not has_room(device, self._bytes):  # texts differ in length
+            return
+        parts = [{k: file.get_tensor(k).to(device) for file in files for k in file.keys()} for files in self._shards]
+        self._held = {k: torch.cat([part[k] for part in parts]) for k in parts[0]}
+        self._held["T_world_camera"][:, :, :3, 3] /= self._held.pop("unit")[:, None]
+
+    def take(self, index: Tensor) -> dict[str, Any]:
+        """The rows of the clips `index` [B]: tensors in float32, on the device that holds them; lists of texts."""
+        if self._held:
+            index = index.to(self._held["appearance"].device)
+            return {k: v[index].float() for k, v in self._held.items()}
+        rows = [self[i] for i in index.tolist()]
+        taken = {k: [row[k] for row in rows] for k in rows[0]}
+        return {k: v if k in TEXTS else torch.stack(v).float() for k, v in taken.items()}
 
 
 def _fingerprint(source: ClipSource, numbers: range) -> str:

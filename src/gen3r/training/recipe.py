@@ -145,12 +145,12 @@ class Run:
         """
         config = self.model
         if name == "autoencoder":
-            return AutoencoderStage(parts["vae"], self.clips(), **arguments)
+            return AutoencoderStage(parts["vae"], self._clips_at_hand(), **arguments)
         if name == "geometry":
-            return GeometryStage(parts["vggt"], self.clips(), **arguments)
+            return GeometryStage(parts["vggt"], self._clips_at_hand(), **arguments)
         if name == "adapter":
             frames = arguments.get("frames")
-            clips = self.clips(max(frames) if frames else None, DRAWS)
+            clips = self._clips_at_hand(max(frames) if frames else None, DRAWS)
             stage = AdapterStage(parts["geo_adapter"], parts["vggt"], parts["vae"], clips, **arguments)
             given = self.start and self.anew is None
             if not (given or (self.folder / name / CHECKPOINT).exists()):
@@ -164,6 +164,7 @@ class Run:
             )
         parts["tokenizer"] = self.tokenizer()
         latents = self.latents(parts)
+        latents.hold(Accelerator().device)
         frozen = "contexts" in latents.kinds
         text_encoder, image_encoder = (None if frozen else parts[n] for n in ENCODERS)
         arguments = {
@@ -273,6 +274,13 @@ class Run:
         if shards.shape[0] < (frames or 0):
             raise InputError(f"the clips in {folder} have {shards.shape[0]} frames; this phase takes {frames}")
         return shards
+
+    def _clips_at_hand(self, frames: int | None = None, count: int | None = None) -> ClipSource:
+        """`clips`; shards in an accelerator's memory, where there is room."""
+        clips = self.clips(frames, count)
+        if isinstance(clips, ClipShards):
+            clips.hold(Accelerator().device)
+        return clips
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The starting model's, or one learned from the training captions: the same captions give the same one."""

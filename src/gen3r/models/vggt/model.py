@@ -12,6 +12,8 @@ from gen3r.models.vggt.aggregator import Aggregator
 from gen3r.models.vggt.camera_head import CameraHead
 from gen3r.models.vggt.dense_head import DenseHead
 
+PUBLISHED_PIXELS = 560 * 560  # of a frame
+
 
 @dataclass(frozen=True)
 class DensePrediction:
@@ -89,10 +91,15 @@ class VGGT(ModelMixin, ConfigMixin):
         """Pose encodings [R, B, F, 9] of every refinement round."""
         return self.camera_head(levels[-1][:, :, 0])
 
-    def dense(self, levels: list[Tensor], height: int, width: int, frames_chunk: int = 8) -> DensePrediction:
-        """Depth and points of every frame, `frames_chunk` frames at a time to bound memory."""
+    def dense(self, levels: list[Tensor], height: int, width: int, frames_chunk: int = 0) -> DensePrediction:
+        """Depth and points of every frame, `frames_chunk` frames at a time to bound memory.
+
+        0: eight of the published size, and on an accelerator, which small kernels leave idle, as many pixels of others.
+        """
         B, frames = levels[0].shape[:2]
         flat = [x.flatten(0, 1) for x in levels]
+        at_once = 1 if flat[0].device.type == "cpu" else max(1, PUBLISHED_PIXELS // (height * width))
+        frames_chunk = frames_chunk or 8 * at_once
         chunks = [[x[i : i + frames_chunk] for x in flat] for i in range(0, B * frames, frames_chunk)]
         depth, points = (
             torch.cat([head(c, height, width) for c in chunks]).float().unflatten(0, (B, frames))
@@ -106,7 +113,7 @@ class VGGT(ModelMixin, ConfigMixin):
         )
 
     @apply_forward_hook
-    def heads(self, levels: list[Tensor], height: int, width: int, frames_chunk: int = 8) -> GeometryPrediction:
+    def heads(self, levels: list[Tensor], height: int, width: int, frames_chunk: int = 0) -> GeometryPrediction:
         """Cameras, depth and points of tokens."""
         return GeometryPrediction(pose_enc=self.camera(levels), **vars(self.dense(levels, height, width, frames_chunk)))
 
