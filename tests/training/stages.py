@@ -20,10 +20,11 @@ from gen3r.training.encoding import clip_encoder, encode_clips
 from gen3r.training.geometry_step import GeometryStage
 from gen3r.training.latents import HALVES, LatentShards
 from gen3r.training.stage import Stage
+from gen3r.training.text_step import TextStage
 from tests.tiny import tiny_pipeline
 
-NAMES = ("autoencoder", "geometry", "adapter", "diffusion", "distill")
-BATCH = {"autoencoder": 2, "geometry": 8, "adapter": 10, "diffusion": 4, "distill": 2}
+NAMES = ("autoencoder", "geometry", "adapter", "text", "diffusion", "distill")
+BATCH = {"autoencoder": 2, "geometry": 8, "adapter": 10, "text": 4, "diffusion": 4, "distill": 2}
 RATE = {"distill": 2e-4}  # of a student that starts as its teacher
 
 
@@ -56,6 +57,9 @@ def tiny_stage(name: str, data: Path) -> Stage:
     if name in ("diffusion", "lora"):
         rank = 4 if name == "lora" else 0
         return DiffusionStage(**_denoising(tiny_pipeline(), clips, data / "latents"), lora=rank)
+    if name == "text":
+        parts = _denoising(tiny_pipeline(), clips, data / "latents")
+        return TextStage(**{key: parts[key] for key in ("text_encoder", "tokenizer", "latents", "text_length")})
     if name == "distill":
         return distill_stage(tiny_pipeline(), data)
     parts = build_components(tiny())

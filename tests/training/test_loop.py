@@ -26,6 +26,7 @@ from gen3r.training.metrics import read_metrics
 from gen3r.training.optimizers import MuonAdamW, state_tensors
 from gen3r.training.stage import Stage
 from gen3r.training.trainer import Trainer
+from tests.tiny import tiny_pipeline
 from tests.training.stages import NAMES, Regression, tiny_config, tiny_stage
 
 CONFIG = TrainConfig(steps=30, batch_size=8, learning_rate=1e-2, warmup=3)
@@ -325,6 +326,17 @@ def test_muon_shares_memory_with_convolutions() -> None:
     optimizer.step()
     assert (conv.weight - before).abs().max() > 1e-4
     assert any("momentum_buffer" in name for name in state_tensors(optimizer, conv))
+
+
+def test_distances_of_words_move_faster_than_their_embeddings() -> None:
+    encoder = tiny_pipeline().text_encoder.float().requires_grad_(True)
+    before = {name: p.detach().clone() for name, p in encoder.named_parameters()}
+    optimizer = MuonAdamW(encoder, 1e-3, 0.0)
+    encoder(input_ids=torch.arange(8)[None]).last_hidden_state.square().sum().backward()
+    optimizer.step()
+    moved = {name: (p - before[name]).abs().max().item() for name, p in encoder.named_parameters()}
+    assert moved["shared.weight"] == pytest.approx(1e-3, rel=1e-2)
+    assert moved["encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"] == pytest.approx(1e-2, rel=1e-2)
 
 
 def test_muon_steps_in_units_of_a_scale() -> None:

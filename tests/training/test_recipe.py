@@ -190,6 +190,25 @@ def test_frozen_encoders_come_from_the_cache_and_the_starting_model(packaged: Pa
     assert component_hash(before.transformer) != component_hash(after.transformer)
 
 
+def test_the_text_encoder_may_be_trained_ahead_on_scenes_of_one_frame(packaged: Path, tmp_path: Path) -> None:
+    synthesize(tmp_path / "train", 2, workers=1)
+    synthesize(tmp_path / "stills" / "train", 3, frames=1, seed=5, workers=1)
+    run = Run(tmp_path, start=packaged, config=CONFIG)
+    for each in (run, Run(tmp_path / "stills", start=packaged, config=CONFIG)):
+        for half in ("appearance", "geometry"):
+            each.encode_latents(half)
+    parts = run.components(BUILT_ON["text"])
+    stage = run.make_stage("text", parts)
+    assert len(stage.latents) == 3
+    given = Gen3RPipeline.from_pretrained(packaged, torch_dtype=torch.float32).text_encoder
+    run.train("text", ONE_STEP)
+    ahead = run.components(BUILT_ON["diffusion"])["text_encoder"]
+    assert component_hash(ahead) != component_hash(given)
+    diffusion = run.make_stage("diffusion", run.components(BUILT_ON["diffusion"]))
+    assert len(diffusion.still_latents) == 3
+    assert component_hash(diffusion.text_encoder) == component_hash(ahead)
+
+
 def test_training_goes_on_from_a_model(run: Run, packaged: Path, tmp_path: Path) -> None:
     (tmp_path / "train").symlink_to(run.folder / "train")
     after = Run(tmp_path, start=packaged, config=CONFIG)

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 
 from gen3r.cameras.camera import Cameras
 from gen3r.data.records import Clip
-from gen3r.data.shards import ClipShards
+from gen3r.data.shards import ClipShards, synthesize
 from gen3r.errors import InputError
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.latents import DiagonalGaussian
@@ -22,7 +22,7 @@ from gen3r.training.adapter_start import start_from_components
 from gen3r.training.adapter_step import AdapterStage, _as_long
 from gen3r.training.diffusion_step import DiffusionStage
 from gen3r.training.encoding import clip_encoder, encode_clips
-from gen3r.training.latents import LatentShards
+from gen3r.training.latents import HALVES, LatentShards
 from gen3r.training.losses import kl_weight
 from gen3r.training.trainer import Trainer
 from tests.tiny import tiny_pipeline
@@ -129,6 +129,10 @@ def _stage(pipe: Gen3RPipeline, clips: ClipShards, folder: Path, *kinds: str) ->
     return DiffusionStage(**{name: pipe.components[name] for name in names}, latents=latents, text_length=16)
 
 
+def _transformer() -> Gen3RTransformer:
+    return Gen3RTransformer(**tiny().transformer)
+
+
 def _told(transformer: Gen3RTransformer) -> Gen3RPipeline:
     """A tiny pipeline with this transformer, in the products of encoding."""
     pipe = tiny_pipeline()
@@ -210,3 +214,23 @@ def test_stills_are_first_frames_told_by_text_alone(
     loss, report = diffusion(batch)
     assert loss.isfinite()
     assert report["geometry"] > 0
+
+
+def test_stills_may_be_scenes_of_their_own(training_data: Path, tmp_path: Path) -> None:
+    synthesize(tmp_path / "scenes", 3, frames=1, size=112, seed=7, workers=1)
+    others = _stage(_told(_transformer()), ClipShards(tmp_path / "scenes"), tmp_path / "stills", *HALVES).latents
+    diffusion = _stage(_told(_transformer()), ClipShards(training_data / "clips"), tmp_path / "clips", *HALVES)
+    diffusion.stills, diffusion.still_latents, diffusion.drop_text = 1.0, others, 0.0
+    batch = diffusion.make_batch(np.random.default_rng(0), 2)
+    assert {*batch["captions"]} <= {*others.captions}
+    assert not {*batch["captions"]} & {*diffusion.latents.captions}
+    assert diffusion(batch)[0].isfinite()
+
+
+def test_without_a_view_time_is_late(training_data: Path, tmp_path: Path) -> None:
+    diffusion = _stage(_told(_transformer()), ClipShards(training_data / "clips"), tmp_path, *HALVES)
+    diffusion.no_views = 0.5
+    batch = diffusion.make_batch(np.random.default_rng(0), 400)
+    alone = batch["views"] == 2
+    assert batch["time"][alone].mean().item() == pytest.approx(3 / 4, abs=0.05)
+    assert batch["time"][~alone].mean().item() == pytest.approx(1 / 2, abs=0.05)

@@ -18,6 +18,8 @@ stages, in order (each goes on from its own checkpoint when it was stopped):
   given-latents       geometry of given frames alone     after adapter; only for a transformer that is told it
   rendered-latents    what given frames show from the    after adapter; for a transformer that is told it, as nano's
                       other cameras
+  text                the text encoder, ahead of the     after the latents; may be left out
+                      denoiser, which trains it further
   diffusion           the transformer and its encoders   after the latents
   distill             a transformer of four steps        after diffusion; may be left out
   package             the model folder, in bfloat16      after diffusion; --out says where. The distilled transformer
@@ -28,13 +30,13 @@ beside them:
 
 example:
   gen3r data synthesize 2048 runs/nano/train
-  for stage in autoencoder geometry adapter {appearance,geometry,rendered}-latents diffusion
+  for stage in autoencoder geometry adapter {appearance,geometry,rendered}-latents text diffusion
   do gen3r train $stage; done
   gen3r train package --out my-nano && gen3r evaluate --model my-nano
 
 gen3r train STAGE --help says what may be changed, gen3r train STAGE --dry-run what the stage would take. A folder
-held-out/ beside train/ (gen3r data synthesize 3 runs/nano/held-out --split test) adds sample sheets. On several
-devices: torchrun --nproc_per_node N -m -- gen3r.cli.main train STAGE, or accelerate launch -m gen3r.cli.main train
+held-out/ beside train/ (gen3r data synthesize 3 runs/nano/held-out --split test) adds sample sheets, and latents in
+stills/ words: a run of its own in that folder, on scenes of one frame each, for text and diffusion. On several devices: torchrun --nproc_per_node N -m -- gen3r.cli.main train STAGE, or accelerate launch -m gen3r.cli.main train
 STAGE.
 
 the published size, from datasets in folders of their names (see docs/train.md):
@@ -55,7 +57,7 @@ _CHANGES = (
 
 _STAGE_NAMES = (
     "autoencoder", "geometry", "adapter", "appearance-latents", "geometry-latents", "given-latents",
-    "rendered-latents", "diffusion", "distill", "package",
+    "rendered-latents", "text", "diffusion", "distill", "package",
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from gen3r.models.precision import exact_products
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.video_vae import VideoVAE
 from gen3r.pipeline import Conditions
-from gen3r.training.latents import LatentShards, kinds_of
+from gen3r.training.latents import LatentShards, kinds_of, latent_means
 from gen3r.training.lora import add_adapters
 from gen3r.training.losses import flow_matching_loss
 from gen3r.training.stage import Batch, Stage
@@ -28,9 +28,12 @@ class DiffusionStage(Stage):
     Text is dropped for 20 % of the samples, cameras for 50 % in the paper; nano drops fewer, and gives all views to
     fewer samples, because its task is the scene from one view along a path.
 
+    no_views: the share of samples without a view. Their time is drawn late, with density 3t^2, for words choose before
+        there is a picture.
     stills: the share of micro-batches that are the first frames of more clips, as many latents in all, of which text is
-        all that is told: where a view or a render is given, words are hardly needed, and so hardly learned. Their time
-        is drawn late, with density 2t, for words choose before there is a picture.
+        all that is told: where a view or a render is given, words are hardly needed, and so hardly learned.
+    still_latents: whose first frames these are, by default those of `latents`. Many scenes of one frame each teach more
+        words than few of many frames, and are sooner made.
     """
 
     name = "diffusion"
@@ -52,11 +55,13 @@ class DiffusionStage(Stage):
         all_views: float = 0.05,
         no_views: float = 0.2,
         stills: float = 0.0,
+        still_latents: LatentShards | None = None,
         lora: int = 0,
     ) -> None:
         super().__init__()
         self.transformer, self.text_encoder, self.image_encoder = transformer, text_encoder, image_encoder
         self.tokenizer, self.latents, self.size = tokenizer, latents, size
+        self.still_latents = latents if still_latents is None else still_latents
         self.text_length, self.shift = text_length, shift
         self.drop_text, self.drop_cameras = drop_text, drop_cameras
         self.all_views, self.no_views, self.stills = all_views, no_views, stills
@@ -85,11 +90,11 @@ class DiffusionStage(Stage):
 
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         still = self.stills > 0 and rng.random() < self.stills
-        size = self.latent_frames * size if still else size
-        index = torch.from_numpy(rng.integers(len(self.latents), size=size))
-        batch: Batch = self.latents.take(index)
+        latents, size = (self.still_latents, self.latent_frames * size) if still else (self.latents, size)
+        index = torch.from_numpy(rng.integers(len(latents), size=size))
+        batch: Batch = latents.take(index)
         told = rng.random(size) >= self.drop_text
-        batch["captions"] = [self.latents.captions[int(i)] if t else "" for i, t in zip(index, told, strict=True)]
+        batch["captions"] = [latents.captions[int(i)] if t else "" for i, t in zip(index, told, strict=True)]
         if self.text_encoder is None:
             pairs = zip(batch.pop("text"), batch.pop("no_text"), told, strict=True)
             texts = [text if t else no_text for text, no_text, t in pairs]
@@ -98,8 +103,10 @@ class DiffusionStage(Stage):
             rng.choice(3, size, p=[1 - self.all_views - self.no_views, self.all_views, self.no_views])
         )
         batch["with_cameras"] = torch.from_numpy(rng.random(size) >= self.drop_cameras).float()
-        batch["time"] = torch.from_numpy(rng.random(size) ** (0.5 if still else 1)).float()
-        return _stills_of(batch) if still else batch
+        batch = _stills_of(batch) if still else batch
+        time = torch.from_numpy(rng.random(size)).float()
+        batch["time"] = torch.where(batch["views"] == 2, time ** (1 / 3), time)
+        return batch
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         sample = self.sample(batch)
@@ -122,7 +129,7 @@ class DiffusionStage(Stage):
 
     def sample(self, batch: Batch) -> Tensor:
         """The clips as Z = [A; G], [B, 16, f, h, 2w]."""
-        return torch.cat([_mean(batch[k]) for k in ("appearance", "geometry")], dim=-1)
+        return torch.cat([latent_means(batch[k]) for k in ("appearance", "geometry")], dim=-1)
 
     def conditions(self, batch: Batch) -> Conditions:
         """What the transformer is told of them."""
@@ -140,12 +147,16 @@ class DiffusionStage(Stage):
             device = batch["first_frame"].device
             text = encode_text(self.tokenizer, self.text_encoder, batch["captions"], self.text_length, device)
             image = encode_image(self.image_encoder, batch["first_frame"] / 255)
+        if "control" not in batch:
+            image = image[:, :1]
         return text, image * (batch["views"] != 2)[:, None, None]
 
     def _control(self, batch: Batch) -> Tensor:
         """Control latents for the drawn views: as cached, all frames, or none; renders where there are cameras."""
+        if "control" not in batch:
+            return self.nothing[:, :, :1].expand(len(batch["views"]), -1, -1, -1, -1)
         control, views = batch["control"], batch["views"][:, None, None, None, None]
-        mean = _mean(batch["appearance"])
+        mean = latent_means(batch["appearance"])
         half = mean.shape[-1]
         full = torch.zeros_like(control)
         full[:, : mean.shape[1], ..., :half] = mean
@@ -153,7 +164,7 @@ class DiffusionStage(Stage):
         if self.own_geometry:
             control = control.clone()
             control[:, : mean.shape[1], ..., half:] = batch["given_geometry"]
-            full[:, : mean.shape[1], ..., half:] = _mean(batch["geometry"])
+            full[:, : mean.shape[1], ..., half:] = latent_means(batch["geometry"])
         if self.renders:
             control = torch.where(batch["with_cameras"].view_as(views) == 1, batch["rendered"], control)
         return torch.where(views == 1, full, torch.where(views == 2, self.nothing[:, :, : control.shape[2]], control))
@@ -170,14 +181,13 @@ def _train_along(text_encoder: UMT5EncoderModel, image_encoder: CLIPVisionModelW
 
 
 def _stills_of(batch: Batch) -> Batch:
-    """The first latent frames of a batch, which stand for the first frames of its clips, without views and cameras."""
-    latents = {k: batch[k][:, :, :1] for k in ("appearance", "geometry", "control", "given_geometry", "rendered")
-               if k in batch}  # fmt: skip
+    """The first latent frames of a batch, which stand for the first frames of its clips, without views and cameras.
+
+    Of what an image encoder says, one picture's first token stands for all: to a sample without a view all are nothing.
+    """
+    latents = {k: batch[k][:, :, :1] for k in ("appearance", "geometry")}
     cameras = {k: batch[k][:, :1] for k in ("T_world_camera", "K_px")}
     told = {"views": torch.full_like(batch["views"], 2), "with_cameras": torch.zeros_like(batch["with_cameras"])}
-    return batch | latents | cameras | told
-
-
-def _mean(moments: Tensor) -> Tensor:
-    """What is denoised: the means, as for Wan's own latents. Their noise would have to be learned and then undone."""
-    return moments.chunk(2, dim=1)[0]
+    kept = {k: batch[k] for k in ("captions", "text") if k in batch}
+    image = {k: batch[k][:1] for k in ("first_frame", "image") if k in batch}
+    return {**latents, **cameras, **told, **kept, **image}

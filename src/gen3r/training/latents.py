@@ -168,6 +168,11 @@ class LatentShards:
         return {k: v if k in TEXTS else torch.stack(v).float() for k, v in taken.items()}
 
 
+def latent_means(moments: Tensor) -> Tensor:
+    """[B, 16, ...] of [B, 32, ...]: what is denoised, as of Wan's own latents. Noise would be learned and then undone."""
+    return moments.chunk(2, dim=1)[0]
+
+
 def _fingerprint(source: ClipSource, numbers: range) -> str:
     return source.fingerprint(numbers) if numbers.stop <= len(source) else "more clips than there are"
 

@@ -8,6 +8,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from gen3r.training.config import TrainConfig
 
+DISTANCES = 10
 Owned = Iterator[tuple[torch.optim.Optimizer, str, nn.Parameter]]
 
 
@@ -56,7 +57,8 @@ class MuonAdamW(torch.optim.Optimizer):
 
     Convolutions are seen as matrices [out, in * kernel]. Embeddings, heads, norms, biases and small matrices are
     AdamW's. A weight with an attribute `step_scale`, a tensor that broadcasts with it, is stepped in its units.
-    Muon needs whole matrices: it is for weights that are not sharded.
+    Muon needs whole matrices: it is for weights that are not sharded. What T5's encoders add to attention scores by the
+    distance of two words moves `DISTANCES` times as fast: a score that counts is 5 or more, and steps are small.
     """
 
     def __init__(self, module: nn.Module, lr: float, weight_decay: float) -> None:
@@ -70,7 +72,10 @@ class MuonAdamW(torch.optim.Optimizer):
                 [p for _, p in views], lr=lr, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
             )
             self._parts.append((muon, views))
-        adam = torch.optim.AdamW([p for _, p in others], lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98))
+        distances = [p for n, p in others if "relative_attention_bias" in n]
+        rest = [p for n, p in others if "relative_attention_bias" not in n]
+        groups = [{"params": rest}, {"params": distances, "times": DISTANCES}]
+        adam = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98))
         self._parts.append((adam, others))
         super().__init__([p for _, p in named], {"lr": lr})
 
@@ -88,7 +93,7 @@ class MuonAdamW(torch.optim.Optimizer):
             view.grad = None if gradient is None else _as_matrix(gradient, like=parameter)
         for inner, _ in self._parts:
             for group in inner.param_groups:
-                group["lr"] = self.param_groups[0]["lr"]
+                group["lr"] = group.get("times", 1) * self.param_groups[0]["lr"]
             inner.step()
         for parameter, view, scale in scaled:
             parameter.data.copy_(view.data.view_as(parameter) * scale)

@@ -67,6 +67,9 @@ PRESETS = {
         "adapter": (Phase(TrainConfig(
             steps=1450, batch_size=40, learning_rate=6e-4, ema_decay=0.99, weight_decay=0.0, warmup=30
         ), {"depth_weight": 6.0}),),
+        "text": (Phase(TrainConfig(
+            steps=2000, batch_size=64, learning_rate=2e-3, ema_decay=0.99, warmup=50, schedule="cosine"
+        )),),
         "diffusion": (Phase(TrainConfig(
             steps=2000, batch_size=8, learning_rate=2e-3, ema_decay=0.995, warmup=50, decay_fraction=0.4
         ), {"stills": 0.5, "no_views": 0.3}),),

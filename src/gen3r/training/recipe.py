@@ -47,12 +47,14 @@ from gen3r.training.plan import plan
 from gen3r.training.presets import PRESETS, Preset
 from gen3r.training.sheets import sample_sheet
 from gen3r.training.stage import Stage
+from gen3r.training.text_step import TextStage
 
 SHEET_CLIPS = 3
 STATISTICS_CLIPS = 48
 STATISTICS_OF = ("vae", "geo_adapter")
 BUILT_ON = {
-    "autoencoder": (), "geometry": (), "adapter": ("vae", "vggt"), "diffusion": ("vae", "vggt", "geo_adapter"),
+    "autoencoder": (), "geometry": (), "adapter": ("vae", "vggt"), "text": ("vae", "vggt", "geo_adapter"),
+    "diffusion": ("vae", "vggt", "geo_adapter"),
     "distill": ("vae", "vggt", "geo_adapter", "transformer", "text_encoder", "image_encoder"),
     "lora": ("vae", "vggt", "geo_adapter", "transformer", "text_encoder", "image_encoder"),
 }  # fmt: skip
@@ -61,7 +63,10 @@ STAGE_OF = {
     "transformer": "diffusion", "text_encoder": "diffusion", "image_encoder": "diffusion",
 }  # fmt: skip
 ALL = tuple(STAGE_OF)
-USED = {"autoencoder": ("vae",), "geometry": ("vggt",), "adapter": ("vae", "vggt", "geo_adapter")}  # other stages: all
+USED = {
+    "autoencoder": ("vae",), "geometry": ("vggt",), "adapter": ("vae", "vggt", "geo_adapter"),
+    "text": ("vae", "vggt", "geo_adapter", "text_encoder"),
+}  # fmt: skip
 ENCODERS = ("text_encoder", "image_encoder")
 SIZES = ("text_length", "num_frames", "height", "width")
 DRAWS = 1 << 20  # clips that may be drawn from datasets
@@ -122,8 +127,8 @@ class Run:
         return lines
 
     def sheet(self, stage: str, parts: dict[str, Any]) -> Callable[[], Image] | None:
-        """What draws sample sheets of the clips in held-out/; None without them."""
-        if not (self.folder / "held-out").exists():
+        """What draws sample sheets of the clips in held-out/; None without them, and of a stage that makes no pictures."""
+        if stage == "text" or not (self.folder / "held-out").exists():
             return None
         clips = ClipShards(self.folder / "held-out")
         pipe = self.pipeline(parts, distilled(self.model) if stage == "distill" else self.model)
@@ -156,6 +161,10 @@ class Run:
             if not (given or (self.folder / name / CHECKPOINT).exists()):
                 stage.start_afresh()
             return stage
+        if name == "text":
+            tokenizer = self.tokenizer()
+            latents = self.still_latents(parts) or self.latents(parts)
+            return TextStage(parts["text_encoder"], tokenizer, latents, config.text_length, **arguments)
         if name in BASES:
             self._check_base(name, parts)
         if parts["geo_adapter"].frames_per_latent != 4:
@@ -163,13 +172,14 @@ class Run:
                 "this adapter's latents are longer than the appearance's; they cannot be denoised together"
             )
         parts["tokenizer"] = self.tokenizer()
-        latents = self.latents(parts)
-        latents.hold(Accelerator().device)
+        latents, stills = self.latents(parts), self.still_latents(parts)
+        for cache in filter(None, (latents, stills)):
+            cache.hold(Accelerator().device)
         frozen = "contexts" in latents.kinds
         text_encoder, image_encoder = (None if frozen else parts[n] for n in ENCODERS)
         arguments = {
             "transformer": parts["transformer"], "text_encoder": text_encoder, "image_encoder": image_encoder,
-            "tokenizer": parts["tokenizer"], "vae": parts["vae"], "latents": latents,
+            "tokenizer": parts["tokenizer"], "vae": parts["vae"], "latents": latents, "still_latents": stills,
             "text_length": config.text_length, "frames": config.num_frames, "size": (config.height, config.width),
             "shift": config.shift, **arguments,
         }  # fmt: skip
@@ -190,11 +200,21 @@ class Run:
 
     def latents(self, parts: dict[str, Any]) -> LatentShards:
         """The run's latent cache, which must be what these components make of its clips (of any, if it has none)."""
-        folder, config = self.folder / "latents", self.model
+        clips = self.clips(count=DRAWS) if (self.folder / "train").is_dir() else None
+        return self._latents_in(self.folder / "latents", parts, self.model.num_frames, clips)
+
+    def still_latents(self, parts: dict[str, Any]) -> LatentShards | None:
+        """Latents of scenes of one frame each, made as a run of their own in stills/; None where there are none."""
+        folder = self.folder / "stills" / "latents"
+        return self._latents_in(folder, parts, 1) if folder.is_dir() else None
+
+    def _latents_in(
+        self, folder: Path, parts: dict[str, Any], frames: int, clips: ClipSource | None = None
+    ) -> LatentShards:
+        config = self.model
         hashes = [model_hashes(kind, parts, config.text_length) for kind in kinds_in(folder)]
         models = {name: value for kind in hashes for name, value in kind.items()}
-        clips = self.clips(count=DRAWS) if (self.folder / "train").is_dir() else None
-        return LatentShards(folder, models, (config.num_frames, config.height, config.width), clips)
+        return LatentShards(folder, models, (frames, config.height, config.width), clips)
 
     def encode_latents(self, kind: str, count: int | None = None, part: int = 0, parts: int = 1) -> None:
         """Fills a kind of the latent cache (a key of `KINDS`) for the first `count` clips.
@@ -251,6 +271,8 @@ class Run:
                 load_average(self.folder / STAGE_OF[name], module, _prefix(name))
                 if name in STATISTICS_OF:
                     module.register_to_config(**self._statistics(name, module))
+            if trains and name == "text_encoder" and holds(self.folder / "text", _prefix(name)):
+                load_average(self.folder / "text", module, _prefix(name))
             module.train(trains)
         return parts
 
