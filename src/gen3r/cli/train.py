@@ -35,9 +35,10 @@ example:
   gen3r train package --out my-nano && gen3r evaluate --model my-nano
 
 gen3r train STAGE --help says what may be changed, gen3r train STAGE --dry-run what the stage would take. A folder
-held-out/ beside train/ (gen3r data synthesize 3 runs/nano/held-out --split test) adds sample sheets, and latents in
-stills/ words: a run of its own in that folder, on scenes of one frame each, for text and diffusion. On several devices: torchrun --nproc_per_node N -m -- gen3r.cli.main train STAGE, or accelerate launch -m gen3r.cli.main train
-STAGE.
+held-out/ beside train/ (gen3r data synthesize 3 runs/nano/held-out --split test) adds sample sheets. A run of its own
+in stills/, on scenes of one frame each (gen3r data synthesize 12288 runs/nano/stills/train --frames 1), whose latents
+of the two halves are there, teaches text and diffusion more words. On several devices: torchrun --nproc_per_node N -m
+-- gen3r.cli.main train STAGE, or accelerate launch -m gen3r.cli.main train STAGE.
 
 the published size, from datasets in folders of their names (see docs/train.md):
   gen3r train adapter --preset published --start models/published --folder runs/adapter

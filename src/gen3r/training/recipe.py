@@ -127,7 +127,7 @@ class Run:
         return lines
 
     def sheet(self, stage: str, parts: dict[str, Any]) -> Callable[[], Image] | None:
-        """What draws sample sheets of the clips in held-out/; None without them, and of a stage that makes no pictures."""
+        """What draws sample sheets of the clips in held-out/; None without them, and for a stage without pictures."""
         if stage == "text" or not (self.folder / "held-out").exists():
             return None
         clips = ClipShards(self.folder / "held-out")

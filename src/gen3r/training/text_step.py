@@ -25,7 +25,11 @@ class TextStage(Stage):
     name = "text"
 
     def __init__(
-        self, text_encoder: UMT5EncoderModel, tokenizer: PreTrainedTokenizerBase, latents: LatentShards, text_length: int
+        self,
+        text_encoder: UMT5EncoderModel,
+        tokenizer: PreTrainedTokenizerBase,
+        latents: LatentShards,
+        text_length: int,
     ) -> None:
         super().__init__()
         self.text_encoder, self.tokenizer, self.latents = text_encoder, tokenizer, latents
@@ -50,7 +54,7 @@ class TextStage(Stage):
 
 
 class Reader(nn.Module):
-    """Text features [B, L, D] -> a picture [B, C, PATCH * rows, PATCH * columns]; a learned query a patch looks at them.
+    """Text features [B, L, D] -> a picture [B, C, PATCH * rows, PATCH * columns]: each patch has a learned query.
 
     grid: rows and columns of patches. channels: of a patch, C * PATCH**2.
     """
