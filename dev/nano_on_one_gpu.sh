@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# nano again from weights that are there, in about twelve minutes of one GPU: VGGT, adapter, diffusion, distillation.
+# nano again from weights that are there, in about twelve minutes of one GPU: VGGT, adapter, text, diffusion, distillation.
 # Clips are rendered meanwhile; each leg of VGGT's training sees those that are there when it begins.
 # usage: dev/nano_on_one_gpu.sh START FOLDER
 #   START: model to go on from. FOLDER: as of gen3r train; the packages are written to FOLDER/out.
@@ -9,6 +9,7 @@ START=$1 FOLDER=$2
 SCALE=${SCALE:-1}
 END=${END:-750}             # the second by which all is done: diffusion takes what the other stages leave
 LATENTS=${LATENTS:-6144}    # clips that the denoiser sees
+STILLS=${STILLS:-8192}      # scenes of one frame, for words
 FRAMES=${FRAMES:-1088}      # of a step of VGGT's
 ADAPTED=${ADAPTED:-680}     # of the adapter's
 CLIPS=${CLIPS:-128}         # of diffusion's
@@ -16,7 +17,7 @@ STUDENT=${STUDENT:-64}      # of the distillation's
 CORES=$(nproc)              # asked before the next line, which it would heed
 export OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 LOGS=$FOLDER/logs
-mkdir -p "$LOGS" "$FOLDER/train" "$FOLDER/out"
+mkdir -p "$LOGS" "$FOLDER/train" "$FOLDER/stills" "$FOLDER/out"
 
 say() { echo "$(date +%T) +${SECONDS}s $*"; }
 scaled() { python3 -c "print(round($1 * $SCALE, 3))"; }
@@ -36,10 +37,10 @@ leg() {  # SECOND: VGGT until then, at a constant rate
     --steps 1000000 --batch-size "$FRAMES" >>"$LOGS/geometry.log" 2>&1 || [ -e "$FOLDER/geometry/checkpoint.safetensors" ]
   say "geometry: $(tail -n 1 "$FOLDER/geometry/metrics.jsonl")"
 }
-latents() {  # KIND PARTS
+latents() {  # KIND PARTS [FOLDER MODEL CLIPS]
   for part in $(seq 0 $(($2 - 1))); do
-    python3 -m gen3r.cli.main train "$1-latents" --folder "$FOLDER" --start "$START" --threads 1 --clips "$LATENTS" \
-      --part "$part" --parts "$2" >"$LOGS/$1-$part.log" 2>&1 &
+    python3 -m gen3r.cli.main train "$1-latents" --folder "${3:-$FOLDER}" --start "${4:-$START}" --threads 1 \
+      --clips "${5:-$LATENTS}" --part "$part" --parts "$2" >"$LOGS/$1-$part${3:+-stills}.log" 2>&1 &
   done
 }
 package() {  # NAME ...
@@ -48,8 +49,13 @@ package() {  # NAME ...
   say "package $1"
 }
 
-setsid nice -n 5 python3 -m gen3r.cli.main data synthesize 65536 "$FOLDER/train" \
-  --workers $((CORES > 4 ? CORES - 3 : 1)) >"$LOGS/clips.log" 2>&1 &
+render() {  # N FOLDER ...
+  python3 -m gen3r.cli.main data synthesize "$@" --workers $((CORES > 4 ? CORES - 3 : 1)) >>"$LOGS/clips.log" 2>&1
+}
+
+render "$STILLS" "$FOLDER/stills/train" --frames 1 --seed 100000
+export -f render && export CORES LOGS FOLDER
+setsid nice -n 5 bash -c 'render 65536 "$FOLDER/train"' &
 RENDERING=$!
 trap 'kill -KILL -- -$RENDERING 2>/dev/null || true' EXIT
 until [ "$(shards)" -ge $((LATENTS < 768 ? LATENTS / 64 : 12)) ]; do sleep 1; done
@@ -66,10 +72,13 @@ say "geometry is done; $(shards) shards"
 train 45 adapter --batch-size "$ADAPTED" --learning-rate 1e-3
 kill -KILL -- -$RENDERING || true
 package base  # measures the adapter's latents, which those that follow ask for
+latents appearance 1 "$FOLDER/stills" "$FOLDER/out/base" "$STILLS"
+latents geometry 1 "$FOLDER/stills" "$FOLDER/out/base" "$STILLS"
 latents geometry 2
 latents rendered $((CORES > 4 ? CORES - 3 : 1))
 for job in $(jobs -p); do [ "$job" = $RENDERING ] || wait "$job"; done
 say "latents: $(find "$FOLDER/latents" -name '*.safetensors' | wc -l) files"
+train 30 text --batch-size 256
 train "$(python3 -c "print(max($END - $SECONDS / $SCALE - 100, 30))")" diffusion --batch-size "$CLIPS"
 package teacher --teacher &
 train 55 distill --batch-size "$STUDENT" --learning-rate 3e-4
