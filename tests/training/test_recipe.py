@@ -179,6 +179,8 @@ def test_frozen_encoders_come_from_the_cache_and_the_starting_model(packaged: Pa
     command = ["data", "encode", tmp_path / "clips", tmp_path / "latents", "--model", packaged, "--contexts"]
     assert main([*map(str, command), "--device", "cpu", "--dtype", "float32"]) == 0
     run = Run(tmp_path, start=packaged, config=CONFIG)
+    with pytest.raises(InputError, match="frozen text encoder"):
+        run.train("text", ONE_STEP)
     run.train("diffusion", ONE_STEP)
     run.train("distill", ONE_STEP)
     run.package(tmp_path / "model")

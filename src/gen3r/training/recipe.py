@@ -162,6 +162,8 @@ class Run:
                 stage.start_afresh()
             return stage
         if name == "text":
+            if shards_of(self.folder / "latents", "contexts"):
+                raise InputError("the latents of this run hold what a frozen text encoder says; text would train another")
             tokenizer = self.tokenizer()
             latents = self.still_latents(parts) or self.latents(parts)
             return TextStage(parts["text_encoder"], tokenizer, latents, config.text_length, **arguments)
