@@ -169,7 +169,7 @@ class LatentShards:
 
 
 def latent_means(moments: Tensor) -> Tensor:
-    """What is denoised, as for Wan's own latents: [B, 16, ...] of [B, 32, ...]. Noise would be learned and then undone."""
+    """What is denoised, as of Wan's own latents: [B, 16, ...] of [B, 32, ...]. Noise would be learned, then undone."""
     return moments.chunk(2, dim=1)[0]
 
 

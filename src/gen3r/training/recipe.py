@@ -163,7 +163,7 @@ class Run:
             return stage
         if name == "text":
             if shards_of(self.folder / "latents", "contexts"):
-                raise InputError("the latents of this run hold what a frozen text encoder says; text would train another")
+                raise InputError("this run's latents hold what a frozen text encoder says; text would train another")
             tokenizer = self.tokenizer()
             latents = self.still_latents(parts) or self.latents(parts)
             return TextStage(parts["text_encoder"], tokenizer, latents, config.text_length, **arguments)
