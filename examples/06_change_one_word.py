@@ -23,7 +23,7 @@ rows = []
 for place, colours in PLACES.items():
     prompts = [place.format(colour) for colour in colours]
     # One generator a sample: each begins from the same noise, whatever the batch.
-    scenes = pipeline(prompt=prompts, generator=[torch.Generator().manual_seed(0) for _ in prompts])
+    scenes = pipeline(prompt=prompts, generator=[torch.Generator().manual_seed(3) for _ in prompts])
     middle = torch.stack([scene.frames[len(scene.frames) // 2] for scene in scenes])
     rows.append(labelled(place.format(", ".join(colours)), strip(middle)))
 
