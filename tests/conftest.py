@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import signal
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 settings.register_profile("gen3r", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("gen3r")
 torch.set_num_threads(1)
+# A shell lets what it starts in the background ignore Ctrl-C, and whatever that starts too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
