@@ -37,10 +37,10 @@ leg() {  # SECOND: VGGT until then, at a constant rate
     --steps 1000000 --batch-size "$FRAMES" >>"$LOGS/geometry.log" 2>&1 || [ -e "$FOLDER/geometry/checkpoint.safetensors" ]
   say "geometry: $(tail -n 1 "$FOLDER/geometry/metrics.jsonl")"
 }
-latents() {  # KIND PARTS [FOLDER MODEL CLIPS]
+latents() {  # KIND PARTS ...
   for part in $(seq 0 $(($2 - 1))); do
-    python3 -m gen3r.cli.main train "$1-latents" --folder "${3:-$FOLDER}" --start "${4:-$START}" --threads 1 \
-      --clips "${5:-$LATENTS}" --part "$part" --parts "$2" >"$LOGS/$1-$part${3:+-stills}.log" 2>&1 &
+    python3 -m gen3r.cli.main train "$1-latents" --folder "$FOLDER" --start "$START" --threads 1 --part "$part" \
+      --parts "$2" "${@:3}" >"$LOGS/$1-$part-$3.log" 2>&1 &
   done
 }
 package() {  # NAME ...
@@ -66,16 +66,16 @@ GEOMETRY=$!
 sleep "$(scaled 60)"
 WHOLE=$((64 * ($(shards) - CORES)))  # of the last shards, some are still being rendered
 LATENTS=$((LATENTS < WHOLE ? LATENTS : WHOLE))
-latents appearance 2
+latents appearance 2 --clips "$LATENTS"
 wait $GEOMETRY
 say "geometry is done; $(shards) shards"
 train 45 adapter --batch-size "$ADAPTED" --learning-rate 1e-3
 kill -KILL -- -$RENDERING || true
 package base  # measures the adapter's latents, which those that follow ask for
-latents appearance 1 "$FOLDER/stills" "$FOLDER/out/base" "$STILLS"
-latents geometry 1 "$FOLDER/stills" "$FOLDER/out/base" "$STILLS"
-latents geometry 2
-latents rendered $((CORES > 4 ? CORES - 3 : 1))
+latents appearance 1 --stills
+latents geometry 1 --stills
+latents geometry 2 --clips "$LATENTS"
+latents rendered $((CORES > 4 ? CORES - 3 : 1)) --clips "$LATENTS"
 for job in $(jobs -p); do [ "$job" = $RENDERING ] || wait "$job"; done
 say "latents: $(find "$FOLDER/latents" -name '*.safetensors' | wc -l) files"
 train 30 text --batch-size 256

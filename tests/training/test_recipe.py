@@ -196,9 +196,9 @@ def test_the_text_encoder_may_be_trained_ahead_on_scenes_of_one_frame(packaged: 
     synthesize(tmp_path / "train", 2, workers=1)
     synthesize(tmp_path / "stills" / "train", 3, frames=1, seed=5, workers=1)
     run = Run(tmp_path, start=packaged, config=CONFIG)
-    for each in (run, Run(tmp_path / "stills", start=packaged, config=CONFIG)):
-        for half in ("appearance", "geometry"):
-            each.encode_latents(half)
+    for half in ("appearance", "geometry"):
+        run.encode_latents(half)
+        run.encode_latents(half, stills=True)
     parts = run.components(BUILT_ON["text"])
     stage = run.make_stage("text", parts)
     assert len(stage.latents) == 3

@@ -35,10 +35,10 @@ example:
   gen3r train package --out my-nano && gen3r evaluate --model my-nano
 
 gen3r train STAGE --help says what may be changed, gen3r train STAGE --dry-run what the stage would take. A folder
-held-out/ beside train/ (gen3r data synthesize 3 runs/nano/held-out --split test) adds sample sheets. A run of its own
-in stills/, on scenes of one frame each (gen3r data synthesize 12288 runs/nano/stills/train --frames 1), whose latents
-of the two halves are there, teaches text and diffusion more words. On several devices: torchrun --nproc_per_node N -m
--- gen3r.cli.main train STAGE, or accelerate launch -m gen3r.cli.main train STAGE.
+held-out/ beside train/ (gen3r data synthesize 3 runs/nano/held-out --split test) adds sample sheets. Scenes of one
+frame in stills/train (gen3r data synthesize 12288 runs/nano/stills/train --frames 1 --seed 20000), whose appearance-
+and geometry-latents were made with --stills, teach text and diffusion more words. On several devices: torchrun
+--nproc_per_node N -m -- gen3r.cli.main train STAGE, or accelerate launch -m gen3r.cli.main train STAGE.
 
 the published size, from datasets in folders of their names (see docs/train.md):
   gen3r train adapter --preset published --start models/published --folder runs/adapter
@@ -99,6 +99,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="package: the model folder to write")
     parser.add_argument("--teacher", action="store_true", help="package: the transformer of many steps, not distilled")
     parser.add_argument("--clips", type=int, help="latents: how many clips (default: all)")
+    parser.add_argument(
+        "--stills",
+        action="store_true",
+        help="latents: of the scenes of one frame in stills/train, for words",
+    )
     parser.add_argument("--part", type=int, default=0, help="latents: this process's number, from 0")
     parser.add_argument("--parts", type=int, default=1, help="latents: how many processes share the work")
     changes = parser.add_argument_group("changes to the recipe (default: the stage's own numbers)")
@@ -143,6 +148,8 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("the published preset goes on from a model; name it with --start")
     if args.lora and args.stage != "diffusion":
         raise InputError(f"--lora trains adapters of diffusion's transformer, not {args.stage}")
+    if args.stills and not args.stage.endswith("-latents"):
+        raise InputError(f"--stills makes latents, and {args.stage} none; it takes those in stills/ if they are there")
     if args.decoder_only and args.stage != "autoencoder":
         raise InputError(f"--decoder-only is for the autoencoder, not {args.stage}")
     import torch
@@ -159,8 +166,8 @@ def run(args: argparse.Namespace) -> None:
     if args.dry_run and args.stage not in BUILT_ON:
         raise InputError(f"--dry-run tells of stages that are trained, such as diffusion; {args.stage} is none")
     if args.stage.endswith("-latents"):
-        with whole_files_stay(args.folder / "latents"):
-            this_run.encode_latents(args.stage.removesuffix("-latents"), args.clips, args.part, args.parts)
+        with whole_files_stay(args.folder / ("stills/latents" if args.stills else "latents")):
+            this_run.encode_latents(args.stage.removesuffix("-latents"), args.clips, args.part, args.parts, args.stills)
     elif args.stage == "package":
         if args.out is None:
             raise InputError("package needs --out, a folder that does not exist yet")

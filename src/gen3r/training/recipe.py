@@ -206,9 +206,12 @@ class Run:
         return self._latents_in(self.folder / "latents", parts, self.model.num_frames, clips)
 
     def still_latents(self, parts: dict[str, Any]) -> LatentShards | None:
-        """Latents of scenes of one frame each, made as a run of their own in stills/; None where there are none."""
+        """Latents of the scenes of one frame each in stills/; None where there are none."""
         folder = self.folder / "stills" / "latents"
-        return self._latents_in(folder, parts, 1) if folder.is_dir() else None
+        return self._latents_in(folder, parts, 1, self._stills()) if folder.is_dir() else None
+
+    def _stills(self) -> ClipShards:
+        return ClipShards(self.folder / "stills" / "train")
 
     def _latents_in(
         self, folder: Path, parts: dict[str, Any], frames: int, clips: ClipSource | None = None
@@ -218,8 +221,10 @@ class Run:
         models = {name: value for kind in hashes for name, value in kind.items()}
         return LatentShards(folder, models, (frames, config.height, config.width), clips)
 
-    def encode_latents(self, kind: str, count: int | None = None, part: int = 0, parts: int = 1) -> None:
-        """Fills a kind of the latent cache (a key of `KINDS`) for the first `count` clips.
+    def encode_latents(
+        self, kind: str, count: int | None = None, part: int = 0, parts: int = 1, stills: bool = False
+    ) -> None:
+        """Fills a kind of the latent cache (a key of `KINDS`) for the first `count` clips, or of those in stills/.
 
         Several processes may share the work, each with its own `part` of `parts`. What older models made is replaced.
         """
@@ -229,9 +234,9 @@ class Run:
         encoder = clip_encoder(kind, modules, self.model.text_length, self.preset.two_views_every)
         command = ["gen3r", "train", f"{kind}-latents", "--folder", str(self.folder)]
         command += ["--start", str(self.start)] if self.start else []
-        encode_clips(
-            [encoder], self.clips(), self.folder / "latents", count, part, parts, shlex.join(command), overwrite=True
-        )
+        command += ["--stills"] if stills else []
+        clips, folder = (self._stills(), self.folder / "stills") if stills else (self.clips(), self.folder)
+        encode_clips([encoder], clips, folder / "latents", count, part, parts, shlex.join(command), overwrite=True)
 
     def package(self, target: Path, teacher: bool = False) -> None:
         """Writes a pipeline folder: the averaged weights of all stages in bfloat16, what was not trained as it is.
