@@ -74,6 +74,12 @@ def test_bad_cameras_are_named(change, message: str) -> None:
         Cameras(T, K, 90, 120)
 
 
+def test_rotations_are_rotations_under_autocast_too() -> None:
+    cameras = random_cameras(0, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        Cameras(cameras.T_world_camera, cameras.K_px, 90, 120)
+
+
 def test_wrong_shapes() -> None:
     with pytest.raises(InputError, match="intrinsics"):
         Cameras(torch.eye(4)[None], torch.eye(3).repeat(2, 1, 1), 10, 10)

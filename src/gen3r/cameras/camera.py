@@ -39,8 +39,8 @@ class Cameras:
         if self.height < 1 or self.width < 1:
             raise InputError(f"cameras need a picture size of at least 1 x 1, not {self.height} x {self.width}")
         self._reject(~(T.isfinite().all((1, 2)) & K.isfinite().all((1, 2))), "holds values that are not finite")
-        R = T[:, :3, :3]
-        skew = (R @ R.mT - torch.eye(3, device=T.device)).abs().amax((1, 2))
+        R = T[:, :3, :3].cpu().double()  # which autocast leaves alone
+        skew = (R @ R.mT - torch.eye(3)).abs().amax((1, 2))
         self._reject((skew > ROTATION_TOLERANCE) | (torch.linalg.det(R) < 0), "has no proper rotation in its pose")
         last_row = torch.tensor([0.0, 0.0, 0.0, 1.0], device=T.device)
         self._reject((T[:, 3] - last_row).abs().amax(1) > 1e-6, "has a pose whose last row is not 0 0 0 1")

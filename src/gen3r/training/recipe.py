@@ -174,7 +174,7 @@ class Run:
                 "this adapter's latents are longer than the appearance's; they cannot be denoised together"
             )
         parts["tokenizer"] = self.tokenizer()
-        latents, stills = self.latents(parts), self.still_latents(parts)
+        latents, stills = self.latents(parts), None if name == "distill" else self.still_latents(parts)
         for cache in filter(None, (latents, stills)):
             cache.hold(Accelerator().device)
         frozen = "contexts" in latents.kinds
