@@ -123,6 +123,7 @@ def test_the_transformer_learns_from_frozen_encoders(run: Run, adapted: Path, tm
         (["adapter", "--preset", "published"], "goes on from a model; name it with --start"),
         (["geometry", "--preset", "published", "--start", "nano"], "this preset trains adapter, diffusion, lora"),
         (["adapter", "--lora", "4"], "--lora trains adapters of diffusion's transformer, not adapter"),
+        (["appearance-latents", "--stills", "--start", "nano"], "stills/train --frames 1"),
         (["text", "--stills"], "--stills makes latents, and text none"),
         (["adapter", "--decoder-only"], "--decoder-only is for the autoencoder, not adapter"),
     ],

@@ -202,6 +202,10 @@ def test_the_text_encoder_may_be_trained_ahead_on_scenes_of_one_frame(packaged: 
     parts = run.components(BUILT_ON["text"])
     stage = run.make_stage("text", parts)
     assert len(stage.latents) == 3
+    (tmp_path / "clips" / "stills").mkdir(parents=True)
+    (tmp_path / "clips" / "stills" / "train").symlink_to(tmp_path / "train")
+    with pytest.raises(InputError, match="no scenes of one frame"):
+        Run(tmp_path / "clips", start=packaged, config=CONFIG).encode_latents("appearance", stills=True)
     given = Gen3RPipeline.from_pretrained(packaged, torch_dtype=torch.float32).text_encoder
     run.train("text", ONE_STEP)
     ahead = run.components(BUILT_ON["diffusion"])["text_encoder"]

@@ -129,10 +129,6 @@ def _stage(pipe: Gen3RPipeline, clips: ClipShards, folder: Path, *kinds: str) ->
     return DiffusionStage(**{name: pipe.components[name] for name in names}, latents=latents, text_length=16)
 
 
-def _transformer() -> Gen3RTransformer:
-    return Gen3RTransformer(**tiny().transformer)
-
-
 def _told(transformer: Gen3RTransformer) -> Gen3RPipeline:
     """A tiny pipeline with this transformer, in the products of encoding."""
     pipe = tiny_pipeline()
@@ -218,8 +214,8 @@ def test_stills_are_first_frames_told_by_text_alone(
 
 def test_stills_may_be_scenes_of_their_own(training_data: Path, tmp_path: Path) -> None:
     synthesize(tmp_path / "scenes", 3, frames=1, size=112, seed=7, workers=1)
-    others = _stage(_told(_transformer()), ClipShards(tmp_path / "scenes"), tmp_path / "stills", *HALVES).latents
-    diffusion = _stage(_told(_transformer()), ClipShards(training_data / "clips"), tmp_path / "clips", *HALVES)
+    others = _stage(tiny_pipeline(), ClipShards(tmp_path / "scenes"), tmp_path / "stills", *HALVES).latents
+    diffusion = _stage(tiny_pipeline(), ClipShards(training_data / "clips"), tmp_path / "clips", *HALVES)
     diffusion.stills, diffusion.still_latents, diffusion.drop_text = 1.0, others, 0.0
     batch = diffusion.make_batch(np.random.default_rng(0), 2)
     assert {*batch["captions"]} <= {*others.captions}
@@ -228,7 +224,7 @@ def test_stills_may_be_scenes_of_their_own(training_data: Path, tmp_path: Path) 
 
 
 def test_without_a_view_time_is_late(training_data: Path, tmp_path: Path) -> None:
-    diffusion = _stage(_told(_transformer()), ClipShards(training_data / "clips"), tmp_path, *HALVES)
+    diffusion = _stage(tiny_pipeline(), ClipShards(training_data / "clips"), tmp_path, *HALVES)
     diffusion.no_views = 0.5
     batch = diffusion.make_batch(np.random.default_rng(0), 400)
     alone = batch["views"] == 2

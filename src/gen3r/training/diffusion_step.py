@@ -13,7 +13,7 @@ from gen3r.models.precision import exact_products
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.video_vae import VideoVAE
 from gen3r.pipeline import Conditions
-from gen3r.training.latents import LatentShards, kinds_of, latent_means
+from gen3r.training.latents import LatentShards, joint_latents, kinds_of, latent_means
 from gen3r.training.lora import add_adapters
 from gen3r.training.losses import flow_matching_loss
 from gen3r.training.stage import Batch, Stage
@@ -129,7 +129,7 @@ class DiffusionStage(Stage):
 
     def sample(self, batch: Batch) -> Tensor:
         """The clips as Z = [A; G], [B, 16, f, h, 2w]."""
-        return torch.cat([latent_means(batch[k]) for k in ("appearance", "geometry")], dim=-1)
+        return joint_latents(batch)
 
     def conditions(self, batch: Batch) -> Conditions:
         """What the transformer is told of them."""

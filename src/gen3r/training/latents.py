@@ -173,6 +173,11 @@ def latent_means(moments: Tensor) -> Tensor:
     return moments.chunk(2, dim=1)[0]
 
 
+def joint_latents(rows: Mapping[str, Tensor]) -> Tensor:
+    """Z = [A; G] of clips as `LatentShards` has them: [B, 16, f, h, 2w]."""
+    return torch.cat([latent_means(rows[half]) for half in HALVES], dim=-1)
+
+
 def _fingerprint(source: ClipSource, numbers: range) -> str:
     return source.fingerprint(numbers) if numbers.stop <= len(source) else "more clips than there are"
 

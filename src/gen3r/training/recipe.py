@@ -175,8 +175,6 @@ class Run:
             )
         parts["tokenizer"] = self.tokenizer()
         latents, stills = self.latents(parts), None if name == "distill" else self.still_latents(parts)
-        for cache in filter(None, (latents, stills)):
-            cache.hold(Accelerator().device)
         frozen = "contexts" in latents.kinds
         text_encoder, image_encoder = (None if frozen else parts[n] for n in ENCODERS)
         arguments = {
@@ -207,19 +205,20 @@ class Run:
 
     def still_latents(self, parts: dict[str, Any]) -> LatentShards | None:
         """Latents of the scenes of one frame each in stills/; None where there are none."""
-        folder = self.folder / "stills" / "latents"
-        return self._latents_in(folder, parts, 1, self._stills()) if folder.is_dir() else None
+        folder = self.folder / "stills"
+        if not (folder / "latents").is_dir():
+            return None
+        clips = self.stills() if (folder / "train").is_dir() else None
+        return self._latents_in(folder / "latents", parts, 1, clips)
 
-    def _stills(self) -> ClipShards:
-        return ClipShards(self.folder / "stills" / "train")
-
-    def _latents_in(
-        self, folder: Path, parts: dict[str, Any], frames: int, clips: ClipSource | None = None
-    ) -> LatentShards:
+    def _latents_in(self, folder: Path, parts: dict[str, Any], frames: int, clips: ClipSource | None) -> LatentShards:
+        """A latent cache, in an accelerator's memory where there is room."""
         config = self.model
         hashes = [model_hashes(kind, parts, config.text_length) for kind in kinds_in(folder)]
         models = {name: value for kind in hashes for name, value in kind.items()}
-        return LatentShards(folder, models, (frames, config.height, config.width), clips)
+        latents = LatentShards(folder, models, (frames, config.height, config.width), clips)
+        latents.hold(Accelerator().device)
+        return latents
 
     def encode_latents(
         self, kind: str, count: int | None = None, part: int = 0, parts: int = 1, stills: bool = False
@@ -235,7 +234,7 @@ class Run:
         command = ["gen3r", "train", f"{kind}-latents", "--folder", str(self.folder)]
         command += ["--start", str(self.start)] if self.start else []
         command += ["--stills"] if stills else []
-        clips, folder = (self._stills(), self.folder / "stills") if stills else (self.clips(), self.folder)
+        clips, folder = (self.stills(), self.folder / "stills") if stills else (self.clips(), self.folder)
         encode_clips([encoder], clips, folder / "latents", count, part, parts, shlex.join(command), overwrite=True)
 
     def package(self, target: Path, teacher: bool = False) -> None:
@@ -302,6 +301,19 @@ class Run:
         shards = ClipShards(folder)
         if shards.shape[0] < (frames or 0):
             raise InputError(f"the clips in {folder} have {shards.shape[0]} frames; this phase takes {frames}")
+        return shards
+
+    def stills(self) -> ClipShards:
+        """The scenes of one frame each.
+
+        Raises:
+            InputError: there are none, or clips instead.
+        """
+        folder = self.folder / "stills" / "train"
+        shards = ClipShards(folder) if any(folder.glob("clips-*.safetensors")) else None
+        if shards is None or shards.shape[0] != 1:
+            raise InputError(f"{folder} holds no scenes of one frame; make some in an empty folder of that name with: "
+                             f"gen3r data synthesize 12288 {folder} --frames 1")  # fmt: skip
         return shards
 
     def _clips_at_hand(self, frames: int | None = None, count: int | None = None) -> ClipSource:

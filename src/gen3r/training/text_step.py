@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
 from gen3r.models.encoders import encode_text
-from gen3r.training.latents import LatentShards, latent_means
+from gen3r.training.latents import LatentShards, joint_latents
 from gen3r.training.stage import Batch, Stage
 
 PATCH = 2  # latents a side that the reader tells at a time
@@ -41,9 +41,8 @@ class TextStage(Stage):
 
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         index = torch.from_numpy(rng.integers(len(self.latents), size=size))
-        rows = self.latents.take(index)
-        halves = [latent_means(rows[k])[:, :, 0] for k in ("appearance", "geometry")]
-        return {"first": torch.cat(halves, -1), "captions": [self.latents.captions[int(i)] for i in index]}
+        first = joint_latents(self.latents.take(index))[:, :, 0]
+        return {"first": first, "captions": [self.latents.captions[int(i)] for i in index]}
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         first = batch["first"]
@@ -63,7 +62,7 @@ class Reader(nn.Module):
         super().__init__()
         self.grid = grid
         self.place_table = nn.Parameter(torch.randn(grid[0] * grid[1], dim) / 2)
-        self.attention = nn.MultiheadAttention(dim, HEADS if dim % HEADS == 0 else 1, batch_first=True)
+        self.attention = nn.MultiheadAttention(dim, HEADS, batch_first=True)
         self.out = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, channels))
 
     def forward(self, text: Tensor) -> Tensor:
