@@ -9,7 +9,7 @@ import torch
 from gen3r.data import shards
 from gen3r.data.photos import moving_photos
 from gen3r.data.shards import ClipShards, synthesize
-from gen3r.data.synthetic import render_clip
+from gen3r.data.synthetic import EndlessClips, render_clip
 from gen3r.data.synthetic.textures import TEXTURES, TILE, Atlas
 from gen3r.errors import InputError
 from gen3r.geometry.points import project, unproject
@@ -75,6 +75,20 @@ def test_frames_agree_through_depth_and_cameras(seed: int) -> None:
     wrong[:, 0, 0] *= 1.3
     bad = unproject(clip.depth[0], T[0], wrong[0])[clip.depth[0] > 0]
     assert (project(bad, T[1], K[1])[0] - pixel).norm(dim=-1).median() > 1.0
+
+
+def test_endless_clips_are_rendered_as_far_as_they_are_taken() -> None:
+    clips = EndlessClips((5, 28, 28))
+    index = torch.tensor([[0, 3], [4, 2]])  # in order, and played backwards
+    taken = clips.take([7, 8], index)
+    for row, number in enumerate((7, 8)):
+        clip = clips[number]
+        assert torch.equal(taken["frames"][row], clip.frames[index[row]])
+        assert torch.equal(taken["depth"][row], clip.depth[index[row]])
+        assert torch.equal(taken["T_world_camera"][row], clip.cameras.T_world_camera[index[row]])
+        assert taken["captions"][row] == clip.caption
+    assert not torch.equal(clips[7].frames, clips[8].frames)
+    assert not torch.equal(clips[7].frames, render_clip(7, 5, 28, 28).frames)
 
 
 def test_captions_and_motion_vary() -> None:

@@ -125,6 +125,8 @@ def test_the_transformer_learns_from_frozen_encoders(run: Run, adapted: Path, tm
         (["adapter", "--lora", "4"], "--lora trains adapters of diffusion's transformer, not adapter"),
         (["appearance-latents", "--stills", "--start", "nano"], "stills/train --frames 1"),
         (["text", "--stills"], "--stills makes latents, and text none"),
+        (["diffusion", "--endless"], "diffusion goes on from cached latents"),
+        (["adapter", "--keep-latents"], "--keep-latents is for the adapter, and keeps those of the model that --start"),
         (["adapter", "--decoder-only"], "--decoder-only is for the autoencoder, not adapter"),
     ],
 )

@@ -248,3 +248,16 @@ def test_a_decoder_alone_is_trained_through_the_command_line(tmp_path: Path, tra
     before, after = (Gen3RPipeline.from_pretrained(tmp_path / name).vae.state_dict() for name in ("start", "made"))
     moved = {name.split(".")[0] for name, value in after.items() if not torch.equal(value, before[name].bfloat16())}
     assert moved == {"decoder", "post_quant_conv"}
+
+
+def test_vggt_and_adapter_go_on_by_endless_clips_and_keep_the_latents(packaged: Path, tmp_path: Path) -> None:
+    where = ["--start", str(packaged), "--folder", str(tmp_path / "run")]
+    assert main(["train", "geometry", "--endless", *where, "--steps", "1", "--batch-size", "2"]) == 0
+    assert main(["train", "adapter", "--endless", "--keep-latents", *where, "--steps", "1", "--batch-size", "5"]) == 0
+    assert main(["train", "package", *where, "--out", str(tmp_path / "model")]) == 0
+    before, after = (Gen3RPipeline.from_pretrained(path) for path in (packaged, tmp_path / "model"))
+    for name in ("latents_mean", "latents_std"):
+        assert after.geo_adapter.config[name] == before.geo_adapter.config[name]
+    changed = {n for n in ("vae", "vggt", "geo_adapter", "transformer")
+               if component_hash(getattr(after, n)) != component_hash(getattr(before, n).bfloat16())}  # fmt: skip
+    assert changed == {"vggt", "geo_adapter"}

@@ -1,5 +1,6 @@
 """What variants change in training: the alignment's weight, and what the transformer is told of given frames."""
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from gen3r.cameras.camera import Cameras
 from gen3r.data.records import Clip
@@ -19,7 +21,7 @@ from gen3r.models.presets import tiny
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.training.adapter_start import start_from_components
-from gen3r.training.adapter_step import AdapterStage, _as_long
+from gen3r.training.adapter_step import KEEPING, AdapterStage, _as_long
 from gen3r.training.diffusion_step import DiffusionStage
 from gen3r.training.encoding import clip_encoder, encode_clips
 from gen3r.training.latents import HALVES, LatentShards
@@ -70,6 +72,31 @@ def test_the_alignment_pulls_by_its_weight(training_data: Path) -> None:
         losses[kl] = loss.item()
     assert losses["scheduled"] == losses[0.0]
     assert losses[0.1] - losses[0.0] == pytest.approx(0.1 * report["kl"].item(), rel=1e-3)
+
+
+def test_an_adapter_is_drawn_to_the_latents_of_the_one_before(training_data: Path) -> None:
+    parts, clips = tiny_pipeline().components, ClipShards(training_data / "clips")
+    vggt, adapter = parts["vggt"], parts["geo_adapter"]
+    before = deepcopy((vggt, adapter))
+    spread = torch.linspace(0.5, 2, 16)
+    before[1].register_to_config(latents_mean=(0.3,) * 16, latents_std=tuple(spread.tolist()))
+    adapter.register_to_config(latents_mean=(0.0,) * 16, latents_std=(1.0,) * 16)  # not measured before it is trained
+    stage = AdapterStage(adapter, vggt, parts["vae"], clips, frames=(5,), before=before)
+    batch = stage.make_batch(np.random.default_rng(0), 5)
+
+    def trained() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        torch.manual_seed(0)
+        return stage(batch)
+
+    assert trained()[1]["shift"] < 1e-10
+    with torch.no_grad():
+        adapter.quant_conv.bias[:16] += 0.1
+    loss, report = trained()
+    loss.backward()
+    assert report["shift"].item() == pytest.approx((0.1 / spread).square().mean().item(), rel=1e-4)
+    assert {n.split(".")[0] for n, p in stage.named_parameters() if p.grad is not None} == {"adapter"}
+    stage.before = nn.ModuleList()
+    assert loss.item() - trained()[0].item() == pytest.approx(KEEPING * report["shift"].item(), rel=1e-3)
 
 
 @pytest.mark.parametrize("changes", [{"linear": True}, {"time_down": (False,) * 3}])

@@ -104,6 +104,16 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="latents: of the scenes of one frame in stills/train, for words",
     )
+    parser.add_argument(
+        "--keep-latents", action="store_true",
+        help="adapter: keep to the geometry latents of --start though VGGT has become another; the transformer that "
+        "was trained on them needs no training then",
+    )  # fmt: skip
+    parser.add_argument(
+        "--endless", action="store_true",
+        help="autoencoder, geometry, adapter: draw new scenes of the small world for every step instead of reading "
+        "train/; needs gen3r[world]",
+    )  # fmt: skip
     parser.add_argument("--part", type=int, default=0, help="latents: this process's number, from 0")
     parser.add_argument("--parts", type=int, default=1, help="latents: how many processes share the work")
     changes = parser.add_argument_group("changes to the recipe (default: the stage's own numbers)")
@@ -150,6 +160,12 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--lora trains adapters of diffusion's transformer, not {args.stage}")
     if args.stills and not args.stage.endswith("-latents"):
         raise InputError(f"--stills makes latents, and {args.stage} none; it takes those in stills/ if they are there")
+    if args.endless and args.stage not in ("autoencoder", "geometry", "adapter"):
+        raise InputError(
+            f"--endless is for autoencoder, geometry and adapter; {args.stage} goes on from cached latents"
+        )
+    if args.keep_latents and (args.stage != "adapter" or args.start is None):
+        raise InputError("--keep-latents is for the adapter, and keeps those of the model that --start names")
     if args.decoder_only and args.stage != "autoencoder":
         raise InputError(f"--decoder-only is for the autoencoder, not {args.stage}")
     import torch
@@ -162,7 +178,9 @@ def run(args: argparse.Namespace) -> None:
         check_peft()
     if args.threads:
         torch.set_num_threads(args.threads)
-    this_run = Run(args.folder, args.start, preset=PRESETS[args.preset])
+    this_run = Run(
+        args.folder, args.start, preset=PRESETS[args.preset], endless=args.endless, keep_latents=args.keep_latents
+    )
     if args.dry_run and args.stage not in BUILT_ON:
         raise InputError(f"--dry-run tells of stages that are trained, such as diffusion; {args.stage} is none")
     if args.stage.endswith("-latents"):

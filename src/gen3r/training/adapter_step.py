@@ -1,11 +1,12 @@
 """Stage `adapter`: the geometry adapter between a frozen VGGT and a frozen video autoencoder (Gen3R, sec. 3.2)."""
 
 import math
+from typing import cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from gen3r.cameras.conventions import decode_pose
 from gen3r.data.sources import ClipSource
@@ -28,6 +29,7 @@ from gen3r.training.losses import (
 from gen3r.training.stage import Batch, Stage
 
 SAMPLED_CLIPS = 16
+KEEPING = 4.0  # weight of a shift of the latents
 
 
 class AdapterStage(Stage):
@@ -39,6 +41,8 @@ class AdapterStage(Stage):
 
     as_published: the paper's losses instead (SPEC, section 7): tokens as they are, squared errors of depth and points,
         no baselines; and clips as they were filmed, in their own colours.
+    before: an older VGGT and adapter, with its statistics, whose latents are to stay as they are, though VGGT is
+        another one now: a transformer that was trained on them then needs no training.
     """
 
     name = "adapter"
@@ -53,12 +57,14 @@ class AdapterStage(Stage):
         depth_weight: float = 2.0,
         as_published: bool = False,
         kl: KLWeight = "adaptive",
+        before: tuple[VGGT, GeometryAdapter] | None = None,
     ) -> None:
         super().__init__()
         self.adapter, self.vggt, self.vae, self.clips, self.frames = adapter, vggt, vae, clips, frames
         self.depth_weight, self.baseline_weight = depth_weight, 0.0 if as_published else 0.5
         self.as_published = as_published
         self.kl: KLWeight = kl
+        self.before = nn.ModuleList(before or ()).requires_grad_(False)
         vggt.requires_grad_(False)
         vae.requires_grad_(False)
         adapter.requires_grad_(True)
@@ -117,7 +123,18 @@ class AdapterStage(Stage):
             "tokens": reconstruction, "camera": camera, "baseline": baseline, "depth": depth, "points": points,
             "kl": kl,
         }  # fmt: skip
+        if self.before:
+            report["shift"] = self._shift(posterior.mean, images)
+            loss = loss + KEEPING * report["shift"]
         return loss, {k: v.detach() for k, v in report.items()}
+
+    def _shift(self, latents: Tensor, images: Tensor) -> Tensor:
+        """Mean squared distance of latents from those that were made of the images before, in units of their spread."""
+        vggt, adapter = cast(VGGT, self.before[0]), cast(GeometryAdapter, self.before[1])
+        with torch.no_grad():
+            target = adapter.encode(packed_tokens(vggt, images)).mean
+        mean, std = (latents.new_tensor(adapter.config[f"latents_{k}"]).view(-1, 1, 1, 1) for k in ("mean", "std"))
+        return F.mse_loss((latents - mean) / std, target)
 
     def _head_losses(
         self, decoded: list[Tensor], levels: list[Tensor], shown: Tensor, height: int, width: int

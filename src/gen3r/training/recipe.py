@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -80,6 +80,8 @@ class Run:
     A stage without a checkpoint starts from that model's weights instead of random ones.
     anew: what this run trains has new weights all the same, and the model's configuration but for these arguments by
         component. None: it does not.
+    endless: autoencoder, geometry and adapter see new scenes of the small world at every step, and none of train/.
+    keep_latents: the adapter is trained to make the starting model's geometry latents, with their statistics.
     """
 
     folder: Path
@@ -87,6 +89,8 @@ class Run:
     config: ModelConfig = field(default_factory=nano)
     preset: Preset = PRESETS["nano"]
     anew: Mapping[str, dict[str, Any]] | None = None
+    endless: bool = False
+    keep_latents: bool = False
 
     @cached_property
     def model(self) -> ModelConfig:
@@ -114,6 +118,8 @@ class Run:
             if base:
                 self._note_base(stage, base)
             train(made, phase.config, self.folder / stage, self.sheet(stage, parts), trackers)
+            if self.keep_latents:
+                self._keep_statistics()
         if stage == "lora" and Accelerator().is_main_process:
             save_adapters(self.folder / stage, parts["transformer"])
 
@@ -156,6 +162,9 @@ class Run:
         if name == "adapter":
             frames = arguments.get("frames")
             clips = self._clips_at_hand(max(frames) if frames else None, DRAWS)
+            if self.keep_latents:
+                given = self._given_modules(cast(str, self.start), ("vggt", "geo_adapter"))
+                arguments["before"] = given["vggt"], given["geo_adapter"]
             stage = AdapterStage(parts["geo_adapter"], parts["vggt"], parts["vae"], clips, **arguments)
             given = self.start and self.anew is None
             if not (given or (self.folder / name / CHECKPOINT).exists()):
@@ -317,7 +326,11 @@ class Run:
         return shards
 
     def _clips_at_hand(self, frames: int | None = None, count: int | None = None) -> ClipSource:
-        """`clips`; shards in an accelerator's memory, where there is room."""
+        """`clips`; shards in an accelerator's memory, where there is room. New ones of the small world if `endless`."""
+        if self.endless:
+            from gen3r.data.synthetic import EndlessClips
+
+            return EndlessClips((self.model.num_frames, self.model.height, self.model.width))
         clips = self.clips(frames, count)
         if isinstance(clips, ClipShards):
             clips.hold(Accelerator().device)
@@ -378,6 +391,20 @@ class Run:
                 partial.write_text(json.dumps({"weights": weights, **measured}, indent=1))
         known = json.loads(path.read_text())
         return {key: known[key] for key in ("latents_mean", "latents_std")}
+
+    def _keep_statistics(self) -> None:
+        """Takes the starting model's means and deviations of geometry latents for the finished adapter's."""
+        if not Accelerator().is_main_process:
+            return
+        modules = self._given_modules(cast(str, self.start), ("vggt", "geo_adapter"))
+        known = {key: modules["geo_adapter"].config[key] for key in ("latents_mean", "latents_std")}
+        modules["geo_adapter"].register_to_config(latents_mean=(0.0,) * 16, latents_std=(1.0,) * 16)  # as in components
+        for name, module in modules.items():
+            if name in self._begun():
+                load_average(self.folder / STAGE_OF[name], module, _prefix(name))
+        weights = [component_hash(modules[name]) for name in ("geo_adapter", "vggt")]
+        with whole_file(self.folder / "adapter" / "statistics.json") as partial:
+            partial.write_text(json.dumps({"weights": weights, **known}, indent=1))
 
     @torch.inference_mode()
     def _measure(self, module: Any, vggt: Any | None) -> dict[str, list[float]]:

@@ -1,13 +1,17 @@
 """Clips of the procedural worlds by seed."""
 
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
-from gen3r.data.records import Clip
+from gen3r.data.records import Clip, take_frames
 from gen3r.data.synthetic.large import LargeOptions, render_large_clip
+from gen3r.data.synthetic.meshes import Array
 from gen3r.data.synthetic.paths import camera_path
 from gen3r.data.synthetic.render import Renderer
 from gen3r.data.synthetic.textures import Rng
@@ -49,7 +53,39 @@ def render_clip(
     return _small_clip(np.random.default_rng([SPLITS[split], seed]), frames, height, width)
 
 
-def _small_clip(rng: Rng, frames: int, height: int, width: int) -> Clip:
+@dataclass(frozen=True)
+class EndlessClips:
+    """Clips of the small world's training split, drawn when they are asked for: a `ClipSource` without end.
+
+    `shape`: frames, height and width of a clip. Clip n has the seed `FIRST` + n.
+    """
+
+    shape: tuple[int, int, int]
+
+    FIRST = 1 << 30  # far from the seeds that folders of clips hold
+
+    def fingerprint(self, numbers: range) -> str:
+        """What these clips are, in words."""
+        return f"small world, {self.shape}, {numbers}"
+
+    def __len__(self) -> int:
+        return 1 << 30
+
+    def __getitem__(self, number: int) -> Clip:
+        return render_clip(self.FIRST + number, *self.shape)
+
+    def take(self, numbers: Sequence[int], index: Tensor) -> dict[str, Any]:
+        """As `take_frames`; no other frames than these are rendered."""
+        count = index.shape[1]
+        clips = [
+            _small_clip(np.random.default_rng([SPLITS["train"], self.FIRST + n]), *self.shape, shown.numpy())
+            for n, shown in zip(numbers, index, strict=True)
+        ]
+        return take_frames(clips, torch.arange(count).expand(len(clips), count))
+
+
+def _small_clip(rng: Rng, frames: int, height: int, width: int, shown: Array | slice = slice(None)) -> Clip:
+    """A clip, or the `shown` ones of its frames alone."""
     while True:
         world = (room if rng.random() < 0.5 else plaza)(rng)
         renderer = Renderer(world.builder, world.atlas, world.lights, world.sky)
@@ -57,6 +93,7 @@ def _small_clip(rng: Rng, frames: int, height: int, width: int) -> Clip:
         for _ in range(4):
             poses = camera_path(rng, world.walk, world.look, frames)
             if renderer.is_free(poses, fov):
+                poses = poses[shown]
                 images, depth = renderer.render(poses, fov, height, width)
                 cameras = Cameras.from_fov(torch.from_numpy(poses).float(), float(fov), height, width)
                 return Clip(torch.from_numpy(images), torch.from_numpy(depth), cameras, world.caption)
