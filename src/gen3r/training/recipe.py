@@ -118,8 +118,8 @@ class Run:
             if base:
                 self._note_base(stage, base)
             train(made, phase.config, self.folder / stage, self.sheet(stage, parts), trackers)
-            if self.keep_latents:
-                self._keep_statistics()
+        if stage == "adapter" and self.keep_latents and Accelerator().is_main_process:
+            self._keep_statistics()
         if stage == "lora" and Accelerator().is_main_process:
             save_adapters(self.folder / stage, parts["transformer"])
 
@@ -163,8 +163,8 @@ class Run:
             frames = arguments.get("frames")
             clips = self._clips_at_hand(max(frames) if frames else None, DRAWS)
             if self.keep_latents:
-                given = self._given_modules(cast(str, self.start), ("vggt", "geo_adapter"))
-                arguments["before"] = given["vggt"], given["geo_adapter"]
+                before = self._given_modules(cast(str, self.start), ("vggt", "geo_adapter"))
+                arguments["before"] = before["vggt"], before["geo_adapter"]
             stage = AdapterStage(parts["geo_adapter"], parts["vggt"], parts["vae"], clips, **arguments)
             given = self.start and self.anew is None
             if not (given or (self.folder / name / CHECKPOINT).exists()):
@@ -394,8 +394,6 @@ class Run:
 
     def _keep_statistics(self) -> None:
         """Takes the starting model's means and deviations of geometry latents for the finished adapter's."""
-        if not Accelerator().is_main_process:
-            return
         modules = self._given_modules(cast(str, self.start), ("vggt", "geo_adapter"))
         known = {key: modules["geo_adapter"].config[key] for key in ("latents_mean", "latents_std")}
         modules["geo_adapter"].register_to_config(latents_mean=(0.0,) * 16, latents_std=(1.0,) * 16)  # as in components
