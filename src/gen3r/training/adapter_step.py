@@ -55,13 +55,14 @@ class AdapterStage(Stage):
         clips: ClipSource,
         frames: tuple[int, ...] = (5, 9, 17),
         depth_weight: float = 2.0,
+        baseline_weight: float = 0.5,
         as_published: bool = False,
         kl: KLWeight = "adaptive",
         before: tuple[VGGT, GeometryAdapter] | None = None,
     ) -> None:
         super().__init__()
         self.adapter, self.vggt, self.vae, self.clips, self.frames = adapter, vggt, vae, clips, frames
-        self.depth_weight, self.baseline_weight = depth_weight, 0.0 if as_published else 0.5
+        self.depth_weight, self.baseline_weight = depth_weight, 0.0 if as_published else baseline_weight
         self.as_published = as_published
         self.kl: KLWeight = kl
         self.before = nn.ModuleList(before or ()).requires_grad_(False)

@@ -66,7 +66,7 @@ PRESETS = {
         )),),
         "adapter": (Phase(TrainConfig(
             steps=1450, batch_size=40, learning_rate=6e-4, ema_decay=0.99, weight_decay=0.0, warmup=30
-        ), {"depth_weight": 6.0}),),
+        ), {"depth_weight": 6.0, "baseline_weight": 2.0}),),
         "text": (Phase(TrainConfig(
             steps=2000, batch_size=64, learning_rate=2e-3, ema_decay=0.99, warmup=50, schedule="cosine"
         )),),
