@@ -134,7 +134,7 @@ class AdapterStage(Stage):
         vggt, adapter = cast(VGGT, self.before[0]), cast(GeometryAdapter, self.before[1])
         with torch.no_grad():
             target = adapter.encode(packed_tokens(vggt, images)).mean
-        mean, std = (latents.new_tensor(adapter.config[f"latents_{k}"]).view(-1, 1, 1, 1) for k in ("mean", "std"))
+        mean, std = adapter.statistics(latents)
         return F.mse_loss((latents - mean) / std, target)
 
     def _head_losses(

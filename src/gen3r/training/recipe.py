@@ -51,6 +51,7 @@ from gen3r.training.text_step import TextStage
 
 SHEET_CLIPS = 3
 STATISTICS_CLIPS = 48
+STATISTICS = ("latents_mean", "latents_std")
 STATISTICS_OF = ("vae", "geo_adapter")
 BUILT_ON = {
     "autoencoder": (), "geometry": (), "adapter": ("vae", "vggt"), "text": ("vae", "vggt", "geo_adapter"),
@@ -119,7 +120,8 @@ class Run:
                 self._note_base(stage, base)
             train(made, phase.config, self.folder / stage, self.sheet(stage, parts), trackers)
         if stage == "adapter" and self.keep_latents and Accelerator().is_main_process:
-            self._keep_statistics()
+            # settles its statistics while it is known to keep them
+            self.components(("geo_adapter",), ("geo_adapter",))
         if stage == "lora" and Accelerator().is_main_process:
             save_adapters(self.folder / stage, parts["transformer"])
 
@@ -381,28 +383,21 @@ class Run:
             raise InputError(f"{folder} {made} another transformer; remove it and {again}")
 
     def _statistics(self, name: str, module: Any) -> dict[str, list[float]]:
-        """Means and standard deviations of a finished component's latents, measured once for its weights."""
+        """Means and standard deviations of a finished component's latents, settled once for its weights: measured, or
+        the starting model's where an adapter keeps its latents."""
         path = self.folder / STAGE_OF[name] / "statistics.json"
         vggt = self.components(("vggt",), ("vggt",))["vggt"] if name == "geo_adapter" else None
         weights = [component_hash(m) for m in (module, vggt) if m is not None]
         if not path.exists() or json.loads(path.read_text()).get("weights") != weights:
-            measured = self._measure(module, vggt)
+            if name == "geo_adapter" and self.keep_latents:
+                config = self._given_modules(cast(str, self.start), (name,))[name].config
+                found = {key: config[key] for key in STATISTICS}
+            else:
+                found = self._measure(module, vggt)
             with whole_file(path) as partial:
-                partial.write_text(json.dumps({"weights": weights, **measured}, indent=1))
+                partial.write_text(json.dumps({"weights": weights, **found}, indent=1))
         known = json.loads(path.read_text())
-        return {key: known[key] for key in ("latents_mean", "latents_std")}
-
-    def _keep_statistics(self) -> None:
-        """Takes the starting model's means and deviations of geometry latents for the finished adapter's."""
-        modules = self._given_modules(cast(str, self.start), ("vggt", "geo_adapter"))
-        known = {key: modules["geo_adapter"].config[key] for key in ("latents_mean", "latents_std")}
-        modules["geo_adapter"].register_to_config(latents_mean=(0.0,) * 16, latents_std=(1.0,) * 16)  # as in components
-        for name, module in modules.items():
-            if name in self._begun():
-                load_average(self.folder / STAGE_OF[name], module, _prefix(name))
-        weights = [component_hash(modules[name]) for name in ("geo_adapter", "vggt")]
-        with whole_file(self.folder / "adapter" / "statistics.json") as partial:
-            partial.write_text(json.dumps({"weights": weights, **known}, indent=1))
+        return {key: known[key] for key in STATISTICS}
 
     @torch.inference_mode()
     def _measure(self, module: Any, vggt: Any | None) -> dict[str, list[float]]:

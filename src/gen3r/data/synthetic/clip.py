@@ -72,16 +72,16 @@ class EndlessClips:
         return 1 << 30
 
     def __getitem__(self, number: int) -> Clip:
-        return render_clip(self.FIRST + number, *self.shape)
+        return self._draw(number)
 
     def take(self, numbers: Sequence[int], index: Tensor) -> dict[str, Any]:
         """As `take_frames`; no other frames than these are rendered."""
-        count = index.shape[1]
-        clips = [
-            _small_clip(np.random.default_rng([SPLITS["train"], self.FIRST + n]), *self.shape, shown.numpy())
-            for n, shown in zip(numbers, index, strict=True)
-        ]
-        return take_frames(clips, torch.arange(count).expand(len(clips), count))
+        clips = [self._draw(number, shown.numpy()) for number, shown in zip(numbers, index, strict=True)]
+        return take_frames(clips, torch.arange(index.shape[1]).expand_as(index))
+
+    def _draw(self, number: int, shown: Array | slice = slice(None)) -> Clip:
+        rng = np.random.default_rng([SPLITS["train"], self.FIRST + number])
+        return _small_clip(rng, *self.shape, shown)
 
 
 def _small_clip(rng: Rng, frames: int, height: int, width: int, shown: Array | slice = slice(None)) -> Clip:
