@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gen3r.evaluation.metrics import absolute_relative, camera_auc, pair_errors, psnr, ssim
+from gen3r.evaluation.metrics import absolute_relative, camera_auc, l1_scale, median_scale, pair_errors, psnr, ssim
 from tests.poses import random_poses, seeds
 
 
@@ -36,7 +36,17 @@ def test_absrel_of_a_known_error(factor: float, scale: float, rows: int) -> None
     target = torch.full((2, 10, 10), 3.0)
     depth = scale * target
     depth[:, :rows] *= factor  # under half of it is too far, so the median is right
-    assert absolute_relative(depth, target, target > 0) == pytest.approx(rows / 10 * (factor - 1), abs=1e-5)
+    error = rows / 10 * (factor - 1)
+    assert absolute_relative(depth, target, target > 0, median_scale) == pytest.approx(error, abs=1e-5)
+    if rows * factor < 9.9 - rows:  # what is far weighs more where absolute errors are to be least
+        assert absolute_relative(depth, target, target > 0) == pytest.approx(error, abs=1e-5)
+
+
+@given(seeds)
+def test_no_scale_has_less_absolute_error(seed: int) -> None:
+    depth, target = 0.1 + torch.rand(2, 60, generator=torch.Generator().manual_seed(seed))
+    error = [(scale * depth - target).abs().mean() for scale in (l1_scale(depth, target), *(target / depth))]
+    assert error[0] == min(error)
 
 
 @given(seeds)

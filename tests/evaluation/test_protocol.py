@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:the prompt has")  # tiny models 
 # of every part, in the table's order
 ROWS = {
     "autoencoder": ["autoencoder PSNR", "autoencoder SSIM"],
-    "geometry": ["VGGT AbsRel", "VGGT AUC@30", "adapter adds AbsRel", "adapter AUC@30"],
+    "geometry": ["VGGT AbsRel", "VGGT AbsRel, median scale", "VGGT AUC@30", "adapter adds AbsRel", "adapter AUC@30"],
     "generation": [
         "one view PSNR", "one view SSIM", "one view AbsRel", "one view AUC@30", "frame 0 PSNR",
         "repeat first frame PSNR", "repeat first frame SSIM", "depth warp PSNR", "depth warp SSIM",

@@ -58,7 +58,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, truths: Truths) -> Run:
     ]
     [diffusion] = PUBLISHED.stages["diffusion"]
     short = Phase(replace(diffusion.config, steps=1, batch_size=2, micro_batches=2), diffusion.arguments)
-    preset = Preset({"adapter": tuple(phases), "diffusion": (short,)}, two_views_every=2)
+    preset = Preset({"adapter": tuple(phases), "diffusion": (short,)})
     return Run(folder, start=folder / "model", preset=preset)
 
 
@@ -91,7 +91,7 @@ def test_phases_follow_each_other_and_resume(run: Run, adapted: Path) -> None:
 
 def test_the_transformer_learns_from_frozen_encoders(run: Run, adapted: Path, tmp_path: Path) -> None:
     command = ["data", "encode", run.folder / "train", tmp_path / "latents", "--model", adapted, "--contexts"]
-    options = ["--clips", "8", "--two-views-every", "2", "--device", "cpu"]
+    options = ["--clips", "8", "--device", "cpu"]
     assert main([*map(str, command), *options]) == 0
     (tmp_path / "train").symlink_to(run.folder / "train")
     after = replace(run, folder=tmp_path, start=adapted)

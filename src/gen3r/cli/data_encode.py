@@ -16,6 +16,7 @@ from gen3r.cli.common import (
 )
 from gen3r.cli.data_common import add_source_arguments, at_least_one, chosen_scenes, open_reader
 from gen3r.errors import InputError
+from gen3r.training.presets import TWO_VIEWS_EVERY
 
 if TYPE_CHECKING:
     from gen3r.data.sources import ClipSource
@@ -55,8 +56,8 @@ def add_parser(actions: argparse._SubParsersAction) -> None:
         help="text and image features too, for models whose encoders stay frozen; nano trains its own along",
     )  # fmt: skip
     parser.add_argument(
-        "--two-views-every", type=int, default=3, metavar="N",
-        help="every N-th clip is conditioned on its first and last frame, the rest on the first (default: 3; paper: 2)",
+        "--two-views-every", type=int, default=TWO_VIEWS_EVERY, metavar="N",
+        help="every N-th clip is conditioned on its first and last frame, the rest on the first (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--part", type=int, default=0, metavar="I", help="this process's number, from 0")
     parser.add_argument("--parts", type=int, default=1, metavar="N", help="how many processes share the work")
@@ -144,5 +145,5 @@ def _command(args: argparse.Namespace) -> str:
     for scene in args.scene or ():
         words += ["--scene", scene]
     words += ["--contexts"] if args.contexts else []
-    words += ["--two-views-every", args.two_views_every] if args.two_views_every != 3 else []
+    words += ["--two-views-every", args.two_views_every] if args.two_views_every != TWO_VIEWS_EVERY else []
     return shlex.join(map(str, [*words, "--overwrite"]))

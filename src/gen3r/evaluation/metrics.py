@@ -1,5 +1,7 @@
 """Image, depth and camera metrics. Each takes float32 tensors and returns a number a clip."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,15 +22,27 @@ def ssim(images: Tensor, target: Tensor) -> float:
     return float(np.mean(scores))
 
 
-def median_scale(depth: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """The factor that brings `depth` to `target` in the median: the usual alignment of depth of unknown scale."""
-    return target[valid].median() / depth[valid].median().clamp_min(1e-6)
+def median_scale(depth: Tensor, target: Tensor) -> Tensor:
+    """The factor that brings `depth` to `target` in the median, [N] each: alignment of single pictures' depth."""
+    return target.median() / depth.median()
 
 
-def absolute_relative(depth: Tensor, target: Tensor, valid: Tensor) -> float:
-    """AbsRel of a clip, [F, H, W], after one median scale for the whole clip."""
-    scale = median_scale(depth, target, valid)
-    return float(((scale * depth - target).abs() / target)[valid].mean())
+def l1_scale(depth: Tensor, target: Tensor) -> Tensor:
+    """The factor that brings `depth` nearest to `target` in mean absolute error, [N] each: alignment of video depth.
+
+    CUT3R approaches it in ten reweighted least squares. It is the median of target / depth, weighted by depth.
+    """
+    ratio, order = (target / depth).sort()
+    weight = depth[order].double().cumsum(0)
+    return ratio[torch.searchsorted(weight, weight[-1:] / 2)]
+
+
+def absolute_relative(
+    depth: Tensor, target: Tensor, valid: Tensor, scale: Callable[[Tensor, Tensor], Tensor] = l1_scale
+) -> float:
+    """AbsRel of a clip, [F, H, W], over its valid pixels, after one scale for all of them."""
+    depth, target = depth[valid].clamp_min(1e-6), target[valid]
+    return float(((scale(depth, target) * depth - target).abs() / target).mean())
 
 
 def pair_errors(T_world_camera: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import decode_pose
 from gen3r.data.records import Clip
-from gen3r.evaluation.metrics import absolute_relative, camera_auc, psnr, ssim
+from gen3r.evaluation.metrics import absolute_relative, camera_auc, median_scale, psnr, ssim
 from gen3r.evaluation.probe import Probe, asked_for
 from gen3r.geometry.gauge import to_vggt_gauge
 from gen3r.geometry.rendering import render_views
@@ -66,6 +66,7 @@ def geometry_scores(pipe: Gen3RPipeline, clip: Clip) -> Scores:
     direct = absolute_relative(seen.depth, clip.depth, valid)
     return {
         "VGGT AbsRel": direct,
+        "VGGT AbsRel, median scale": absolute_relative(seen.depth, clip.depth, valid, median_scale),
         "VGGT AUC@30": camera_auc(seen.cameras.T_world_camera, truth),
         "adapter adds AbsRel": absolute_relative(again.depth[0].cpu(), clip.depth, valid) - direct,
         "adapter AUC@30": camera_auc(T, truth),

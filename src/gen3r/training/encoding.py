@@ -31,6 +31,7 @@ from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
 from gen3r.pipeline import check_request
 from gen3r.training.latents import KINDS, Mark, model_hashes
+from gen3r.training.presets import TWO_VIEWS_EVERY
 
 Row = dict[str, Tensor]  # of one clip
 Encode = Callable[[Sequence[Clip], Sequence[int]], list[Row]]
@@ -50,7 +51,7 @@ class ClipEncoder:
     device: torch.device
 
 
-def clip_encoder(kind: str, parts: Mapping[str, Any], text_length: int, two_views_every: int = 3) -> ClipEncoder:
+def clip_encoder(kind: str, parts: Mapping[str, Any], text_length: int, two_views_every: int = TWO_VIEWS_EVERY) -> ClipEncoder:
     """The encoder of a kind out of a model's components by name."""
     make = {
         "appearance": lambda: appearance_encoder(parts["vae"], two_views_every),

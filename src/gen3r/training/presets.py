@@ -7,6 +7,7 @@ from typing import Any
 from gen3r.errors import InputError
 from gen3r.training.config import TrainConfig
 
+TWO_VIEWS_EVERY = 2  # of the encoded clips, each so many-th is conditioned on two views, the rest on one
 GPUS = 24  # of the published training; how many clips each had at a time it does not say, here it is one
 
 
@@ -20,13 +21,9 @@ class Phase:
 
 @dataclass(frozen=True)
 class Preset:
-    """The phases of each stage, in order; `lora` is the diffusion stage where only adapters of low rank are trained.
-
-    two_views_every: of the cached clips, each so many-th is conditioned on two views, the rest on one.
-    """
+    """The phases of each stage, in order; `lora` is the diffusion stage where only adapters of low rank are trained."""
 
     stages: Mapping[str, tuple[Phase, ...]]
-    two_views_every: int
 
     def phases(self, stage: str, changes: Mapping[str, Any]) -> list[Phase]:
         """A stage's phases with fields of their configurations replaced; `steps` is where the last one ends.
@@ -79,7 +76,7 @@ PRESETS = {
         "lora": (Phase(TrainConfig(
             steps=500, batch_size=8, learning_rate=1e-3, optimizer="adamw", weight_decay=0.0, ema_decay=0.99, warmup=20
         )),),
-    }, two_views_every=3),
+    }),
     "published": Preset({
         "adapter": (
             Phase(_ADAPTER, {"frames": (25,), "as_published": True}),
@@ -90,5 +87,5 @@ PRESETS = {
         ),
         "diffusion": (Phase(_DIFFUSION, _DROPPED),),
         "lora": (Phase(replace(_DIFFUSION, steps=2000, learning_rate=1e-4, weight_decay=0.0), _DROPPED),),
-    }, two_views_every=2),
+    }),
 }  # fmt: skip

@@ -241,7 +241,7 @@ class Run:
         names = KINDS[kind]
         components = self.components(names, names)
         modules = {name: components[name].to(Accelerator().device) for name in names}
-        encoder = clip_encoder(kind, modules, self.model.text_length, self.preset.two_views_every)
+        encoder = clip_encoder(kind, modules, self.model.text_length)
         command = ["gen3r", "train", f"{kind}-latents", "--folder", str(self.folder)]
         command += ["--start", str(self.start)] if self.start else []
         command += ["--stills"] if stills else []
