@@ -51,7 +51,9 @@ class ClipEncoder:
     device: torch.device
 
 
-def clip_encoder(kind: str, parts: Mapping[str, Any], text_length: int, two_views_every: int = TWO_VIEWS_EVERY) -> ClipEncoder:
+def clip_encoder(
+    kind: str, parts: Mapping[str, Any], text_length: int, two_views_every: int = TWO_VIEWS_EVERY
+) -> ClipEncoder:
     """The encoder of a kind out of a model's components by name."""
     make = {
         "appearance": lambda: appearance_encoder(parts["vae"], two_views_every),
