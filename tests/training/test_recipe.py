@@ -261,3 +261,19 @@ def test_vggt_and_adapter_go_on_by_endless_clips_and_keep_the_latents(packaged: 
     changed = {n for n in ("vae", "vggt", "geo_adapter", "transformer")
                if component_hash(getattr(after, n)) != component_hash(getattr(before, n).bfloat16())}  # fmt: skip
     assert changed == {"vggt", "geo_adapter"}
+
+
+def test_a_run_of_endless_clips_needs_no_others(
+    packaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gen3r.training.recipe.STATISTICS_CLIPS", 2)
+    where = ["--start", str(packaged), "--folder", str(tmp_path / "run"), "--endless"]
+    for stage in ("autoencoder", "adapter"):
+        assert main(["train", stage, *where, "--steps", "1", "--batch-size", "5"]) == 0
+    assert main(["train", "package", *where, "--out", str(tmp_path / "model")]) == 0
+    before, after = (Gen3RPipeline.from_pretrained(path) for path in (packaged, tmp_path / "model"))
+    for name in ("vae", "geo_adapter"):
+        config, old = getattr(after, name).config, getattr(before, name).config
+        assert config["latents_mean"] != old["latents_mean"]
+        assert config["latents_std"] == pytest.approx(old["latents_std"], rel=1)
+    assert not (tmp_path / "run" / "train").exists()

@@ -112,7 +112,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--endless", action="store_true",
         help="autoencoder, geometry, adapter: draw new scenes of the small world for every step instead of reading "
-        "train/; needs gen3r[world]",
+        "train/; package: measure latents on such scenes; needs gen3r[world]",
     )  # fmt: skip
     parser.add_argument("--part", type=int, default=0, help="latents: this process's number, from 0")
     parser.add_argument("--parts", type=int, default=1, help="latents: how many processes share the work")
@@ -160,9 +160,9 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--lora trains adapters of diffusion's transformer, not {args.stage}")
     if args.stills and not args.stage.endswith("-latents"):
         raise InputError(f"--stills makes latents, and {args.stage} none; it takes those in stills/ if they are there")
-    if args.endless and args.stage not in ("autoencoder", "geometry", "adapter"):
+    if args.endless and args.stage not in ("autoencoder", "geometry", "adapter", "package"):
         raise InputError(
-            f"--endless is for autoencoder, geometry and adapter; {args.stage} goes on from cached latents"
+            f"--endless is for autoencoder, geometry, adapter and package; {args.stage} goes on from cached latents"
         )
     if args.keep_latents and (args.stage != "adapter" or args.start is None):
         raise InputError("--keep-latents is for the adapter, and keeps those of the model that --start names")

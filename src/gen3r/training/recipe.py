@@ -298,7 +298,8 @@ class Run:
         return tuple(name for name, stage in STAGE_OF.items() if holds(self.folder / stage, _prefix(name)))
 
     def clips(self, frames: int | None = None, count: int | None = None) -> ClipSource:
-        """The training clips: the shards there, or `count` clips drawn from the datasets there, by default an epoch.
+        """The training clips: new ones of the small world if `endless`, else the shards of train/, or `count` clips
+        drawn from the datasets there, by default an epoch.
 
         frames: at least that many a clip; of datasets, by default as many as the model makes.
 
@@ -306,6 +307,10 @@ class Run:
             InputError: there are none, or the shards hold fewer frames.
         """
         folder, config = self.folder / "train", self.model
+        if self.endless:
+            from gen3r.data.synthetic import EndlessClips
+
+            return EndlessClips((config.num_frames, config.height, config.width))
         if readers := open_mixture(folder):
             sampler = ClipSampler(frames=frames or config.num_frames, height=config.height, width=config.width)
             return SampledClips({name: Scenes(r, r.scenes) for name, r in readers.items()}, sampler, count)
@@ -328,11 +333,7 @@ class Run:
         return shards
 
     def _clips_at_hand(self, frames: int | None = None, count: int | None = None) -> ClipSource:
-        """`clips`; shards in an accelerator's memory, where there is room. New ones of the small world if `endless`."""
-        if self.endless:
-            from gen3r.data.synthetic import EndlessClips
-
-            return EndlessClips((self.model.num_frames, self.model.height, self.model.width))
+        """`clips`; shards in an accelerator's memory, where there is room."""
         clips = self.clips(frames, count)
         if isinstance(clips, ClipShards):
             clips.hold(Accelerator().device)
