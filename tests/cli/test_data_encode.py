@@ -37,20 +37,29 @@ def read(
     return LatentShards(folder, {k: v for h in hashes for k, v in h.items()}, shape)
 
 
+def told_the_last(row: dict[str, torch.Tensor]) -> bool:
+    """Whether a clip's last frame is among the given ones."""
+    return bool(row["control"][-1, -1, 0, 0] > 0)
+
+
 def test_clip_shards(model: Path, tmp_path: Path, capsys: Error) -> None:
     synthesize(tmp_path / "clips", 2, frames=5, size=112, workers=1)
     assert encode(tmp_path / "clips", tmp_path / "latents", "--model", model, "--contexts") == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "latents")
     latents = read(tmp_path / "latents", model, (5, 112, 112), CONTEXTS)
     assert latents.captions == ClipShards(tmp_path / "clips").captions
+    assert [told_the_last(row) for row in latents] == [True, False]
     other = tmp_path / "other"
     tiny_pipeline(seed=1).save_pretrained(other)
     assert encode(tmp_path / "clips", tmp_path / "latents", "--model", other) == 2
     error = capsys.readouterr().err
     assert "was made with another vae" in error
     assert "replace it with --overwrite" in error
-    assert encode(tmp_path / "clips", tmp_path / "latents", "--model", other, "--overwrite", "--contexts") == 0
-    assert len(read(tmp_path / "latents", other, (5, 112, 112), CONTEXTS)) == 2
+    every = ("--two-views-every", 1)
+    assert encode(tmp_path / "clips", tmp_path / "latents", "--model", other, "--overwrite", "--contexts", *every) == 0
+    again = read(tmp_path / "latents", other, (5, 112, 112), CONTEXTS)
+    assert len(again) == 2
+    assert [told_the_last(row) for row in again] == [True, True]
 
 
 def test_a_transformer_that_is_told_more_gets_it(tmp_path: Path, capsys: Error) -> None:

@@ -14,7 +14,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import (
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
-from gen3r.models.latents import DiagonalGaussian
+from gen3r.models.latents import DiagonalGaussian, statistics
 
 CACHED_FRAMES = 2
 
@@ -199,13 +199,13 @@ class GeometryAdapter(ModelMixin, ConfigMixin):
         starts = [0, *range(1, frames, 4)]
         parts = [self.encoder(self._tokens_in(tokens[:, :, a : a + (4 if a else 1)]), stream) for a in starts]
         mean, logvar = self.quant_conv(torch.cat(parts, dim=2)).chunk(2, dim=1)
-        m, s = self.statistics(mean)
+        m, s = statistics(self.config, mean)
         return DiagonalGaussian((mean - m) / s, logvar)
 
     @apply_forward_hook
     def decode(self, latents: Tensor) -> Tensor:
         """Packed tokens of normalised latents."""
-        m, s = self.statistics(latents)
+        m, s = statistics(self.config, latents)
         hidden = self.post_quant_conv(latents * s + m)
         stream = Stream(self.decoder)
         tokens = torch.cat([self._tokens_out(self.decoder(x, stream)) for x in hidden.split(1, dim=2)], dim=2)
@@ -222,13 +222,6 @@ class GeometryAdapter(ModelMixin, ConfigMixin):
         h, w = (8 * n // 7 for n in hidden.shape[-2:])
         flat = F.interpolate(_as_images(hidden), size=(h, w), mode="nearest-exact")
         return _as_clip(self.conv_tokens_out(F.pad(flat, (0, 1, 0, 1))), len(hidden))
-
-    def statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and spread of every latent channel, [1, 16, 1, 1, 1], on the device and in the type of `like`."""
-        shape = (1, -1, 1, 1, 1)
-        mean = torch.tensor(self.config["latents_mean"], device=like.device, dtype=like.dtype).view(shape)
-        std = torch.tensor(self.config["latents_std"], device=like.device, dtype=like.dtype).view(shape)
-        return mean, std
 
 
 def _as_images(clip: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
-"""Diagonal Gaussians over latents."""
+"""Diagonal Gaussians over latents, and what they are normalised by."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,3 +25,10 @@ class DiagonalGaussian:
         spread = (self.logvar - other.logvar).exp()
         shift = (self.mean - other.mean).square() * (-other.logvar).exp()
         return 0.5 * (spread + shift - 1 - self.logvar + other.logvar)
+
+
+def statistics(config: Mapping[str, Any], like: Tensor) -> tuple[Tensor, Tensor]:
+    """A configuration's mean and spread of each latent channel, [1, 16, 1, 1, 1], on the device and in the type of
+    `like`."""
+    mean, std = (like.new_tensor(config[name]).view(1, -1, 1, 1, 1) for name in ("latents_mean", "latents_std"))
+    return mean, std

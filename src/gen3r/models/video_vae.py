@@ -6,7 +6,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
-from gen3r.models.latents import DiagonalGaussian
+from gen3r.models.latents import DiagonalGaussian, statistics
 
 
 class VideoVAE(AutoencoderKLWan):
@@ -19,13 +19,13 @@ class VideoVAE(AutoencoderKLWan):
     def encode_video(self, video: Tensor) -> DiagonalGaussian:
         """The posterior of `video`. Its mean is normalised by the latent statistics; its log-variance is as encoded."""
         moments = self.encode(video)[0]
-        mean, std = self._statistics(moments.mean)
+        mean, std = statistics(self.config, moments.mean)
         return DiagonalGaussian((moments.mean - mean) / std, moments.logvar)
 
     @apply_forward_hook
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Frames [B, 3, F, H, W] of normalised latents; values may overshoot [-1, 1] a little."""
-        mean, std = self._statistics(latents)
+        mean, std = statistics(self.config, latents)
         hidden = self.post_quant_conv(latents * std + mean)
         # diffusers' own decode() clamps its output; without the clamp overshooting frames still have a gradient.
         self.clear_cache()
@@ -37,9 +37,3 @@ class VideoVAE(AutoencoderKLWan):
         self.clear_cache()
         video = torch.cat(chunks, dim=2)
         return video if self.config["patch_size"] is None else unpatchify(video, self.config["patch_size"])
-
-    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        shape = (1, -1, 1, 1, 1)
-        mean = torch.tensor(self.config["latents_mean"], device=like.device, dtype=like.dtype).view(shape)
-        std = torch.tensor(self.config["latents_std"], device=like.device, dtype=like.dtype).view(shape)
-        return mean, std

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gen3r.cameras.conventions import decode_pose
 from gen3r.data.sources import ClipSource
 from gen3r.models.adapter import GeometryAdapter
-from gen3r.models.latents import DiagonalGaussian
+from gen3r.models.latents import DiagonalGaussian, statistics
 from gen3r.models.precision import exact_products
 from gen3r.models.tokens import pack_tokens, packed_tokens, unpack_tokens
 from gen3r.models.vggt import VGGT
@@ -134,7 +134,7 @@ class AdapterStage(Stage):
         vggt, adapter = cast(VGGT, self.before[0]), cast(GeometryAdapter, self.before[1])
         with torch.no_grad():
             target = adapter.encode(packed_tokens(vggt, images)).mean
-        mean, std = adapter.statistics(latents)
+        mean, std = statistics(adapter.config, latents)
         return F.mse_loss((latents - mean) / std, target)
 
     def _head_losses(

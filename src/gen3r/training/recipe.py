@@ -81,7 +81,8 @@ class Run:
     A stage without a checkpoint starts from that model's weights instead of random ones.
     anew: what this run trains has new weights all the same, and the model's configuration but for these arguments by
         component. None: it does not.
-    endless: autoencoder, geometry and adapter see new scenes of the small world at every step, and none of train/.
+    endless: autoencoder, geometry and adapter see new scenes of the small world at every step, and none of train/;
+        latents are measured on such scenes too.
     keep_latents: the adapter is trained to make the starting model's geometry latents, with their statistics.
     """
 
