@@ -263,6 +263,16 @@ def test_vggt_and_adapter_go_on_by_endless_clips_and_keep_the_latents(packaged: 
     assert changed == {"vggt", "geo_adapter"}
 
 
+@pytest.mark.filterwarnings("always:adapter goes on")
+def test_what_a_stage_learned_otherwise_before_is_told(
+    packaged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "adapter", "--start", str(packaged), "--folder", str(tmp_path), "--batch-size", "5"]
+    assert main([*command, "--endless", "--keep-latents", "--steps", "1"]) == 0
+    assert main([*command, "--endless", "--steps", "2"]) == 0
+    assert "adapter goes on at step 1 with steps 1 -> 2, keep_latents True -> False" in capsys.readouterr().err
+
+
 def test_a_run_of_endless_clips_needs_no_others(
     packaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

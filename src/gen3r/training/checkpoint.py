@@ -72,7 +72,7 @@ class Checkpoint:
         tensors = self._tensors()
         if not self.main:
             return
-        metadata = {"step": str(step), "stage": self.stage.name, "config": json.dumps(asdict(self.config))}
+        metadata = {"step": str(step), "stage": self.stage.name, "config": json.dumps(self._settings())}
         try:
             with whole_file(self.path) as partial:
                 _write(tensors, partial, metadata)
@@ -85,7 +85,7 @@ class Checkpoint:
     def load(self) -> int:
         """Restores a saved state; returns the step to go on from, 0 without a checkpoint.
 
-        What was changed in the configuration since is told in one warning.
+        What was changed in the configuration or the stage's settings since is told in one warning.
 
         Raises:
             InputError: the checkpoint is damaged, or of another stage, optimizer or model size.
@@ -115,7 +115,7 @@ class Checkpoint:
         expected = {f"{kind}/{n}": list(p.shape) for n, p in self.trained.items() for kind in ("model", "ema")}
         if any(stored.get(n) != shape for n, shape in expected.items()):
             raise InputError(f"{self.path} was made with other model sizes; choose another folder or remove it")
-        before, now = json.loads(metadata["config"]), asdict(self.config)
+        before, now = json.loads(metadata["config"]), self._settings()
         optimizer = before.get("optimizer", "muon")
         if optimizer != self.config.optimizer:
             raise InputError(f"{self.path} holds the state of the optimizer {optimizer}; go on with it or start anew")
@@ -124,6 +124,10 @@ class Checkpoint:
             warnings.warn(
                 f"{self.stage.name} goes on at step {metadata['step']} with {', '.join(changed)}", stacklevel=3
             )
+
+    def _settings(self) -> dict[str, Any]:
+        """How the stage is run, and what it was made with."""
+        return {**asdict(self.config), **self.stage.settings}
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"model/{n}": p.detach() for n, p in self.trained.items()}

@@ -1,6 +1,8 @@
 """What a stage is to the loop that trains it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,13 @@ Batch = dict[str, Any]
 
 
 class Stage(nn.Module, ABC):
-    """What is trained and how: the batch of a step and its loss. Parameters that require gradients are trained."""
+    """What is trained and how: the batch of a step and its loss. Parameters that require gradients are trained.
+
+    settings: what it was made with and learns from, as JSON holds it; checkpoints keep it, to tell when it changes.
+    """
 
     name: str
+    settings: Mapping[str, Any] = MappingProxyType({})
     progress: float = 1.0  # of the run, from 0 to 1, at the step that is computed
 
     @abstractmethod
