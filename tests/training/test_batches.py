@@ -10,7 +10,7 @@ from gen3r.cameras import Cameras
 from gen3r.data import shards
 from gen3r.data.shards import ClipShards
 from gen3r.geometry.points import unproject
-from gen3r.training.batches import clip_batch, mirror, patch_matches
+from gen3r.training.batches import clip_batch, mirror, patch_matches, recolour_sky
 
 PATCH, GRID = 14, 4
 SIZE = PATCH * GRID
@@ -88,3 +88,28 @@ def test_clips_in_memory_give_the_batches_of_the_files(training_data: Path, monk
     assert held["captions"] == read["captions"]
     tensors = {k: v for k, v in read.items() if isinstance(v, torch.Tensor)}
     assert [k for k, v in tensors.items() if not torch.equal(v, held[k])] == []
+
+
+def test_only_the_sky_gets_another_colour() -> None:
+    frames = torch.randint(0, 256, (2, 3, 3, 8, 8), dtype=torch.uint8)
+    depth = torch.ones(2, 3, 8, 8)
+    depth[:, :, :4] = 0
+    colours = torch.tensor([[1.0, 0.6, 0.2], [0.0, 0.0, 0.0]])
+    changed = recolour_sky(frames, depth, colours, torch.tensor([1.0, 0.0]))
+    assert torch.equal(changed[1], frames[1])
+    assert torch.equal(changed[0, :, :, 5:], frames[0, :, :, 5:])
+    assert (changed[0, :, :, :3] == torch.tensor([255, 153, 51])[:, None, None]).all()
+    half = recolour_sky(frames, depth, colours, torch.tensor([0.5, 0.0]))[0, :, :, :3].float()
+    middle = (frames[0, :, :, :3].float() + changed[0, :, :, :3]) / 2
+    assert (half - middle).abs().max() <= 0.5
+
+
+def test_the_share_of_recoloured_skies(training_data: Path) -> None:
+    clips = ClipShards(training_data / "clips")
+    drawn = [clip_batch(clips, np.random.default_rng(0), 64, 1, recoloured=share) for share in (0.0, 0.25, 1.0)]
+    outdoors = (drawn[0]["depth"] == 0).flatten(1).any(1)
+    assert outdoors.any()
+    changed = [(d["frames"] != drawn[0]["frames"]).flatten(1).any(1) for d in drawn]
+    assert not changed[1][~outdoors].any()
+    assert 0.1 < changed[1][outdoors].float().mean() < 0.4
+    assert changed[2][outdoors].float().mean() > 0.9

@@ -169,6 +169,7 @@ def run(args: argparse.Namespace) -> None:
     if args.decoder_only and args.stage != "autoencoder":
         raise InputError(f"--decoder-only is for the autoencoder, not {args.stage}")
     import torch
+    from accelerate import Accelerator
 
     from gen3r.checkpoints.lora import check_peft
     from gen3r.training.presets import PRESETS
@@ -197,6 +198,8 @@ def run(args: argparse.Namespace) -> None:
         if args.decoder_only:
             arguments = {"decoder_only": True}
         if args.dry_run:
-            print("\n".join(this_run.plan(stage, changes, **arguments)))
+            lines = this_run.plan(stage, changes, **arguments)
+            if Accelerator().is_main_process:
+                print("\n".join(lines))
         else:
             this_run.train(stage, changes, args.tracker, **arguments)

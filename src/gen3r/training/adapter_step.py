@@ -96,7 +96,8 @@ class AdapterStage(Stage):
         frames = int(rng.choice(self.frames))
         shuffled = not self.as_published and bool(rng.random() < 0.5)
         backwards = 0.0 if self.as_published else 0.5
-        batch = clip_batch(self.clips, rng, max(1, size // frames), frames, shuffled, backwards)
+        recoloured = 0.0 if self.as_published or self.before else 0.5  # the VGGT before may not know other skies
+        batch = clip_batch(self.clips, rng, max(1, size // frames), frames, shuffled, backwards, recoloured=recoloured)
         shown = torch.from_numpy(np.sort(rng.choice(frames, max(1, frames // 6), replace=False)))
         return {"frames": batch["frames"], "jitter": batch["jitter"], "shown": shown}
 

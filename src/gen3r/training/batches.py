@@ -18,11 +18,13 @@ def clip_batch(
     any_order: bool = False,
     backwards: float = 0.5,
     mirrored: float = 0.0,
+    recoloured: float = 0.0,
 ) -> Batch:
     """`size` clips of `frames` frames: a run of consecutive frames, or sorted random ones where `any_order`.
 
     frames uint8 [B, F, 3, H, W], depth [B, F, H, W], T_world_camera [B, F, 4, 4], K_px [B, F, 3, 3], captions.
-    A share of the clips, `backwards`, is played in reverse, and another, `mirrored`, seen in a mirror, left for right.
+    Shares of the clips are played in reverse (`backwards`), seen in a mirror, left for right (`mirrored`), and get
+    another colour of the sky, where they have one (`recoloured`).
     """
     numbers, total = rng.integers(len(clips), size=size), clips.shape[0]
     chosen = []
@@ -33,7 +35,29 @@ def clip_batch(
     batch = clips.take(numbers.tolist(), torch.stack(chosen))
     batch["frames"] = batch["frames"].permute(0, 1, 4, 2, 3)
     batch["jitter"] = torch.from_numpy(rng.uniform(-1, 1, (size, 7))).float()
-    return mirror(batch, torch.from_numpy(rng.random(size) < mirrored))
+    batch = mirror(batch, torch.from_numpy(rng.random(size) < mirrored))
+    if recoloured:
+        amount = rng.random(size) * (rng.random(size) < recoloured)
+        batch["frames"] = recolour_sky(
+            batch["frames"], batch["depth"], sky_colours(rng, size), torch.from_numpy(amount)
+        )
+    return batch
+
+
+def sky_colours(rng: np.random.Generator, count: int) -> Tensor:
+    """Colours that skies have on photographs, [count, 3] in [0, 1]: bright ones for the most part, none saturated."""
+    brightness, saturation = rng.uniform(0, 1, (count, 1)) ** (1 / 3), rng.uniform(0, 0.6, (count, 1))
+    return torch.from_numpy(brightness * (1 - saturation * rng.random((count, 3)))).float()
+
+
+def recolour_sky(frames: Tensor, depth: Tensor, colours: Tensor, amount: Tensor) -> Tensor:
+    """Frames uint8 [B, F, 3, H, W] whose sky goes `amount` [B] of the way to `colours` [B, 3].
+
+    depth: [B, F, H, W], 0 in the sky. All of a clip's sky changes alike, so that frames still agree; its edge is soft.
+    """
+    sky = F.avg_pool2d((depth == 0).float(), 3, stride=1, padding=1, count_include_pad=False)[:, :, None]
+    move = amount.to(sky)[:, None, None, None, None] * sky
+    return (frames + move * (255 * colours.to(sky)[:, None, :, None, None] - frames)).round().byte()
 
 
 def mirror(batch: Batch, chosen: Tensor) -> Batch:

@@ -39,7 +39,8 @@ class GeometryStage(Stage):
     also taught to look at the patch that shows the same surface, one in the first frame, one in every frame; and a
     linear probe on every level, dropped after training, to tell where the surface in the middle of each patch lies in
     the first frame, in the world and before the camera. The cameras of all frames count, the dense maps of half of them
-    only: they are the costlier part. Clips of one frame teach what a picture tells by itself.
+    only: they are the costlier part. Clips of one frame teach what a picture tells by itself. Half of the skies have
+    another colour: the small world's are all blue, and VGGT took the white ones of photographs for walls.
     """
 
     name = "geometry"
@@ -64,6 +65,7 @@ class GeometryStage(Stage):
             any_order=bool(rng.random() < 0.7),
             backwards=0.0,
             mirrored=0.5,
+            recoloured=0.5,
         )
         batch["shown"] = torch.from_numpy(np.sort(rng.choice(frames, max(1, frames // 2), replace=False)))
         return batch
