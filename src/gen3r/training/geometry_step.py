@@ -40,7 +40,7 @@ class GeometryStage(Stage):
     linear probe on every level, dropped after training, to tell where the surface in the middle of each patch lies in
     the first frame, in the world and before the camera. The cameras of all frames count, the dense maps of half of them
     only: they are the costlier part. Clips of one frame teach what a picture tells by itself. Half of the skies have
-    another colour: the small world's are all blue, and VGGT took the white ones of photographs for walls.
+    another colour: the small world's are all blue, and under white, grey or orange ones depth was wrong.
     """
 
     name = "geometry"
