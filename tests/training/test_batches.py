@@ -1,5 +1,6 @@
 """What a batch says of the scene behind it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +114,13 @@ def test_the_share_of_recoloured_skies(training_data: Path) -> None:
     assert not changed[1][~outdoors].any()
     assert 0.1 < changed[1][outdoors].float().mean() < 0.4
     assert changed[2][outdoors].float().mean() > 0.9
+
+
+def test_no_sky_is_recoloured_where_other_things_lack_depth(training_data: Path, tmp_path: Path) -> None:
+    clips = [replace(c, moving_depth=torch.zeros_like(c.depth)) for c in ClipShards(training_data / "clips")]
+    shards.write_shard(tmp_path / "clips-000000.safetensors", clips, "elsewhere")
+    drawn = [
+        clip_batch(ClipShards(tmp_path), np.random.default_rng(0), 16, 1, recoloured=share)["frames"]
+        for share in (0, 1)
+    ]
+    assert torch.equal(*drawn)

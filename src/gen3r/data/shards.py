@@ -175,6 +175,11 @@ class ClipShards:
         frames, height, width = self._files[0].get_slice("frames").get_shape()[1:4]
         return frames, height, width
 
+    @property
+    def zero_is_sky(self) -> bool:
+        """Whether depth is 0 in the sky and nowhere else: where nothing moves."""
+        return not any("moving_depth" in file.keys() for file in self._files)
+
     def fingerprint(self, numbers: range) -> str:
         """What these clips are: a hash of their captions and cameras and of a row of pixels each, most left unread."""
         digest = hashlib.sha256()

@@ -22,6 +22,11 @@ class ClipSource(Protocol):
         """Frames, height and width of a clip."""
         ...
 
+    @property
+    def zero_is_sky(self) -> bool:
+        """Whether depth is 0 in the sky and nowhere else, as in the small world."""
+        ...
+
     def fingerprint(self, numbers: range) -> str:
         """What these clips are, in one word, without reading them whole."""
         ...
@@ -71,6 +76,11 @@ class SampledClips:
     def shape(self) -> tuple[int, int, int]:
         """Frames, height and width of a clip."""
         return self.sampler.frames, self.sampler.height, self.sampler.width
+
+    @property
+    def zero_is_sky(self) -> bool:
+        """False: what datasets leave out may be anything."""
+        return False
 
     def fingerprint(self, numbers: range) -> str:
         """A hash of the datasets and scenes drawn, the seeds of their clips and the sampler's settings.

@@ -24,7 +24,7 @@ def clip_batch(
 
     frames uint8 [B, F, 3, H, W], depth [B, F, H, W], T_world_camera [B, F, 4, 4], K_px [B, F, 3, 3], captions.
     Shares of the clips are played in reverse (`backwards`), seen in a mirror, left for right (`mirrored`), and get
-    another colour of the sky, where they have one (`recoloured`).
+    another colour of the sky, where they have one and nothing else lacks depth (`recoloured`).
     """
     numbers, total = rng.integers(len(clips), size=size), clips.shape[0]
     chosen = []
@@ -36,7 +36,7 @@ def clip_batch(
     batch["frames"] = batch["frames"].permute(0, 1, 4, 2, 3)
     batch["jitter"] = torch.from_numpy(rng.uniform(-1, 1, (size, 7))).float()
     batch = mirror(batch, torch.from_numpy(rng.random(size) < mirrored))
-    if recoloured:
+    if recoloured and clips.zero_is_sky:
         amount = rng.random(size) * (rng.random(size) < recoloured)
         batch["frames"] = recolour_sky(
             batch["frames"], batch["depth"], sky_colours(rng, size), torch.from_numpy(amount)

@@ -62,6 +62,7 @@ class EndlessClips:
 
     shape: tuple[int, int, int]
 
+    zero_is_sky = True
     FIRST = 1 << 30  # far from the seeds that folders of clips hold
 
     def fingerprint(self, numbers: range) -> str:
