@@ -142,7 +142,10 @@ def has_room(device: torch.device, size: int) -> bool:
 
 
 class ClipShards:
-    """The clips of a folder of shards, by number."""
+    """The clips of a folder of shards, by number.
+
+    zero_is_sky: nothing moves in them, so that a depth of 0 is the sky.
+    """
 
     def __init__(self, folder: Path) -> None:
         paths = sorted(Path(folder).glob("clips-*.safetensors"))
@@ -157,6 +160,7 @@ class ClipShards:
         self._index = [(i, j) for i, captions in enumerate(self._captions) for j in range(len(captions))]
         self._bytes = sum(p.stat().st_size for p in paths)
         self._held: dict[str, torch.Tensor] = {}
+        self.zero_is_sky = not any("moving_depth" in file.keys() for file in self._files)
 
     def hold(self, device: torch.device) -> None:
         """Keeps all clips in an accelerator's memory, for `take`, if a third of what is free there holds them."""
@@ -174,11 +178,6 @@ class ClipShards:
         """Frames, height and width of a clip."""
         frames, height, width = self._files[0].get_slice("frames").get_shape()[1:4]
         return frames, height, width
-
-    @property
-    def zero_is_sky(self) -> bool:
-        """Whether depth is 0 in the sky and nowhere else: where nothing moves."""
-        return not any("moving_depth" in file.keys() for file in self._files)
 
     def fingerprint(self, numbers: range) -> str:
         """What these clips are: a hash of their captions and cameras and of a row of pixels each, most left unread."""

@@ -60,6 +60,8 @@ class SampledClips:
     By default an epoch: of one dataset, one clip a scene. Errors as `ClipStream`.
     """
 
+    zero_is_sky = False  # what datasets leave out may be anything
+
     def __init__(
         self,
         datasets: Mapping[str, Scenes],
@@ -76,11 +78,6 @@ class SampledClips:
     def shape(self) -> tuple[int, int, int]:
         """Frames, height and width of a clip."""
         return self.sampler.frames, self.sampler.height, self.sampler.width
-
-    @property
-    def zero_is_sky(self) -> bool:
-        """False: what datasets leave out may be anything."""
-        return False
 
     def fingerprint(self, numbers: range) -> str:
         """A hash of the datasets and scenes drawn, the seeds of their clips and the sampler's settings.

@@ -72,7 +72,7 @@ class Checkpoint:
         tensors = self._tensors()
         if not self.main:
             return
-        metadata = {"step": str(step), "stage": self.stage.name, "config": json.dumps(self._settings())}
+        metadata = {"step": str(step), "stage": self.stage.name, "config": self._settings()}
         try:
             with whole_file(self.path) as partial:
                 _write(tensors, partial, metadata)
@@ -115,7 +115,7 @@ class Checkpoint:
         expected = {f"{kind}/{n}": list(p.shape) for n, p in self.trained.items() for kind in ("model", "ema")}
         if any(stored.get(n) != shape for n, shape in expected.items()):
             raise InputError(f"{self.path} was made with other model sizes; choose another folder or remove it")
-        before, now = json.loads(metadata["config"]), self._settings()
+        before, now = (json.loads(settings) for settings in (metadata["config"], self._settings()))
         optimizer = before.get("optimizer", "muon")
         if optimizer != self.config.optimizer:
             raise InputError(f"{self.path} holds the state of the optimizer {optimizer}; go on with it or start anew")
@@ -125,9 +125,9 @@ class Checkpoint:
                 f"{self.stage.name} goes on at step {metadata['step']} with {', '.join(changed)}", stacklevel=3
             )
 
-    def _settings(self) -> dict[str, Any]:
-        """How the stage is run, and what it was made with."""
-        return {**asdict(self.config), **self.stage.settings}
+    def _settings(self) -> str:
+        """How the stage is run, and what it was made with, as JSON."""
+        return json.dumps({**asdict(self.config), **self.stage.settings})
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"model/{n}": p.detach() for n, p in self.trained.items()}

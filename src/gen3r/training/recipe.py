@@ -117,7 +117,8 @@ class Run:
             parts = self.components(BUILT_ON[stage], USED.get(stage, ALL))
             base = component_hash(parts["transformer"]) if stage in BASES else ""
             made = self.make_stage(stage, parts, **{**phase.arguments, **arguments})
-            made.settings = self._settings({**phase.arguments, **arguments})
+            own = {"start": str(self.start), "endless": self.endless, "keep_latents": self.keep_latents}
+            made.settings = {**own, **phase.arguments, **arguments}
             if base:
                 self._note_base(stage, base)
             train(made, phase.config, self.folder / stage, self.sheet(stage, parts), trackers)
@@ -363,11 +364,6 @@ class Run:
         if self.start and not (self.folder / "diffusion" / CHECKPOINT).exists():
             return self._given_sampling(self.start)
         return build_scheduler(self.model), self.model.defaults
-
-    def _settings(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """What decides on what a stage learns, beside its configuration: its arguments, and this run's own."""
-        own = {"start": str(self.start), "endless": self.endless, "keep_latents": self.keep_latents}
-        return json.loads(json.dumps({**own, **arguments}, default=str))
 
     def _note_base(self, stage: str, base: str) -> None:
         """Remembers the transformer that a stage is made from."""

@@ -14,7 +14,7 @@ Batch = dict[str, Any]
 class Stage(nn.Module, ABC):
     """What is trained and how: the batch of a step and its loss. Parameters that require gradients are trained.
 
-    settings: what it was made with and learns from, as JSON holds it; checkpoints keep it, to tell when it changes.
+    settings: what it was made with and learns from, for JSON; checkpoints keep it, to tell when it changes.
     """
 
     name: str
