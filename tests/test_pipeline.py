@@ -233,6 +233,27 @@ class TestCameras:
         path = pipe._path_without_picture("dolly_in", FRAMES, SIZE, SIZE, None, "linear")
         assert float(path.fov_y[0]) == pytest.approx(math.radians(60))
 
+    def test_two_pictures_may_say_where_the_path_leads(self, pipe: Gen3RPipeline):
+        two = pictures(2)
+        path = resample(pipe.reconstruct(two).cameras, FRAMES)
+        assert torch.allclose(latents_of(pipe, two, cameras="between"), latents_of(pipe, two, cameras=path), atol=1e-5)
+        with pytest.raises(InputError, match="give two"):
+            pipe(pictures(1), cameras="between")
+
+    def test_a_model_may_have_a_path_of_its_own_for_a_task(self, pipe: Gen3RPipeline):
+        other = Gen3RPipeline(
+            **pipe.components, defaults=pipe.defaults | {"cameras": {"one view": "dolly_in", "two views": "between"}}
+        )
+        other.set_progress_bar_config(disable=True)
+        for given, name in ((1, "dolly_in"), (2, "between"), (0, "free"), (FRAMES, "free")):
+            [scene] = other(pictures(given), "a room", generator=seeded(0))
+            [asked] = pipe(pictures(given), "a room", name, generator=seeded(0))
+            assert isinstance(scene, Scene)
+            assert isinstance(asked, Scene)
+            assert scene.settings["camera"] == asked.settings["camera"] == name
+            assert torch.equal(scene.depth, asked.depth)
+        assert torch.equal(latents_of(other, pictures(1), cameras="free"), latents_of(pipe, pictures(1)))
+
     def test_free_cameras_differ_from_still_ones(self, pipe: Gen3RPipeline):
         assert not torch.allclose(
             latents_of(pipe, pictures(1)), latents_of(pipe, pictures(1), cameras="still"), atol=1e-5
@@ -247,6 +268,23 @@ class TestScenes:
         cameras = scene.cameras
         assert torch.equal(scene.points, unproject(scene.depth, cameras.T_world_camera, cameras.K_px, pixel_centre=0.5))
         assert torch.equal(scene.mask, valid_depth_mask(scene.depth))
+
+    @pytest.mark.parametrize("usual", [False, True])
+    def test_a_second_look_is_vggt_on_the_generated_frames(self, pipe: Gen3RPipeline, usual: bool):
+        other = Gen3RPipeline(**pipe.components, defaults=pipe.defaults | {"look_again": usual})
+        other.set_progress_bar_config(disable=True)
+        made = latents_of(other, pictures(1))
+        appearance, geometry = made.chunk(2, dim=-1)
+        seen = other.reconstruct(other.decode_frames(appearance)[0])
+        [again], [decoded], [default] = (other.decode(made, [""], look_again=x) for x in (True, False, None))
+        assert torch.allclose(again.depth, seen.depth, atol=1e-6)
+        assert torch.allclose(again.cameras.T_world_camera, seen.cameras.T_world_camera, atol=1e-6)
+        assert torch.allclose(decoded.depth, other.decode_geometry(geometry).depth[0], atol=1e-6)
+        assert torch.equal(default.depth, again.depth if usual else decoded.depth)
+        [scene] = other(pictures(1), generator=seeded(0), look_again=not usual)
+        assert isinstance(scene, Scene)
+        assert torch.equal(scene.depth, decoded.depth if usual else again.depth)
+        assert torch.equal(scene.frames, decoded.frames)
 
     def test_reconstruct_is_vggt_alone(self, pipe: Gen3RPipeline):
         images = pictures(3)

@@ -18,7 +18,7 @@ from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase,
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import decode_pose
 from gen3r.cameras.interpolate import resample
-from gen3r.cameras.trajectories import trajectory
+from gen3r.cameras.trajectories import BETWEEN, FREE, trajectory
 from gen3r.checkpoints import load_components
 from gen3r.checkpoints.load import PACKAGED, resolve_model, save_components
 from gen3r.checkpoints.lora import check_peft, lora_file
@@ -154,6 +154,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         guidance_scale: float | None = None,
         guidance_steps: int | None = None,
         hold_given: bool | None = None,
+        look_again: bool | None = None,
         extent: float | None = None,
         easing: str = "linear",
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -170,14 +171,18 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             picture, a list of pictures (tensors [3, H, W] in [0, 1], or Pillow's), or a tensor [n, 3, H, W]; several
             samples are [B, n, 3, H, W]. Each is resized to cover the clip's size and cropped in the centre.
         prompt: one, or one a sample. Text alone has zeros as its image context, as in training.
-        cameras: None leaves them to the model; a name from `gen3r.cameras.trajectories`, scaled to the scene's median
-            depth as VGGT sees it in the given frames (1 for text alone); or one `Cameras` for all samples, or one
-            each, resampled to the clip, whose unit is the mean distance of the scene's points.
+        cameras: "free" leaves them to the model; "between" goes from the first of two pictures evenly to the second,
+            where VGGT sees them; a name from `gen3r.cameras.trajectories` is scaled to the scene's median depth as VGGT
+            sees it in the given frames (1 for text alone); or one `Cameras` for all samples, or one each, resampled to
+            the clip, whose unit is the mean distance of the scene's points. None: the model's own choice for the task,
+            or free where it has none.
         num_frames: 4k + 1. height, width: multiples of 112. Each defaults to the model's own.
         guidance_steps: only that many first steps are guided; the rest run the conditional half alone.
         hold_given: latents that given frames determine whole, such as the first frame's, follow their own straight path
             from the noise instead of the model's velocity, so that given frames come out as the autoencoder has them.
             The release leaves them to the model.
+        look_again: cameras, depth and points are those that VGGT sees in the generated frames, not those of the
+            denoised geometry latents, as in the release. For nano they are more accurate.
         extent, easing: of a named path. generator: one a sample makes results independent of the batch.
         latents: the noise to start from, [B, 16, f, h, 2w]. prompt_embeds, negative_prompt_embeds [B, L, D],
             image_context [B, N, D']: skip the encoders.
@@ -196,8 +201,6 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         check_request(frames, height, width, steps, guidance)
         if steps == 1 and self.scheduler.config.get("shift_terminal"):
             raise InputError(f"this model samples in {defaults['num_inference_steps']} steps; it cannot in 1")
-        if isinstance(cameras, str):  # an unknown name, easing or extent is found before anything slow
-            self._path_without_picture(cameras, frames, height, width, extent, easing)
         if output_type not in ("scene", "latent"):
             raise InputError(f"output_type is scene or latent, not {output_type}")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
@@ -206,6 +209,11 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             raise InputError(
                 f"{given.shape[1]} pictures given: give none, one (first), two (first and last) or all {frames} frames"
             )
+        task = task_name(given.shape[1], frames)
+        cameras = defaults["cameras"].get(task, FREE) if cameras is None else cameras
+        check_between(cameras, given.shape[1])
+        if isinstance(cameras, str) and cameras not in (FREE, BETWEEN):  # a wrong name is found before anything slow
+            self._path_without_picture(cameras, frames, height, width, extent, easing)
         batch = batch_size(
             pictures=len(given), prompts=len(prompts), camera_paths=_count(cameras), generators=_count(generator),
             latents=_count(latents), prompt_embeds=_count(prompt_embeds), image_contexts=_count(image_context),
@@ -231,19 +239,26 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             return made
         # 3. decode both halves
         settings = {
-            "task": task_name(given.shape[1], frames), "frames": frames, "height": height, "width": width,
+            "task": task, "frames": frames, "height": height, "width": width,
             "steps": steps, "guidance": guidance, "negative_prompt": negative,
-            "camera": cameras if isinstance(cameras, str) else "given" if path else "free",
+            "camera": cameras if isinstance(cameras, str) else "given",
         }  # fmt: skip
-        return self.decode(made, prompts, settings)
+        return self.decode(made, prompts, settings, look_again)
 
     @torch.no_grad()
-    def decode(self, latents: Tensor, prompts: list[str], settings: dict[str, Any] | None = None) -> list[Scene]:
-        """The scenes of denoised latents [B, 16, f, h, 2w]: frames from A, geometry from G."""
+    def decode(
+        self,
+        latents: Tensor,
+        prompts: list[str],
+        settings: dict[str, Any] | None = None,
+        look_again: bool | None = None,
+    ) -> list[Scene]:
+        """The scenes of denoised latents [B, 16, f, h, 2w]: frames from A, geometry from G, or seen in the frames."""
         appearance, geometry = latents.to(self._execution_device).chunk(2, dim=-1)
         frames = self.decode_frames(appearance)
+        look_again = self.defaults["look_again"] if look_again is None else look_again
         joint = self.transformer.config.layout != "appearance"
-        seen = self.decode_geometry(geometry) if joint else self._see(frames)
+        seen = self.decode_geometry(geometry) if joint and not look_again else self._see(frames)
         self.maybe_free_model_hooks()
         return [self._scene(frames[i], seen, i, prompt, settings or {}) for i, prompt in enumerate(prompts)]
 
@@ -292,8 +307,10 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         self, cameras: Paths, given: Tensor, frames: int, height: int, width: int, extent: float | None, easing: str
     ) -> list[Cameras] | None:
         """One path a sample, relative to its first camera, or None where the model is free."""
-        if cameras is None:
+        if cameras is None or cameras == FREE:
             return None
+        if cameras == BETWEEN:
+            return [resample(self._scene(g, self._see(g[None]), 0, "", {}).cameras, frames) for g in given]
         if isinstance(cameras, str):
             return [self._named_path(cameras, g, frames, height, width, extent, easing) for g in given]
         paths = [cameras] * len(given) if isinstance(cameras, Cameras) else list(cameras)
@@ -474,6 +491,16 @@ def check_request(frames: int, height: int, width: int, steps: int, guidance: fl
         raise InputError(f"sampling needs at least 1 step, not {steps}")
     if not 0 <= guidance <= 100:
         raise InputError(f"guidance must lie between 0 and 100, not {guidance}; 1 turns it off")
+
+
+def check_between(cameras: Paths, pictures: int) -> None:
+    """Refuses the path between two pictures where there are not two.
+
+    Raises:
+        InputError: says what to give instead.
+    """
+    if cameras == BETWEEN and pictures != 2:
+        raise InputError(f"the path {BETWEEN} leads from one picture to another; give two, or another path")
 
 
 def batch_size(**counts: int) -> int:

@@ -92,6 +92,11 @@ class TestGenerate:
         assert generate(model, tmp_path / "a", photo) == 0
         assert generate(model, tmp_path / "b", photo, "--camera", tmp_path / "a" / "cameras.json") == 0
 
+    def test_a_path_between_two_photos(self, model: Path, photo: Path, tmp_path: Path):
+        picture(tmp_path / "last.png", 5)
+        assert generate(model, tmp_path / "a", photo, tmp_path / "last.png", "--camera", "between") == 0
+        assert Scene.load(tmp_path / "a" / "scene.safetensors").settings["camera"] == "between"
+
     def test_the_seed_decides(self, model: Path, photo: Path, tmp_path: Path):
         for name, seed in (("a", 1), ("b", 1), ("c", 2)):
             assert generate(model, tmp_path / name, photo, "--seed", str(seed)) == 0
@@ -153,6 +158,7 @@ BAD = {
     "a guidance that is no number": lambda f: ["--prompt", "x", "--guidance", "nan"],
     "a negative seed": lambda f: ["--prompt", "x", "--seed", "-1"],
     "an unknown path": lambda f: ["--prompt", "x", "--camera", "somersault"],
+    "a path between less than two": lambda f: ["--prompt", "x", "--camera", "between"],
     "an infinite extent": lambda f: ["--prompt", "x", "--camera", "dolly_in", "--extent", "inf"],
     "a camera scale of zero": lambda f: ["--prompt", "x", "--camera-scale", "0"],
     "a camera of NaN": camera_file(spoil_pose(float("nan"))),

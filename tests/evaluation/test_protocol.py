@@ -32,6 +32,10 @@ ROWS = {
         "repeat first frame PSNR", "repeat first frame SSIM", "depth warp PSNR", "depth warp SSIM",
     ],
     "two-views": ["two views PSNR", "two views SSIM", "two views AbsRel", "two views AUC@30"],
+    "no-path": [
+        *(f"one view, cameras free, {score}" for score in ("PSNR", "SSIM", "AbsRel", "AUC@30")),
+        *(f"two views, path between, {score}" for score in ("PSNR", "SSIM", "AbsRel", "AUC@30")),
+    ],
     "text": [
         "text alone place", "probe place", "chance place", "text alone colour", "probe colour", "chance colour",
     ],
@@ -83,6 +87,22 @@ def test_two_views_are_the_first_and_the_last_along_the_true_cameras(clip: Clip)
     assert scores["two views PSNR"].value == pytest.approx(psnr(made, clip.images))
     assert scores["two views AbsRel"].value == pytest.approx(absolute_relative(scene.depth, clip.depth, clip.depth > 0))
     assert scores["two views AUC@30"].value == pytest.approx(camera_auc(scene.cameras.T_world_camera, poses))
+
+
+def test_without_a_path_one_view_is_free_and_two_have_one_between(clip: Clip) -> None:
+    pipe = tiny_pipeline()
+    scores = evaluate(pipe, [clip], ["no-path"], seed=5)
+    assert list(scores) == ROWS["no-path"]
+    for name, views, cameras in (
+        ("one view, cameras free", [0], "free"),
+        ("two views, path between", [0, -1], "between"),
+    ):
+        generator = torch.Generator().manual_seed(5)
+        scene = pipe(clip.images[views][None], prompt=ROOM, cameras=cameras, num_frames=5, generator=generator)[0]
+        assert not isinstance(scene, torch.Tensor)
+        assert scores[f"{name}, PSNR"].value == pytest.approx(psnr(scene.images, clip.images))
+        truth = clip.cameras.T_world_camera
+        assert scores[f"{name}, AUC@30"].value == pytest.approx(camera_auc(scene.cameras.T_world_camera, truth))
 
 
 def test_text_alone_is_judged_by_what_its_frames_show(clip: Clip) -> None:

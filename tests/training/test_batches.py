@@ -11,7 +11,7 @@ from gen3r.cameras import Cameras
 from gen3r.data import shards
 from gen3r.data.shards import ClipShards
 from gen3r.geometry.points import unproject
-from gen3r.training.batches import clip_batch, mirror, patch_matches, recolour_sky
+from gen3r.training.batches import clip_batch, degrade, draw_faults, draw_skies, mirror, patch_matches, recolour_sky
 
 PATCH, GRID = 14, 4
 SIZE = PATCH * GRID
@@ -95,14 +95,46 @@ def test_only_the_sky_gets_another_colour() -> None:
     frames = torch.randint(0, 256, (2, 3, 3, 8, 8), dtype=torch.uint8)
     depth = torch.ones(2, 3, 8, 8)
     depth[:, :, :4] = 0
-    colours = torch.tensor([[1.0, 0.6, 0.2], [0.0, 0.0, 0.0]])
-    changed = recolour_sky(frames, depth, colours, torch.tensor([1.0, 0.0]))
+    skies = torch.tensor([[1.0, 0.6, 0.2], [0.0, 0.0, 0.0]])[:, None, :, None, None].expand(2, 3, 3, 8, 8)
+    changed = recolour_sky(frames, depth, skies, torch.tensor([1.0, 0.0]))
     assert torch.equal(changed[1], frames[1])
     assert torch.equal(changed[0, :, :, 5:], frames[0, :, :, 5:])
     assert (changed[0, :, :, :3] == torch.tensor([255, 153, 51])[:, None, None]).all()
-    half = recolour_sky(frames, depth, colours, torch.tensor([0.5, 0.0]))[0, :, :, :3].float()
+    half = recolour_sky(frames, depth, skies, torch.tensor([0.5, 0.0]))[0, :, :, :3].float()
     middle = (frames[0, :, :, :3].float() + changed[0, :, :, :3]) / 2
     assert (half - middle).abs().max() <= 0.5
+
+
+def test_a_sky_is_the_same_from_every_frame() -> None:
+    direction = torch.nn.functional.normalize(torch.randn(6, 1, 3, 8, 10), dim=2)
+    skies = draw_skies(np.random.default_rng(0), torch.cat([direction, direction.flip(-1)], dim=1))
+    assert torch.allclose(skies[:, 0], skies[:, 1].flip(-1), atol=1e-6)
+    assert 0 <= skies.min() < skies.max() <= 1
+    across = skies[:, 0].flatten(2).std(-1).mean(-1)
+    assert across.max() > 10 * across.min()  # some are all of one colour, some are not
+
+
+def test_faults_are_blur_of_a_frame_and_noise_of_a_clip() -> None:
+    faults = draw_faults(np.random.default_rng(0), 4000, 3)
+    for fault in faults.values():
+        assert 0.45 < (fault.view(4000, -1).amax(1) == 0).float().mean() < 0.55
+    assert faults["blur"].max() < 1
+    assert faults["grain"].max() < 0.05
+    blurred = faults["blur"][faults["blur"].amax(1) > 0]
+    assert (blurred[:, 0] != blurred[:, 1]).all()
+
+    images = torch.rand(2, 2, 3, 64, 64)
+    none = torch.zeros(2, 2)
+    assert torch.equal(degrade(images, none, none[0]), images)
+    soft = degrade(images, torch.tensor([[1.0, 0.5], [0.0, 0.0]]), none[0])
+    middle = images[0, 0, :, 10:17, 20:27].mean((1, 2))
+    assert torch.allclose(soft[0, 0, :, 13, 23], middle, atol=1e-5)
+    spread = soft.std((2, 3, 4))
+    assert spread[0, 0] < 0.5 * spread[0, 1] < 0.5 * spread[1].min()
+    grey = torch.full_like(images, 0.5)
+    noisy = degrade(grey, none, torch.tensor([0.0, 0.04]))
+    assert torch.equal(noisy[0], grey[0])
+    assert (noisy[1].std() - 0.04).abs() < 2e-3
 
 
 def test_the_share_of_recoloured_skies(training_data: Path) -> None:

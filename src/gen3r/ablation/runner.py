@@ -7,7 +7,7 @@ seed a result, NAME-SEED.json, or the folder NAME-SEED/ of a run that has not co
 import json
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,8 @@ class Ablation:
             arguments: dict[str, Any] = {"kl": variant.kl} if stage == "adapter" else {}
             run.train(stage, self._changes(stage, seed), **arguments)
         parts = run.components(ALL)
-        scores = evaluate(run.pipeline(parts, run.model), self._held_out, [MEASURED[s] for s in variant.stages])
+        pipe = run.pipeline(parts, replace(run.model, look_again=False))  # what is denoised is what is measured
+        scores = evaluate(pipe, self._held_out, [MEASURED[s] for s in variant.stages])
         curves = {stage: read_metrics(run.folder / stage) for stage in variant.stages}
         result = Result(
             variant=name,

@@ -93,6 +93,7 @@ def _rotation(axis: int, angle: Tensor) -> Tensor:
     return R
 
 
+FREE, BETWEEN = "free", "between"  # left to the model; from one picture to another: known to the pipeline alone
 X, Y, Z = 0, 1, 2
 _D, _A = "x scene depth", "degrees"
 TRAJECTORIES: dict[str, Trajectory] = {
@@ -128,10 +129,11 @@ def find_trajectory(name: str) -> Trajectory:
         InputError: there is none; names the nearest and lists all.
     """
     if name not in TRAJECTORIES:
-        near = difflib.get_close_matches(name, TRAJECTORIES, 1)
+        near = difflib.get_close_matches(name, [*TRAJECTORIES, BETWEEN, FREE], 1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise InputError(
-            f"no camera path named {name}{hint}; there are: {', '.join(TRAJECTORIES)}, or give a camera file"
+            f"no camera path named {name}{hint}; there are: {', '.join([*TRAJECTORIES, BETWEEN, FREE])}, "
+            "or give a camera file"
         )
     return TRAJECTORIES[name]
 

@@ -10,7 +10,9 @@ from gen3r.errors import InputError
 if TYPE_CHECKING:
     from gen3r.evaluation.protocol import Mean
 
-PARTS = ("autoencoder", "geometry", "generation", "two-views", "text")  # gen3r.evaluation.protocol's, which loads much
+PARTS = (  # gen3r.evaluation.protocol's, which loads much
+    "autoencoder", "geometry", "generation", "two-views", "no-path", "text",
+)  # fmt: skip
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -19,8 +21,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "evaluate",
         help="scores on held-out procedural scenes",
         description="Measures every stage of a model on procedural scenes that were never trained on, and prints a "
-        "table: the video autoencoder, VGGT and the adapter, generation from one view and from two along the true "
-        "cameras, and from text alone. Needs gen3r[world].",
+        "table: the video autoencoder, VGGT and the adapter, generation from one view and from two, along the true "
+        "cameras and without them, and from text alone. Needs gen3r[world].",
         epilog="examples:\n  gen3r evaluate --model my-nano --json\n"
         "  gen3r evaluate --only autoencoder geometry --scenes 256\n  gen3r evaluate --world large",
     )

@@ -29,12 +29,17 @@ if TYPE_CHECKING:
 _PATHS = """\
 camera paths (--camera NAME; lengths are multiples of the scene's depth, angles are degrees):
 {}
+  between                               from the first of two pictures to the second, where the model sees them
+  free                                  the model chooses where the cameras are
+
+without --camera, nano takes orbit_left for one picture, between for two, and is free otherwise; the published size is
+always free.
 
 a camera file can be Gen3R's cameras.json, nerfstudio's transforms.json, a COLMAP folder or a RealEstate10K text;
 its unit is taken as the mean distance of the scene's points; --camera-scale changes it.
 
 examples:
-  gen3r generate photo.jpg --out scene                                  the model chooses the path
+  gen3r generate photo.jpg --out scene                                  along the model's usual path
   gen3r generate photo.jpg --camera dolly_in --prompt "a room" --out scene
   gen3r generate first.jpg last.jpg --out scene                         what lies between two photos
   gen3r generate clip.mp4 --out scene                                   a video, all frames given
@@ -70,7 +75,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     group = parser.add_argument_group("what to make")
     group.add_argument("--prompt", default="", metavar="TEXT", help="what the scene shows, in words")
     group.add_argument("--negative-prompt", metavar="TEXT", help="what it should not show (default: the model's)")
-    group.add_argument("--camera", metavar="NAME|FILE", help="a camera path below, or a camera file (default: free)")
+    group.add_argument("--camera", metavar="NAME|FILE", help="a camera path below, or a camera file (default: below)")
     group.add_argument("--extent", type=float, metavar="X", help="how far a named path goes (default: listed below)")
     group.add_argument(
         "--easing", choices=("linear", "ease"), default="linear", help="even speed, or soft start and end"
@@ -101,6 +106,7 @@ def run(args: argparse.Namespace) -> None:
     from gen3r.checkpoints.lora import check_peft, lora_file
     from gen3r.export import check_output
     from gen3r.media import Pictures
+    from gen3r.pipeline import check_between
     from gen3r.scene import Scene
 
     check_output(args.out, args.overwrite)
@@ -110,6 +116,7 @@ def run(args: argparse.Namespace) -> None:
         lora_file(args.lora)
     pictures = Pictures.open(args.inputs)
     cameras = _cameras(args)
+    check_between(cameras, pictures.count)
     request = _request(args)
     frames, height, width = (request[k] for k in ("num_frames", "height", "width"))
     images = read_pictures(pictures, _choose(pictures.count, frames), height, width) if pictures.count else None
@@ -155,18 +162,27 @@ def _cameras(args: argparse.Namespace) -> "Cameras | str | None":
     import torch
 
     from gen3r.cameras import read_cameras
-    from gen3r.cameras.trajectories import TRAJECTORIES, trajectory
+    from gen3r.cameras.trajectories import BETWEEN, FREE, TRAJECTORIES, trajectory
 
     if args.camera is None:
         return None
-    if args.camera in TRAJECTORIES or not Path(args.camera).exists():
-        trajectory(args.camera, 1, torch.eye(3), 1, 1, 1.0, args.extent, args.easing)
+    other = args.camera in (FREE, BETWEEN)
+    if other or args.camera in TRAJECTORIES or not Path(args.camera).exists():
+        if other:
+            _warn_of_shape(args, f"{args.camera} has neither")
+        else:
+            trajectory(args.camera, 1, torch.eye(3), 1, 1, 1.0, args.extent, args.easing)
         if args.camera_scale != 1:
             warnings.warn("--camera-scale is for camera files; --extent sets how far a named path goes", stacklevel=2)
         return args.camera
-    if args.extent is not None or args.easing != "linear":
-        warnings.warn("--extent and --easing are for named paths; a camera file is followed as it is", stacklevel=2)
+    _warn_of_shape(args, "a camera file is followed as it is")
     return read_cameras(args.camera).relative_to_first().scaled(args.camera_scale)
+
+
+def _warn_of_shape(args: argparse.Namespace, why: str) -> None:
+    """Extent and easing do nothing to cameras that are no named path."""
+    if args.extent is not None or args.easing != "linear":
+        warnings.warn(f"--extent and --easing are for named paths; {why}", stacklevel=3)
 
 
 def _request(args: argparse.Namespace) -> dict[str, Any]:

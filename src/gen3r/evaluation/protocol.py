@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import decode_pose
+from gen3r.cameras.trajectories import BETWEEN, FREE
 from gen3r.data.records import Clip
 from gen3r.evaluation.metrics import absolute_relative, camera_auc, median_scale, psnr, ssim
 from gen3r.evaluation.probe import Probe, asked_for
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from gen3r.data.synthetic import WorldName
 
 Scores = dict[str, float]
-PARTS = ("autoencoder", "geometry", "generation", "two-views", "text")
+PARTS = ("autoencoder", "geometry", "generation", "two-views", "no-path", "text")
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,18 @@ def two_view_scores(pipe: Gen3RPipeline, clip: Clip, seed: int) -> Scores:
 
 
 @torch.inference_mode()
+def no_path_scores(pipe: Gen3RPipeline, clip: Clip, seed: int) -> Scores:
+    """The same without the cameras: one view and free cameras; and two views, with a path from one to the other where
+    VGGT sees them."""
+    path, views = _true_path(clip), clip.images
+    free, between = _generate(pipe, clip, seed, views[:1], FREE), _generate(pipe, clip, seed, views[[0, -1]], BETWEEN)
+    return {
+        **_scene_scores("one view, cameras free,", free, clip, path),
+        **_scene_scores("two views, path between,", between, clip, path),
+    }
+
+
+@torch.inference_mode()
 def text_scores(pipe: Gen3RPipeline, clip: Clip, seed: int, probe: Probe) -> Scores:
     """The caption alone in, cameras free: whether the probe finds in the scene what the caption asks for, 1 or 0; the
     same for the real clip; and for the commonest answer."""
@@ -109,9 +122,9 @@ def text_scores(pipe: Gen3RPipeline, clip: Clip, seed: int, probe: Probe) -> Sco
 
 
 def _generate(
-    pipe: Gen3RPipeline, clip: Clip, seed: int, given: Tensor | None = None, path: Cameras | None = None
+    pipe: Gen3RPipeline, clip: Clip, seed: int, given: Tensor | None = None, path: Cameras | str = FREE
 ) -> Scene:
-    """A scene of the clip's caption, the given views [n, 3, H, W] and the path, each if there is one."""
+    """A scene of the clip's caption, the given views [n, 3, H, W], if any, and the path."""
     scene = pipe(
         None if given is None else given[None],
         prompt=clip.caption,
@@ -165,6 +178,7 @@ def evaluate(
         "geometry": lambda clip, i: geometry_scores(pipe, clip),
         "generation": lambda clip, i: generation_scores(pipe, clip, i),
         "two-views": lambda clip, i: two_view_scores(pipe, clip, i),
+        "no-path": lambda clip, i: no_path_scores(pipe, clip, i),
         "text": lambda clip, i: text_scores(pipe, clip, i, probe),  # pyright: ignore[reportArgumentType]
     }
     pipe.set_progress_bar_config(disable=True)

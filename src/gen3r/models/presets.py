@@ -41,6 +41,7 @@ class ModelConfig:
     """One set of constructor arguments a component, and the defaults of generation with these models.
 
     last_sigma: the noise level that the last step of sampling leaves from; None: almost none, whatever the steps.
+    cameras: the path of a task ("one view", "two views", ...) that is given none; without one, cameras are free.
     """
 
     vggt: Arguments = field(default_factory=dict)
@@ -59,6 +60,8 @@ class ModelConfig:
     last_sigma: float | None = None
     negative_prompt: str = "bad detailed"
     hold_given: bool = False
+    look_again: bool = False
+    cameras: dict[str, str] = field(default_factory=dict)
 
     @property
     def defaults(self) -> Arguments:
@@ -72,6 +75,8 @@ class ModelConfig:
             "guidance_scale",
             "negative_prompt",
             "hold_given",
+            "look_again",
+            "cameras",
         )
         return {name: getattr(self, name) for name in names}
 
@@ -122,7 +127,8 @@ def nano() -> ModelConfig:
             "num_attention_heads": 2, "image_size": 112, "patch_size": 14, "hidden_act": "gelu",
         },
         text_length=48, num_frames=17, height=112, width=112, num_inference_steps=8, guidance_scale=1.0,
-        negative_prompt="", hold_given=True,
+        negative_prompt="", hold_given=True, look_again=True,
+        cameras={"one view": "orbit_left", "two views": "between"},
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gen3r.cameras.rays import pluecker_rays
 from gen3r.data.sources import ClipSource
 from gen3r.geometry.points import project
 from gen3r.training.stage import Batch
@@ -24,7 +25,7 @@ def clip_batch(
 
     frames uint8 [B, F, 3, H, W], depth [B, F, H, W], T_world_camera [B, F, 4, 4], K_px [B, F, 3, 3], captions.
     Shares of the clips are played in reverse (`backwards`), seen in a mirror, left for right (`mirrored`), and get
-    another colour of the sky, where they have one and nothing else lacks depth (`recoloured`).
+    another sky, where they have one and nothing else lacks depth (`recoloured`).
     """
     numbers, total = rng.integers(len(clips), size=size), clips.shape[0]
     chosen = []
@@ -38,9 +39,9 @@ def clip_batch(
     batch = mirror(batch, torch.from_numpy(rng.random(size) < mirrored))
     if recoloured and clips.zero_is_sky:
         amount = rng.random(size) * (rng.random(size) < recoloured)
-        batch["frames"] = recolour_sky(
-            batch["frames"], batch["depth"], sky_colours(rng, size), torch.from_numpy(amount)
-        )
+        rays = pluecker_rays(batch["T_world_camera"], batch["K_px"], *clips.shape[1:])
+        skies = draw_skies(rng, rays[:, 3:].transpose(1, 2))
+        batch["frames"] = recolour_sky(batch["frames"], batch["depth"], skies, torch.from_numpy(amount))
     return batch
 
 
@@ -50,14 +51,30 @@ def sky_colours(rng: np.random.Generator, count: int) -> Tensor:
     return torch.from_numpy(brightness * (1 - saturation * rng.random((count, 3)))).float()
 
 
-def recolour_sky(frames: Tensor, depth: Tensor, colours: Tensor, amount: Tensor) -> Tensor:
-    """Frames uint8 [B, F, 3, H, W] whose sky goes `amount` [B] of the way to `colours` [B, 3].
+def draw_skies(rng: np.random.Generator, direction: Tensor) -> Tensor:
+    """A sky a clip, [B, F, 3, H, W] in [0, 1], where pixels look in `direction` [B, F, 3, H, W], so that frames agree.
 
-    depth: [B, F, H, W], 0 in the sky. All of a clip's sky changes alike, so that frames still agree; its edge is soft.
+    Haze and clouds: some smooth waves go from one colour to another that is more or less different.
+    """
+    count = len(direction)
+    first, other = sky_colours(rng, count), sky_colours(rng, count)
+    step = (other - first) * torch.from_numpy(rng.random((count, 1))).float()
+    scale = 2 ** rng.uniform(0, 3, (count, 1, 1))
+    waves = torch.from_numpy(scale * rng.standard_normal((count, 4, 3))).to(direction)
+    phase = torch.from_numpy(rng.uniform(0, 2 * np.pi, (count, 1, 4, 1, 1))).to(direction)
+    height = (torch.einsum("bfchw,bnc->bfnhw", direction, waves) + phase).sin().sum(2, keepdim=True)
+    cloud = (rng.uniform(0.5, 4) * height).sigmoid()
+    return first.to(cloud)[:, None, :, None, None] + cloud * step.to(cloud)[:, None, :, None, None]
+
+
+def recolour_sky(frames: Tensor, depth: Tensor, skies: Tensor, amount: Tensor) -> Tensor:
+    """Frames uint8 [B, F, 3, H, W] whose sky goes `amount` [B] of the way to `skies` [B, F, 3, H, W] in [0, 1].
+
+    depth: [B, F, H, W], 0 in the sky, whose edge is soft.
     """
     sky = F.avg_pool2d((depth == 0).float(), 3, stride=1, padding=1, count_include_pad=False)[:, :, None]
     move = amount.to(sky)[:, None, None, None, None] * sky
-    return (frames + move * (255 * colours.to(sky)[:, None, :, None, None] - frames)).round().byte()
+    return (frames + move * (255 * skies.to(sky) - frames)).round().byte()
 
 
 def mirror(batch: Batch, chosen: Tensor) -> Batch:
@@ -117,3 +134,21 @@ def augment_colours(frames: Tensor, jitter: Tensor, strength: float = 0.2) -> Te
     offset = 0.4 * strength * jitter[:, None, 3:6, None, None]
     gamma = torch.exp(strength * jitter[:, None, 6:, None, None])
     return ((x.clamp_min(1e-3) ** gamma) * gain + offset).clamp(0, 1)
+
+
+def draw_faults(rng: np.random.Generator, size: int, frames: int) -> Batch:
+    """How unsharp every frame of a batch is, `blur` [B, F], and how noisy every clip, `grain` [B]; half are neither.
+
+    Generated frames are the less sharp the farther they are from a given one, and a moving camera's now and then.
+    """
+    blur = rng.random((size, frames)) * rng.random((size, 1)) * (rng.random((size, 1)) < 0.5)
+    grain = 0.05 * rng.random(size) ** 2 * (rng.random(size) < 0.5)
+    return {"blur": torch.from_numpy(blur).float(), "grain": torch.from_numpy(grain).float()}
+
+
+def degrade(images: Tensor, blur: Tensor, grain: Tensor) -> Tensor:
+    """Images [B, F, 3, H, W] in [0, 1] that go `blur` [B, F] of the way to a mean over 7 x 7 pixels, with normal noise
+    of the spread `grain` [B]."""
+    soft = F.avg_pool2d(images.flatten(0, 1), 7, stride=1, padding=3, count_include_pad=False).view_as(images)
+    images = images + blur[..., None, None, None] * (soft - images)
+    return (images + grain[:, None, None, None, None] * torch.randn_like(images)).clamp(0, 1)

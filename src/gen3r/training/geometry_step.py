@@ -14,7 +14,7 @@ from gen3r.models.precision import exact_products
 from gen3r.models.vggt import VGGT
 from gen3r.models.vggt.aggregator import SPECIAL_TOKENS
 from gen3r.models.vggt.blocks import Block
-from gen3r.training.batches import augment_colours, clip_batch, patch_matches
+from gen3r.training.batches import augment_colours, clip_batch, degrade, draw_faults, patch_matches
 from gen3r.training.losses import (
     baseline_error,
     camera_loss,
@@ -68,10 +68,10 @@ class GeometryStage(Stage):
             recoloured=0.5,
         )
         batch["shown"] = torch.from_numpy(np.sort(rng.choice(frames, max(1, frames // 2), replace=False)))
-        return batch
+        return batch | draw_faults(rng, batch["frames"].shape[0], frames)
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        images = augment_colours(batch["frames"], batch["jitter"])
+        images = degrade(augment_colours(batch["frames"], batch["jitter"]), batch["blur"], batch["grain"])
         height, width = images.shape[-2:]
         levels, entered = self._tokens(images)
         with exact_products(images.device):
