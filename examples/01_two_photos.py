@@ -1,4 +1,4 @@
-"""Two photos of one place: the first and the last frame, with the way between them left to the model.
+"""Two photos of one place: the first and the last frame, and the way between them, as VGGT sees where they were taken.
 
 python examples/01_two_photos.py [FIRST LAST] [OUT]
 """
@@ -25,6 +25,6 @@ seen = pipeline.reconstruct(pictures)
 print(f"the second photo was taken {float(seen.cameras.centres[1].norm()):.3f} units from the first")
 
 [scene] = pipeline(pictures, "a motorcycle in a workshop", generator=torch.Generator().manual_seed(0))
-print(f"the generated camera moves {float(scene.cameras.centres[-1].norm()):.3f} units")
+print(f"the camera of the scene moves {float(scene.cameras.centres[-1].norm()):.3f} units")
 save_scene(scene, out, overwrite=True)
 print(f"see {out}/preview.png")

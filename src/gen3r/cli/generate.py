@@ -103,6 +103,7 @@ def run(args: argparse.Namespace) -> None:
     """Checks everything that can be checked first, cheapest first; then loads, generates and writes."""
     import torch
 
+    from gen3r.cameras.trajectories import FREE
     from gen3r.checkpoints.lora import check_peft, lora_file
     from gen3r.export import check_output
     from gen3r.media import Pictures
@@ -124,7 +125,9 @@ def run(args: argparse.Namespace) -> None:
     pipe = load_pipeline(args)
     if args.lora:
         pipe.load_lora(args.lora)
-    say(f"generating {frames} frames of {height} x {width} from {_task(images, frames)} ...")
+    task = _task(images, frames)
+    camera = args.camera or pipe.defaults["cameras"].get(task, FREE)
+    say(f"generating {frames} frames of {height} x {width} from {task}, camera {camera} ...")
     with enough_memory():
         [scene] = pipe(
             images,
