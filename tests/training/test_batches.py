@@ -11,7 +11,16 @@ from gen3r.cameras import Cameras
 from gen3r.data import shards
 from gen3r.data.shards import ClipShards
 from gen3r.geometry.points import unproject
-from gen3r.training.batches import clip_batch, degrade, draw_faults, draw_skies, mirror, patch_matches, recolour_sky
+from gen3r.training.batches import (
+    clip_batch,
+    degrade,
+    draw_faults,
+    draw_skies,
+    mirror,
+    open_horizon,
+    patch_matches,
+    recolour_sky,
+)
 
 PATCH, GRID = 14, 4
 SIZE = PATCH * GRID
@@ -103,6 +112,23 @@ def test_only_the_sky_gets_another_colour() -> None:
     half = recolour_sky(frames, depth, skies, torch.tensor([0.5, 0.0]))[0, :, :, :3].float()
     middle = (frames[0, :, :, :3].float() + changed[0, :, :, :3]) / 2
     assert (half - middle).abs().max() <= 0.5
+
+
+def test_an_open_horizon_takes_what_is_far_from_all_frames() -> None:
+    cameras = Cameras.from_fov(torch.eye(4).repeat(2, 1, 1), 1.0, 8, 8)
+    T = cameras.T_world_camera.clone()
+    T[1, 2, 3] = 1.0  # the second frame is one unit nearer
+    depth = torch.tensor([2.0, 3, 4, 5, 6, 7, 8, 0]).view(8, 1).expand(2, 8, 8).clone()
+    depth[1] -= (depth[1] > 0).float()
+    batch = {"depth": depth[None], "T_world_camera": T[None], "K_px": cameras.K_px[None]}
+    far = (unproject(depth, T, cameras.K_px)).norm(dim=-1)
+    opened = open_horizon(batch, torch.tensor([0.5]))[0]
+    limit = far[0][depth[0] > 0].quantile(0.5)
+    assert torch.equal(opened, torch.where(far > limit, 0, depth))
+    assert 0.4 < (opened[0] > 0).sum() / (depth[0] > 0).sum() < 0.6
+    assert torch.equal(open_horizon(batch, torch.tensor([1.0]))[0], depth)
+    indoors = batch | {"depth": depth[None].clamp_min(1)}
+    assert torch.equal(open_horizon(indoors, torch.tensor([0.5])), indoors["depth"])
 
 
 def test_a_sky_is_the_same_from_every_frame() -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gen3r.cameras.rays import pluecker_rays
 from gen3r.data.sources import ClipSource
-from gen3r.geometry.points import project
+from gen3r.geometry.points import project, unproject
 from gen3r.training.stage import Batch
 
 
@@ -25,7 +25,7 @@ def clip_batch(
 
     frames uint8 [B, F, 3, H, W], depth [B, F, H, W], T_world_camera [B, F, 4, 4], K_px [B, F, 3, 3], captions.
     Shares of the clips are played in reverse (`backwards`), seen in a mirror, left for right (`mirrored`), and get
-    another sky, where they have one and nothing else lacks depth (`recoloured`).
+    another sky, where they have one and nothing else lacks depth (`recoloured`); half of these also lose what is far.
     """
     numbers, total = rng.integers(len(clips), size=size), clips.shape[0]
     chosen = []
@@ -38,11 +38,32 @@ def clip_batch(
     batch["jitter"] = torch.from_numpy(rng.uniform(-1, 1, (size, 7))).float()
     batch = mirror(batch, torch.from_numpy(rng.random(size) < mirrored))
     if recoloured and clips.zero_is_sky:
-        amount = rng.random(size) * (rng.random(size) < recoloured)
+        chosen = rng.random(size) < recoloured
+        opened = chosen & (rng.random(size) < 0.5)
+        amount, reach = rng.random(size) * chosen, rng.uniform(0.5, 1, size)
+        amount[opened], reach[~opened] = 1, 1
+        batch["depth"] = open_horizon(batch, torch.from_numpy(reach))
         rays = pluecker_rays(batch["T_world_camera"], batch["K_px"], *clips.shape[1:])
         skies = draw_skies(rng, rays[:, 3:].transpose(1, 2))
         batch["frames"] = recolour_sky(batch["frames"], batch["depth"], skies, torch.from_numpy(amount))
     return batch
+
+
+def open_horizon(batch: Batch, reach: Tensor) -> Tensor:
+    """Depth [B, F, H, W] with 0, sky, for all that is farther from the first camera than most of what it sees: the
+    `reach` [B] of its pixels that have depth keep it, 1 means all. Clips without any sky stay as they are.
+
+    The small world's plazas have buildings all around, so that sky down to the horizon was taken for a wall.
+    """
+    depth, T = batch["depth"], batch["T_world_camera"]
+    points = unproject(depth, T, batch["K_px"])
+    distance = (points - T[:, :1, None, None, :3, 3]).norm(dim=-1)
+    outdoors = (depth == 0).flatten(1).any(1)
+    limit = torch.full((len(depth),), torch.inf, device=depth.device)
+    for i in (outdoors.cpu() & (reach < 1)).nonzero().flatten().tolist():
+        near = distance[i, 0][depth[i, 0] > 0]
+        limit[i] = near.quantile(float(reach[i])) if len(near) else torch.inf
+    return torch.where(distance > limit[:, None, None, None], torch.zeros_like(depth), depth)
 
 
 def sky_colours(rng: np.random.Generator, count: int) -> Tensor:
