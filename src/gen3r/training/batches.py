@@ -84,7 +84,8 @@ def draw_skies(rng: np.random.Generator, direction: Tensor) -> Tensor:
     waves = torch.from_numpy(scale * rng.standard_normal((count, 4, 3))).to(direction)
     phase = torch.from_numpy(rng.uniform(0, 2 * np.pi, (count, 1, 4, 1, 1))).to(direction)
     height = (torch.einsum("bfchw,bnc->bfnhw", direction, waves) + phase).sin().sum(2, keepdim=True)
-    cloud = (rng.uniform(0.5, 4) * height).sigmoid()
+    contrast = torch.from_numpy(rng.uniform(0.5, 4, (count, 1, 1, 1, 1))).to(direction)
+    cloud = (contrast * height).sigmoid()
     return first.to(cloud)[:, None, :, None, None] + cloud * step.to(cloud)[:, None, :, None, None]
 
 
