@@ -17,7 +17,8 @@ from gen3r.errors import InputError
 from gen3r.geometry.points import unproject, valid_depth_mask
 from gen3r.models.conditioning import camera_condition, control_latents
 from gen3r.models.encoders import encode_image, encode_text
-from gen3r.pipeline import Gen3RPipeline, batch_size, check_request
+from gen3r.pipeline import Gen3RPipeline
+from gen3r.request import batch_size, check_request
 from gen3r.scene import Scene
 from tests.tiny import tiny_pipeline
 

@@ -40,10 +40,10 @@ from gen3r.models.tokens import unpack_tokens
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.vggt import VGGT, GeometryPrediction
 from gen3r.models.video_vae import VideoVAE
+from gen3r.request import batch_size, check_between, check_request, sample_count, task_name
 from gen3r.scene import Scene
 
 TEXT_ONLY_FOV = math.radians(60)  # the lens of a named path when no picture tells it
-SIZE_STEP = 112
 StepCallback = Callable[["Gen3RPipeline", int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
 Images = Picture | Sequence[Picture] | None
 Paths = Cameras | Sequence[Cameras] | str | None
@@ -215,8 +215,8 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         if isinstance(cameras, str) and cameras not in (FREE, BETWEEN):  # a wrong name is found before anything slow
             self._path_without_picture(cameras, frames, height, width, extent, easing)
         batch = batch_size(
-            pictures=len(given), prompts=len(prompts), camera_paths=_count(cameras), generators=_count(generator),
-            latents=_count(latents), prompt_embeds=_count(prompt_embeds), image_contexts=_count(image_context),
+            pictures=len(given), prompts=len(prompts), camera_paths=sample_count(cameras), generators=sample_count(generator),
+            latents=sample_count(latents), prompt_embeds=sample_count(prompt_embeds), image_contexts=sample_count(image_context),
         )  # fmt: skip
         prompts = prompts * batch if len(prompts) == 1 else prompts
         start = self._noise(batch, frames, height, width, generator, latents)
@@ -472,55 +472,3 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             prompt=prompt,
             settings=dict(settings),
         )
-
-
-def check_request(frames: int, height: int, width: int, steps: int, guidance: float) -> None:
-    """Refuses sizes and counts that no model can serve, before any work.
-
-    Raises:
-        InputError: says which, and what to give instead.
-    """
-    if frames < 1 or (frames - 1) % 4:
-        near = max(1, 4 * round((frames - 1) / 4) + 1)
-        raise InputError(f"a clip has 4k + 1 frames, not {frames}; try {near}")
-    for name, value in (("height", height), ("width", width)):
-        if value < SIZE_STEP or value % SIZE_STEP:
-            near = max(SIZE_STEP, SIZE_STEP * round(value / SIZE_STEP))
-            raise InputError(f"the {name} must be a multiple of {SIZE_STEP}, not {value}; try {near}")
-    if steps < 1:
-        raise InputError(f"sampling needs at least 1 step, not {steps}")
-    if not 0 <= guidance <= 100:
-        raise InputError(f"guidance must lie between 0 and 100, not {guidance}; 1 turns it off")
-
-
-def check_between(cameras: Paths, pictures: int) -> None:
-    """Refuses the path between two pictures where there are not two.
-
-    Raises:
-        InputError: says what to give instead.
-    """
-    if cameras == BETWEEN and pictures != 2:
-        raise InputError(f"the path {BETWEEN} leads from one picture to another; give two, or another path")
-
-
-def batch_size(**counts: int) -> int:
-    """The number of samples, where each kind of input is given once for all, or once a sample.
-
-    Raises:
-        InputError: two kinds disagree.
-    """
-    batch = max(counts.values())
-    for name, count in counts.items():
-        if count not in (1, batch):
-            raise InputError(f"{count} {name.replace('_', ' ')} for {batch} samples; give one, or one a sample")
-    return batch
-
-
-def _count(value: Any) -> int:
-    """How many samples an input stands for: lists and tensors have one entry a sample, anything else serves all."""
-    return len(value) if isinstance(value, (list, tuple, Tensor)) else 1
-
-
-def task_name(given: int, frames: int) -> str:
-    """What a number of given frames asks for."""
-    return "all views" if given == frames > 2 else ("text", "one view", "two views")[given]

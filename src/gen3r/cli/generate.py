@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> None:
     from gen3r.checkpoints.lora import check_peft, lora_file
     from gen3r.export import check_output
     from gen3r.media import Pictures
-    from gen3r.pipeline import check_between
+    from gen3r.request import check_between
     from gen3r.scene import Scene
 
     check_output(args.out, args.overwrite)
@@ -191,7 +191,7 @@ def _warn_of_shape(args: argparse.Namespace, why: str) -> None:
 def _request(args: argparse.Namespace) -> dict[str, Any]:
     """Sizes and sampling: what was asked for, else the model's own; checked."""
     from gen3r.checkpoints import model_defaults
-    from gen3r.pipeline import check_request
+    from gen3r.request import check_request
 
     height, width = args.size or (None, None)
     asked = {

@@ -29,7 +29,7 @@ from gen3r.models.precision import exact_products, fast_products
 from gen3r.models.tokens import pack_tokens
 from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
-from gen3r.pipeline import check_request
+from gen3r.request import check_request
 from gen3r.training.latents import KINDS, Mark, model_hashes
 from gen3r.training.presets import TWO_VIEWS_EVERY
 
