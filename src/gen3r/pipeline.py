@@ -215,9 +215,14 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         if isinstance(cameras, str) and cameras not in (FREE, BETWEEN):  # a wrong name is found before anything slow
             self._path_without_picture(cameras, frames, height, width, extent, easing)
         batch = batch_size(
-            pictures=len(given), prompts=len(prompts), camera_paths=sample_count(cameras), generators=sample_count(generator),
-            latents=sample_count(latents), prompt_embeds=sample_count(prompt_embeds), image_contexts=sample_count(image_context),
-        )  # fmt: skip
+            pictures=len(given),
+            prompts=len(prompts),
+            camera_paths=sample_count(cameras),
+            generators=sample_count(generator),
+            latents=sample_count(latents),
+            prompt_embeds=sample_count(prompt_embeds),
+            image_contexts=sample_count(image_context),
+        )
         prompts = prompts * batch if len(prompts) == 1 else prompts
         start = self._noise(batch, frames, height, width, generator, latents)
         given = given.expand(batch, -1, -1, -1, -1).to(self._execution_device)
