@@ -40,13 +40,13 @@ from gen3r.models.tokens import unpack_tokens
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.vggt import VGGT, GeometryPrediction
 from gen3r.models.video_vae import VideoVAE
-from gen3r.request import batch_size, check_between, check_request, sample_count, task_name
+from gen3r.request import batch_size, check_between, check_request, sample_count, task_name, usual_cameras
 from gen3r.scene import Scene
 
 TEXT_ONLY_FOV = math.radians(60)  # the lens of a named path when no picture tells it
 StepCallback = Callable[["Gen3RPipeline", int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
 Images = Picture | Sequence[Picture] | None
-Paths = Cameras | Sequence[Cameras] | str | None
+Paths = Cameras | Sequence[Cameras] | str
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         self,
         images: Images = None,
         prompt: str | list[str] = "",
-        cameras: Paths = None,
+        cameras: Paths | None = None,
         *,
         negative_prompt: str | None = None,
         num_frames: int | None = None,
@@ -209,8 +209,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             raise InputError(
                 f"{given.shape[1]} pictures given: give none, one (first), two (first and last) or all {frames} frames"
             )
-        task = task_name(given.shape[1], frames)
-        cameras = defaults["cameras"].get(task, FREE) if cameras is None else cameras
+        cameras = usual_cameras(defaults, given.shape[1], frames) if cameras is None else cameras
         check_between(cameras, given.shape[1])
         if isinstance(cameras, str) and cameras not in (FREE, BETWEEN):  # a wrong name is found before anything slow
             self._path_without_picture(cameras, frames, height, width, extent, easing)
@@ -244,7 +243,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             return made
         # 3. decode both halves
         settings = {
-            "task": task, "frames": frames, "height": height, "width": width,
+            "task": task_name(given.shape[1], frames), "frames": frames, "height": height, "width": width,
             "steps": steps, "guidance": guidance, "negative_prompt": negative,
             "camera": cameras if isinstance(cameras, str) else "given",
         }  # fmt: skip
@@ -298,10 +297,10 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         if len(batch) != 1 or not batch.shape[1]:
             raise InputError(f"give the pictures of one clip, not {list(batch.shape[:2])} clips and pictures")
         frames = batch[0].to(self._execution_device)
-        seen = self._see(frames[None])
-        self.maybe_free_model_hooks()
         settings = {"task": "reconstruct", "frames": len(frames), "height": height, "width": width}
-        return self._scene(frames, seen, 0, "", settings)
+        scene = self._as_seen(frames, settings)
+        self.maybe_free_model_hooks()
+        return scene
 
     def _size(self, height: int | None, width: int | None) -> tuple[int, int]:
         """Height and width, the model's own where they are left out."""
@@ -312,10 +311,10 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         self, cameras: Paths, given: Tensor, frames: int, height: int, width: int, extent: float | None, easing: str
     ) -> list[Cameras] | None:
         """One path a sample, relative to its first camera, or None where the model is free."""
-        if cameras is None or cameras == FREE:
+        if cameras == FREE:
             return None
         if cameras == BETWEEN:
-            return [resample(self._scene(g, self._see(g[None]), 0, "", {}).cameras, frames) for g in given]
+            return [resample(self._as_seen(g, {}).cameras, frames) for g in given]
         if isinstance(cameras, str):
             return [self._named_path(cameras, g, frames, height, width, extent, easing) for g in given]
         paths = [cameras] * len(given) if isinstance(cameras, Cameras) else list(cameras)
@@ -328,7 +327,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """A named trajectory with the lens and the median depth that VGGT sees in the given frames."""
         if not len(given):
             return self._path_without_picture(name, frames, height, width, extent, easing)
-        seen = self._scene(given, self._see(given[None]), 0, "", {})
+        seen = self._as_seen(given, {})
         depth = float(seen.depth[seen.mask].median()) if bool(seen.mask.any()) else 1.0
         return trajectory(name, frames, seen.cameras.K_px[0], height, width, depth, extent, easing)
 
@@ -460,6 +459,10 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         with self._products():
             levels = self.vggt.tokens(frames.to(self.vggt.dtype))
         return self.vggt.exact_heads(levels, *frames.shape[-2:])
+
+    def _as_seen(self, frames: Tensor, settings: dict[str, Any]) -> Scene:
+        """Frames [F, 3, H, W] as a scene that VGGT sees."""
+        return self._scene(frames, self._see(frames[None]), 0, "", settings)
 
     def _scene(self, frames: Tensor, seen: GeometryPrediction, i: int, prompt: str, settings: dict[str, Any]) -> Scene:
         """Sample i as a scene: points are its depth unprojected with its cameras, relative to the first."""

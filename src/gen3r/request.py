@@ -1,10 +1,11 @@
 """What a request may be: checks before any work, and what follows from how many of each input there are."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from gen3r.cameras.trajectories import BETWEEN
+from gen3r.cameras.trajectories import BETWEEN, FREE
 from gen3r.errors import InputError
 
 SIZE_STEP = 112
@@ -60,3 +61,8 @@ def sample_count(value: Any) -> int:
 def task_name(given: int, frames: int) -> str:
     """What a number of given frames asks for."""
     return "all views" if given == frames > 2 else ("text", "one view", "two views")[given]
+
+
+def usual_cameras(defaults: Mapping[str, Any], given: int, frames: int) -> str:
+    """The path of a request that names none: the model's own for the task, or `free`."""
+    return defaults["cameras"].get(task_name(given, frames), FREE)

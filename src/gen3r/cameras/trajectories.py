@@ -129,12 +129,10 @@ def find_trajectory(name: str) -> Trajectory:
         InputError: there is none; names the nearest and lists all.
     """
     if name not in TRAJECTORIES:
-        near = difflib.get_close_matches(name, [*TRAJECTORIES, BETWEEN, FREE], 1)
+        names = [*TRAJECTORIES, BETWEEN, FREE]
+        near = difflib.get_close_matches(name, names, 1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        raise InputError(
-            f"no camera path named {name}{hint}; there are: {', '.join([*TRAJECTORIES, BETWEEN, FREE])}, "
-            "or give a camera file"
-        )
+        raise InputError(f"no camera path named {name}{hint}; there are: {', '.join(names)}, or give a camera file")
     return TRAJECTORIES[name]
 
 

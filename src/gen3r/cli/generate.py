@@ -103,11 +103,10 @@ def run(args: argparse.Namespace) -> None:
     """Checks everything that can be checked first, cheapest first; then loads, generates and writes."""
     import torch
 
-    from gen3r.cameras.trajectories import FREE
     from gen3r.checkpoints.lora import check_peft, lora_file
     from gen3r.export import check_output
     from gen3r.media import Pictures
-    from gen3r.request import check_between
+    from gen3r.request import check_between, usual_cameras
     from gen3r.scene import Scene
 
     check_output(args.out, args.overwrite)
@@ -125,9 +124,9 @@ def run(args: argparse.Namespace) -> None:
     pipe = load_pipeline(args)
     if args.lora:
         pipe.load_lora(args.lora)
-    task = _task(images, frames)
-    camera = args.camera or pipe.defaults["cameras"].get(task, FREE)
-    say(f"generating {frames} frames of {height} x {width} from {task}, camera {camera} ...")
+    given = 0 if images is None else len(images)
+    camera = args.camera or usual_cameras(pipe.defaults, given, frames)
+    say(f"generating {frames} frames of {height} x {width} from {_task(given, frames)}, camera {camera} ...")
     with enough_memory():
         [scene] = pipe(
             images,
@@ -169,17 +168,16 @@ def _cameras(args: argparse.Namespace) -> "Cameras | str | None":
 
     if args.camera is None:
         return None
-    other = args.camera in (FREE, BETWEEN)
-    if other or args.camera in TRAJECTORIES or not Path(args.camera).exists():
-        if other:
-            _warn_of_shape(args, f"{args.camera} has neither")
-        else:
-            trajectory(args.camera, 1, torch.eye(3), 1, 1, 1.0, args.extent, args.easing)
-        if args.camera_scale != 1:
-            warnings.warn("--camera-scale is for camera files; --extent sets how far a named path goes", stacklevel=2)
-        return args.camera
-    _warn_of_shape(args, "a camera file is followed as it is")
-    return read_cameras(args.camera).relative_to_first().scaled(args.camera_scale)
+    if args.camera in (FREE, BETWEEN):
+        _warn_of_shape(args, f"{args.camera} has neither")
+    elif args.camera in TRAJECTORIES or not Path(args.camera).exists():
+        trajectory(args.camera, 1, torch.eye(3), 1, 1, 1.0, args.extent, args.easing)
+    else:
+        _warn_of_shape(args, "a camera file is followed as it is")
+        return read_cameras(args.camera).relative_to_first().scaled(args.camera_scale)
+    if args.camera_scale != 1:
+        warnings.warn("--camera-scale is for camera files; --extent sets how far a named path goes", stacklevel=2)
+    return args.camera
 
 
 def _warn_of_shape(args: argparse.Namespace, why: str) -> None:
@@ -215,9 +213,8 @@ def _choose(count: int, frames: int) -> list[int]:
     return spread(count, frames)
 
 
-def _task(images: "Tensor | None", frames: int) -> str:
-    count = 0 if images is None else len(images)
-    return ("text alone", "one view", "two views")[count] if count < 3 else f"all {frames} views"
+def _task(given: int, frames: int) -> str:
+    return ("text alone", "one view", "two views")[given] if given < 3 else f"all {frames} views"
 
 
 def _after_step(pipe: "Gen3RPipeline", step: int, t: "Tensor", tensors: dict[str, "Tensor"]) -> dict[str, "Tensor"]:

@@ -65,8 +65,8 @@ def rendered_control(
     """Control latents [B, 20, f, h, 2w] of every sample's given pictures and of what they show from its other cameras.
 
     given: [n, 3, H, W] a sample. depth: [n, H, W] of these pictures, in the path's unit, as VGGT sees it by themselves;
-    of two pictures, the path may correct the scale.
-    places: where they stand in the path. The geometry half is what VGGT sees in the whole.
+    of two pictures, the path may correct the scale. places: where they stand in the path. The geometry half is what
+    VGGT sees in the whole.
     """
     shown = [_shown(*sample) for sample in zip(given, depth, places, paths, strict=True)]
     views, known, marked = (torch.stack(x) for x in zip(*shown, strict=True))

@@ -38,9 +38,9 @@ def clip_batch(
     batch["jitter"] = torch.from_numpy(rng.uniform(-1, 1, (size, 7))).float()
     batch = mirror(batch, torch.from_numpy(rng.random(size) < mirrored))
     if recoloured and clips.zero_is_sky:
-        chosen = rng.random(size) < recoloured
-        opened = chosen & (rng.random(size) < 0.5)
-        amount, reach = rng.random(size) * chosen, rng.uniform(0.5, 1, size)
+        changed = rng.random(size) < recoloured
+        opened = changed & (rng.random(size) < 0.5)
+        amount, reach = rng.random(size) * changed, rng.uniform(0.5, 1, size)
         amount[opened], reach[~opened] = 1, 1
         batch["depth"] = open_horizon(batch, torch.from_numpy(reach))
         rays = pluecker_rays(batch["T_world_camera"], batch["K_px"], *clips.shape[1:])
@@ -61,8 +61,9 @@ def open_horizon(batch: Batch, reach: Tensor) -> Tensor:
     outdoors = (depth == 0).flatten(1).any(1)
     limit = torch.full((len(depth),), torch.inf, device=depth.device)
     for i in (outdoors.cpu() & (reach < 1)).nonzero().flatten().tolist():
-        near = distance[i, 0][depth[i, 0] > 0]
-        limit[i] = near.quantile(float(reach[i])) if len(near) else torch.inf
+        seen_first = distance[i, 0][depth[i, 0] > 0]
+        if len(seen_first):
+            limit[i] = seen_first.quantile(float(reach[i]))
     return torch.where(distance > limit[:, None, None, None], torch.zeros_like(depth), depth)
 
 
@@ -77,16 +78,16 @@ def draw_skies(rng: np.random.Generator, direction: Tensor) -> Tensor:
 
     Haze and clouds: some smooth waves go from one colour to another that is more or less different.
     """
-    count = len(direction)
-    first, other = sky_colours(rng, count), sky_colours(rng, count)
-    step = (other - first) * torch.from_numpy(rng.random((count, 1))).float()
-    scale = 2 ** rng.uniform(0, 3, (count, 1, 1))
-    waves = torch.from_numpy(scale * rng.standard_normal((count, 4, 3))).to(direction)
-    phase = torch.from_numpy(rng.uniform(0, 2 * np.pi, (count, 1, 4, 1, 1))).to(direction)
+    count, one_a_clip = len(direction), (len(direction), 1, 1, 1, 1)
+    first, other = (sky_colours(rng, count).to(direction)[:, None, :, None, None] for _ in range(2))
+    difference = rng.random(one_a_clip)
+    waves = 2 ** rng.uniform(0, 3, (count, 1, 1)) * rng.standard_normal((count, 4, 3))
+    phase, contrast = rng.uniform(0, 2 * np.pi, (count, 1, 4, 1, 1)), rng.uniform(0.5, 4, one_a_clip)
+    difference, waves, phase, contrast = (
+        torch.from_numpy(x).to(direction) for x in (difference, waves, phase, contrast)
+    )
     height = (torch.einsum("bfchw,bnc->bfnhw", direction, waves) + phase).sin().sum(2, keepdim=True)
-    contrast = torch.from_numpy(rng.uniform(0.5, 4, (count, 1, 1, 1, 1))).to(direction)
-    cloud = (contrast * height).sigmoid()
-    return first.to(cloud)[:, None, :, None, None] + cloud * step.to(cloud)[:, None, :, None, None]
+    return first + (contrast * height).sigmoid() * (difference * (other - first))
 
 
 def recolour_sky(frames: Tensor, depth: Tensor, skies: Tensor, amount: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ class GeometryStage(Stage):
             recoloured=0.5,
         )
         batch["shown"] = torch.from_numpy(np.sort(rng.choice(frames, max(1, frames // 2), replace=False)))
-        return batch | draw_faults(rng, batch["frames"].shape[0], frames)
+        return batch | draw_faults(rng, len(batch["frames"]), frames)
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         images = degrade(augment_colours(batch["frames"], batch["jitter"]), batch["blur"], batch["grain"])
