@@ -52,6 +52,11 @@ def test_synthesize_the_large_world(tmp_path: Path, capsys: Error) -> None:
     assert "add --world large" in capsys.readouterr().err
     assert data("synthesize", 1, tmp_path / "dry", "--world", "large", "--place", "room", "--weather", "fog") == 2
     assert "no weather in a room" in capsys.readouterr().err
+    assert data("synthesize", 1, tmp_path / "dry", "--world", "large", "--skies", 0.5) == 2
+    assert "--skies is the small world's" in capsys.readouterr().err
+    assert data("synthesize", 1, tmp_path / "dry", "--skies", 50) == 2
+    assert "from 0 to 1, not 50" in capsys.readouterr().err
+    assert not (tmp_path / "dry").exists()
 
 
 def test_convert_check_show(wild: Path, tmp_path: Path, capsys: Error) -> None:

@@ -15,11 +15,8 @@ from gen3r.training.batches import (
     clip_batch,
     degrade,
     draw_faults,
-    draw_skies,
     mirror,
-    open_horizon,
     patch_matches,
-    recolour_sky,
 )
 
 PATCH, GRID = 14, 4
@@ -98,46 +95,6 @@ def test_clips_in_memory_give_the_batches_of_the_files(training_data: Path, monk
     assert held["captions"] == read["captions"]
     tensors = {k: v for k, v in read.items() if isinstance(v, torch.Tensor)}
     assert [k for k, v in tensors.items() if not torch.equal(v, held[k])] == []
-
-
-def test_only_the_sky_gets_another_colour() -> None:
-    frames = torch.randint(0, 256, (2, 3, 3, 8, 8), dtype=torch.uint8)
-    depth = torch.ones(2, 3, 8, 8)
-    depth[:, :, :4] = 0
-    skies = torch.tensor([[1.0, 0.6, 0.2], [0.0, 0.0, 0.0]])[:, None, :, None, None].expand(2, 3, 3, 8, 8)
-    changed = recolour_sky(frames, depth, skies, torch.tensor([1.0, 0.0]))
-    assert torch.equal(changed[1], frames[1])
-    assert torch.equal(changed[0, :, :, 5:], frames[0, :, :, 5:])
-    assert (changed[0, :, :, :3] == torch.tensor([255, 153, 51])[:, None, None]).all()
-    half = recolour_sky(frames, depth, skies, torch.tensor([0.5, 0.0]))[0, :, :, :3].float()
-    middle = (frames[0, :, :, :3].float() + changed[0, :, :, :3]) / 2
-    assert (half - middle).abs().max() <= 0.5
-
-
-def test_an_open_horizon_takes_what_is_far_from_all_frames() -> None:
-    cameras = Cameras.from_fov(torch.eye(4).repeat(2, 1, 1), 1.0, 8, 8)
-    T = cameras.T_world_camera.clone()
-    T[1, 2, 3] = 1.0  # the second frame is one unit nearer
-    depth = torch.tensor([2.0, 3, 4, 5, 6, 7, 8, 0]).view(8, 1).expand(2, 8, 8).clone()
-    depth[1] -= (depth[1] > 0).float()
-    batch = {"depth": depth[None], "T_world_camera": T[None], "K_px": cameras.K_px[None]}
-    far = (unproject(depth, T, cameras.K_px)).norm(dim=-1)
-    opened = open_horizon(batch, torch.tensor([0.5]))[0]
-    limit = far[0][depth[0] > 0].quantile(0.5)
-    assert torch.equal(opened, torch.where(far > limit, 0, depth))
-    assert 0.4 < (opened[0] > 0).sum() / (depth[0] > 0).sum() < 0.6
-    assert torch.equal(open_horizon(batch, torch.tensor([1.0]))[0], depth)
-    indoors = batch | {"depth": depth[None].clamp_min(1)}
-    assert torch.equal(open_horizon(indoors, torch.tensor([0.5])), indoors["depth"])
-
-
-def test_a_sky_is_the_same_from_every_frame() -> None:
-    direction = torch.nn.functional.normalize(torch.randn(6, 1, 3, 8, 10), dim=2)
-    skies = draw_skies(np.random.default_rng(0), torch.cat([direction, direction.flip(-1)], dim=1))
-    assert torch.allclose(skies[:, 0], skies[:, 1].flip(-1), atol=1e-6)
-    assert 0 <= skies.min() < skies.max() <= 1
-    across = skies[:, 0].flatten(2).std(-1).mean(-1)
-    assert across.max() > 10 * across.min()  # some are all of one colour, some are not
 
 
 def test_faults_are_blur_of_a_frame_and_noise_of_a_clip() -> None:

@@ -37,6 +37,11 @@ def add_parser(actions: argparse._SubParsersAction) -> None:
     for name, known in (("place", PLACES), ("time", TIMES), ("weather", WEATHERS)):
         make.add_argument(f"--{name}", choices=known, help="large world: only this one (default: any)")
     make.add_argument("--movers", action="store_true", help="large world: things move, and depth is 0 where they do")
+    make.add_argument(
+        "--skies", type=float, default=0.0, metavar="SHARE",
+        help="small world: that share of the clips, 0 to 1, get another sky if they have one, with haze and clouds; "
+        "half of these also lose what is far, so that sky goes down to the horizon (default: 0)",
+    )  # fmt: skip
     make.add_argument("--frames", type=int, default=17, help="frames a clip (default: 17)")
     make.add_argument("--size", type=int, default=112, help="height and width in pixels (default: 112)")
     make.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
@@ -53,6 +58,10 @@ def run(args: argparse.Namespace) -> None:
     asked = args.place or args.time or args.weather or args.movers
     if args.world == "small" and asked:
         raise InputError("--place, --time, --weather and --movers are the large world's; add --world large")
+    if not 0 <= args.skies <= 1:
+        raise InputError(f"--skies is a share of the clips, from 0 to 1, not {args.skies:g}")
+    if args.world == "large" and args.skies:
+        raise InputError("--skies is the small world's; the large one draws its own, see --time and --weather")
     from gen3r.data.shards import synthesize
     from gen3r.data.synthetic import LargeOptions
 
@@ -61,5 +70,6 @@ def run(args: argparse.Namespace) -> None:
     )
     with whole_files_stay(args.folder):
         synthesize(
-            args.folder, args.count, args.split, args.frames, args.size, args.workers, args.world, options, args.seed
-        )
+            args.folder, args.count, args.split, args.frames, args.size, args.workers, args.world, options, args.seed,
+            args.skies,
+        )  # fmt: skip

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from gen3r.cameras.camera import Cameras
 from gen3r.data.records import Clip, take_frames
+from gen3r.data.skies import with_other_sky
 from gen3r.data.workers import in_parallel
 from gen3r.errors import InputError
 from gen3r.files import whole_file
@@ -36,12 +37,14 @@ class _Job:
     split: str
     world: "WorldName"
     options: "LargeOptions | None"
+    skies: float
 
     @property
     def made(self) -> str:
         """What the clips are drawn from, for the shard's header."""
         options = asdict(self.options) if self.options else None
-        return json.dumps({"split": self.split, "world": self.world, "options": options, "seed": self.first})
+        made = {"split": self.split, "world": self.world, "options": options, "seed": self.first}
+        return json.dumps(made | ({"skies": self.skies} if self.skies else {}))
 
 
 def synthesize(
@@ -54,19 +57,21 @@ def synthesize(
     world: "WorldName" = "small",
     options: "LargeOptions | None" = None,
     seed: int = 0,
+    skies: float = 0.0,
 ) -> None:
     """Renders `count` clips of a split of a procedural world into `folder`, of seeds from `seed` on.
 
-    Shards of these clips that are whole are kept; a last one of fewer clips is made anew.
+    Shards of these clips that are whole are kept; a last one of fewer clips is made anew. skies: the share of the
+    clips that get another sky if they have one (`other_skies`), which takes 0 depth to mean sky.
 
     Raises:
-        InputError: a shard is damaged, or holds clips of another size, split, world, options or first seed.
+        InputError: a shard is damaged, or holds clips of another size, split, world, options, skies or first seed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [
         _Job(
             folder / f"clips-{start:06d}.safetensors", seed,
-            range(seed + start, seed + min(start + SHARD_CLIPS, count)), frames, size, split, world, options,
+            range(seed + start, seed + min(start + SHARD_CLIPS, count)), frames, size, split, world, options, skies,
         )
         for start in range(0, count, SHARD_CLIPS)
     ]  # fmt: skip
@@ -86,7 +91,8 @@ def _is_done(job: _Job) -> bool:
     made = file.metadata().get("made", job.made)  # shards of the first version do not say it
     if shape[:3] != [job.frames, job.size, job.size] or made != job.made:
         raise InputError(
-            f"{job.path} holds clips of another size, split, world or seed; choose another folder or remove it"
+            f"{job.path} holds clips of another size, split, world or seed, or with other skies; choose another folder "
+            "or remove it"
         )
     return clips >= len(job.seeds)
 
@@ -95,6 +101,8 @@ def _render_shard(job: _Job) -> int:
     from gen3r.data.synthetic import render_clip
 
     clips = [render_clip(seed, job.frames, job.size, job.size, job.split, job.world, job.options) for seed in job.seeds]
+    if job.skies:
+        clips = [with_other_sky(clip, job.skies, seed) for clip, seed in zip(clips, job.seeds, strict=True)]
     write_shard(job.path, clips, job.made)
     return len(clips)
 

@@ -1,4 +1,4 @@
-"""What two pictures and their cameras say about the scale of their depth."""
+"""What two pictures and their cameras say about their depth."""
 
 import torch
 import torch.nn.functional as F
@@ -6,33 +6,45 @@ from torch import Tensor
 
 from gen3r.geometry.points import project, unproject
 
-SCALES = torch.linspace(-0.7, 0.7, 29).exp()
-CLEAR = 0.03  # a mean difference of colours from which on two pixels show different things
-LEAST = 0.25  # share of a picture's pixels that must be in the other one
-DOUBT = 0.4  # how much a scale of e costs: as if that share of the pixels no longer agreed
+FACTORS = torch.linspace(-0.6, 0.6, 41).exp()
+CLEAR = 0.015  # a mean difference of colours from which on two pixels show different things
+WINDOWS = 7  # that a picture's shorter side has room for
+LEAST = 0.1  # share of a window's pixels that must be in the other picture
+DOUBT = 2.0  # how much a factor of e costs, in shares of a window's pixels that no longer agree
 
 
-def depth_scales(pictures: Tensor, depth: Tensor, T_world_camera: Tensor, K_px: Tensor) -> Tensor:
-    """A factor for the depth of each of two pictures, [2], under which its pixels meet their like in the other.
+def sharpened_depth(pictures: Tensor, depth: Tensor, T_world_camera: Tensor, K_px: Tensor) -> Tensor:
+    """The depth of two pictures, [2, H, W], under which the pixels of each meet their like in the other.
 
-    pictures: [2, 3, H, W] in [0, 1]. depth: [2, H, W]. T_world_camera: [2, 4, 4]. K_px: [2, 3, 3]. All on one device.
+    pictures: [2, 3, H, W] in [0, 1]. depth: [2, H, W], a first guess. T_world_camera: [2, 4, 4]. K_px: [2, 3, 3]. All
+    on one device.
 
-    Of `SCALES` the one with the least mean difference of colours, cut off at `CLEAR`, of the pixels that the other
-    picture has; these must be a quarter. Scales far from 1 need more evidence, so pictures without any keep theirs.
+    A plane sweep about the guess: around every pixel, of all `FACTORS` the one with the least mean difference of
+    colours, cut off at `CLEAR`, of the pixels in a window that the other picture has. Factors far from 1 need more
+    evidence; windows without any, and those that the other picture has not, keep the guess. Of neighbouring factors
+    the mean is taken.
     """
     height, width = depth.shape[-2:]
-    scales = SCALES.to(depth)
+    factors = FACTORS.to(depth)[:, None, None]
+    window = 2 * (min(height, width) // (2 * WINDOWS)) + 1
     found = []
     for one, other in ((0, 1), (1, 0)):
-        scaled = scales[:, None, None] * depth[one]
-        points = unproject(scaled, T_world_camera[one], K_px[one]).flatten(1, 2)
-        pixel, z = project(points, T_world_camera[other], K_px[other])
-        place = 2 * pixel / pixel.new_tensor([width, height]) - 1
-        inside = (place.abs() < 1).all(-1) & (z > 0)
+        points = unproject(factors * depth[one], T_world_camera[one], K_px[one])
+        pixel, z = project(points.flatten(1, 2), T_world_camera[other], K_px[other])
+        place = (2 * pixel / pixel.new_tensor([width, height]) - 1).view(len(factors), height * width, 2)
+        inside = ((place.abs() < 1).all(-1) & (z > 0)).to(depth)
         colours = F.grid_sample(pictures[other][None], place[None], padding_mode="border", align_corners=False)[0]
-        difference = (colours - pictures[one].flatten(1)[:, None]).abs().mean(0).clamp_max(CLEAR)
-        shared = inside.sum(-1)
-        cost = (difference * inside).sum(-1) / CLEAR / shared.clamp_min(1)
-        cost = torch.where(shared > LEAST * inside.shape[-1], cost, 1)
-        found.append(scales[(cost + DOUBT * scales.log() ** 2).argmin()])
-    return torch.stack(found)
+        difference = (colours - pictures[one].flatten(1)[:, None]).abs().mean(0).clamp_max(CLEAR) / CLEAR
+        unlike, shared = (_mean_around(x.view(-1, height, width), window) for x in (difference * inside, inside))
+        cost = torch.where(shared > LEAST, unlike / shared.clamp_min(LEAST), 1) + DOUBT * factors.log() ** 2
+        best = torch.where(shared[len(factors) // 2] > LEAST, cost.argmin(0), len(factors) // 2)
+        found.append(_mean_around(factors.log().flatten()[best][None], window)[0].exp())
+    return depth * torch.stack(found)
+
+
+def _mean_around(values: Tensor, window: int) -> Tensor:
+    """Means [N, H, W] over squares of `window` pixels, an odd number, as far as they are in the picture."""
+    for size in ((window, 1), (1, window)):
+        padding = (size[0] // 2, size[1] // 2)
+        values = F.avg_pool2d(values[:, None], size, stride=1, padding=padding, count_include_pad=False)[:, 0]
+    return values

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.rays import fold_frames, pluecker_rays
-from gen3r.geometry.parallax import depth_scales
+from gen3r.geometry.parallax import sharpened_depth
 from gen3r.geometry.rendering import render_views
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.precision import exact_products
@@ -65,7 +65,7 @@ def rendered_control(
     """Control latents [B, 20, f, h, 2w] of every sample's given pictures and of what they show from its other cameras.
 
     given: [n, 3, H, W] a sample. depth: [n, H, W] of these pictures, in the path's unit, as VGGT sees it by themselves;
-    of two pictures, the path may correct the scale. places: where they stand in the path. The geometry half is what
+    of two pictures, the path may correct it. places: where they stand in the path. The geometry half is what
     VGGT sees in the whole.
     """
     shown = [_shown(*sample) for sample in zip(given, depth, places, paths, strict=True)]
@@ -81,7 +81,7 @@ def _shown(given: Tensor, depth: Tensor, places: list[int], path: Cameras) -> tu
     with exact_products(device):
         if len(places) == 2:
             cameras = (x[places].to(device) for x in (path.T_world_camera, path.K_px))
-            depth = depth * depth_scales(pictures, depth, *cameras)[:, None, None]
+            depth = sharpened_depth(pictures, depth, *cameras)
         rendered = render_views(pictures, depth, places, path)
     views, known = (x.to(given.device) for x in rendered)
     views[places], known[places] = given.to(views.dtype), True

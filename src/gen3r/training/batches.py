@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gen3r.cameras.rays import pluecker_rays
+from gen3r.data.skies import other_skies
 from gen3r.data.sources import ClipSource
-from gen3r.geometry.points import project, unproject
+from gen3r.geometry.points import project
 from gen3r.training.stage import Batch
 
 
@@ -38,66 +38,11 @@ def clip_batch(
     batch["jitter"] = torch.from_numpy(rng.uniform(-1, 1, (size, 7))).float()
     batch = mirror(batch, torch.from_numpy(rng.random(size) < mirrored))
     if recoloured and clips.zero_is_sky:
-        changed = rng.random(size) < recoloured
-        opened = changed & (rng.random(size) < 0.5)
-        amount, reach = rng.random(size) * changed, rng.uniform(0.5, 1, size)
-        amount[opened], reach[~opened] = 1, 1
-        batch["depth"] = open_horizon(batch, torch.from_numpy(reach))
-        rays = pluecker_rays(batch["T_world_camera"], batch["K_px"], *clips.shape[1:])
-        skies = draw_skies(rng, rays[:, 3:].transpose(1, 2))
-        batch["frames"] = recolour_sky(batch["frames"], batch["depth"], skies, torch.from_numpy(amount))
+        frames, depth = other_skies(
+            rng, batch["frames"], batch["depth"], batch["T_world_camera"], batch["K_px"], recoloured
+        )
+        batch |= {"frames": frames, "depth": depth}
     return batch
-
-
-def open_horizon(batch: Batch, reach: Tensor) -> Tensor:
-    """Depth [B, F, H, W] with 0, sky, for all that is farther from the first camera than most of what it sees: the
-    `reach` [B] of its pixels that have depth keep it, 1 means all. Clips without any sky stay as they are.
-
-    The small world's plazas have buildings all around, so that sky down to the horizon was taken for a wall.
-    """
-    depth, T = batch["depth"], batch["T_world_camera"]
-    points = unproject(depth, T, batch["K_px"])
-    distance = (points - T[:, :1, None, None, :3, 3]).norm(dim=-1)
-    outdoors = (depth == 0).flatten(1).any(1)
-    limit = torch.full((len(depth),), torch.inf, device=depth.device)
-    for i in (outdoors.cpu() & (reach < 1)).nonzero().flatten().tolist():
-        seen_first = distance[i, 0][depth[i, 0] > 0]
-        if len(seen_first):
-            limit[i] = seen_first.quantile(float(reach[i]))
-    return torch.where(distance > limit[:, None, None, None], torch.zeros_like(depth), depth)
-
-
-def sky_colours(rng: np.random.Generator, count: int) -> Tensor:
-    """Colours that skies have on photographs, [count, 3] in [0, 1]: bright ones for the most part, none saturated."""
-    brightness, saturation = rng.uniform(0, 1, (count, 1)) ** (1 / 3), rng.uniform(0, 0.6, (count, 1))
-    return torch.from_numpy(brightness * (1 - saturation * rng.random((count, 3)))).float()
-
-
-def draw_skies(rng: np.random.Generator, direction: Tensor) -> Tensor:
-    """A sky a clip, [B, F, 3, H, W] in [0, 1], where pixels look in `direction` [B, F, 3, H, W], so that frames agree.
-
-    Haze and clouds: some smooth waves go from one colour to another that is more or less different.
-    """
-    count, one_a_clip = len(direction), (len(direction), 1, 1, 1, 1)
-    first, other = (sky_colours(rng, count).to(direction)[:, None, :, None, None] for _ in range(2))
-    difference = rng.random(one_a_clip)
-    waves = 2 ** rng.uniform(0, 3, (count, 1, 1)) * rng.standard_normal((count, 4, 3))
-    phase, contrast = rng.uniform(0, 2 * np.pi, (count, 1, 4, 1, 1)), rng.uniform(0.5, 4, one_a_clip)
-    difference, waves, phase, contrast = (
-        torch.from_numpy(x).to(direction) for x in (difference, waves, phase, contrast)
-    )
-    height = (torch.einsum("bfchw,bnc->bfnhw", direction, waves) + phase).sin().sum(2, keepdim=True)
-    return first + (contrast * height).sigmoid() * (difference * (other - first))
-
-
-def recolour_sky(frames: Tensor, depth: Tensor, skies: Tensor, amount: Tensor) -> Tensor:
-    """Frames uint8 [B, F, 3, H, W] whose sky goes `amount` [B] of the way to `skies` [B, F, 3, H, W] in [0, 1].
-
-    depth: [B, F, H, W], 0 in the sky, whose edge is soft.
-    """
-    sky = F.avg_pool2d((depth == 0).float(), 3, stride=1, padding=1, count_include_pad=False)[:, :, None]
-    move = amount.to(sky)[:, None, None, None, None] * sky
-    return (frames + move * (255 * skies.to(sky) - frames)).round().byte()
 
 
 def mirror(batch: Batch, chosen: Tensor) -> Batch:
