@@ -57,6 +57,8 @@ def test_paths_that_look_at_the_scene(name: str) -> None:
 def test_unknown_names_get_a_hint() -> None:
     with pytest.raises(InputError, match="did you mean orbit_left"):
         trajectory("orbit_lefft", 5, K, 112, 112)
+    with pytest.raises(InputError, match="ask the pipeline for it, cameras='between'"):
+        trajectory("between", 5, K, 112, 112)
     with pytest.raises(InputError, match="easing"):
         trajectory("still", 5, K, 112, 112, easing="bounce")
     with pytest.raises(InputError, match="depth"):

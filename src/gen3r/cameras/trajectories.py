@@ -126,8 +126,10 @@ def find_trajectory(name: str) -> Trajectory:
     """The trajectory of a name.
 
     Raises:
-        InputError: there is none; names the nearest and lists all.
+        InputError: there is none; names the nearest and lists all. `FREE` and `BETWEEN` say nothing by themselves.
     """
+    if name in (FREE, BETWEEN):
+        raise InputError(f"the path {name} depends on what a model sees; ask the pipeline for it, cameras={name!r}")
     if name not in TRAJECTORIES:
         names = [*TRAJECTORIES, BETWEEN, FREE]
         near = difflib.get_close_matches(name, names, 1)
