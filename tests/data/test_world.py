@@ -149,7 +149,9 @@ def test_skies_change_what_has_a_sky(tmp_path: Path) -> None:
     assert 0 < somewhere < everywhere < 12
 
 
-@pytest.mark.parametrize("other", [{"size": 14}, {"frames": 2}, {"split": "test"}, {"world": "large"}, {"seed": 64}, {"skies": 0.5}])
+@pytest.mark.parametrize(
+    "other", [{"size": 14}, {"frames": 2}, {"split": "test"}, {"world": "large"}, {"seed": 64}, {"skies": 0.5}]
+)
 def test_shards_of_other_clips_are_not_mixed(other: dict, tmp_path: Path) -> None:
     synthesize(tmp_path, 1, **{"frames": 1, "size": 28, "workers": 1})
     with pytest.raises(InputError, match="holds clips of another size, split, world or seed"):
