@@ -38,8 +38,9 @@ def clip_batch(
     batch["jitter"] = torch.from_numpy(rng.uniform(-1, 1, (size, 7))).float()
     batch = mirror(batch, torch.from_numpy(rng.random(size) < mirrored))
     if recoloured and clips.zero_is_sky:
-        seen = (batch[k] for k in ("frames", "depth", "T_world_camera", "K_px"))
-        batch["frames"], batch["depth"] = other_skies(rng, *seen, recoloured)
+        batch["frames"], batch["depth"] = other_skies(
+            rng, batch["frames"], batch["depth"], batch["T_world_camera"], batch["K_px"], recoloured
+        )
     return batch
 
 
