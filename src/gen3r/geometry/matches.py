@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gen3r.geometry.windows import window_mean
+
 RADIUS = 2  # pixels searched around the coarser level's answer, on every level
 PATCH = 9
 COARSEST = 12  # pixels of the short side
@@ -80,18 +82,11 @@ def _sample(image: Tensor, flow: Tensor) -> Tensor:
     return F.grid_sample(image, place.movedim(1, -1), padding_mode="border", align_corners=False)
 
 
-def _box(image: Tensor) -> Tensor:
-    """The mean over a patch around each pixel."""
-    half = PATCH // 2
-    image = F.avg_pool2d(image, (PATCH, 1), 1, (half, 0), count_include_pad=False)
-    return F.avg_pool2d(image, (1, PATCH), 1, (0, half), count_include_pad=False)
-
-
 def _cornerness(a: Tensor) -> Tensor:
     """The contrast [grey levels a pixel] in the direction that has least of it, [1, H, W]."""
     dx = F.pad(a[..., 2:] - a[..., :-2], (1, 1, 0, 0)) / 2
     dy = F.pad(a[..., 2:, :] - a[..., :-2, :], (0, 0, 1, 1)) / 2
-    xx, xy, yy = _box(dx * dx), _box(dx * dy), _box(dy * dy)
+    xx, xy, yy = (window_mean(x, PATCH) for x in (dx * dx, dx * dy, dy * dy))
     least = (xx + yy) / 2 - (((xx - yy) / 2).square() + xy.square()).sqrt()
     return least.clamp_min(0).sqrt()[:, 0]
 
@@ -123,9 +118,11 @@ def _flow(a: Tensor, b: Tensor, guess: Tensor | None, level: int = 0) -> tuple[T
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
     """Normalised correlation of the patches around each pixel."""
-    mean_a, mean_b = _box(a), _box(b)
-    spread = (_box(a * a) - mean_a.square()).clamp_min(1) * (_box(b * b) - mean_b.square()).clamp_min(1)
-    return (_box(a * b) - mean_a * mean_b) / spread.sqrt()
+    mean_a, mean_b, mean_ab = (window_mean(x, PATCH) for x in (a, b, a * b))
+    spread_a, spread_b = (
+        (window_mean(x * x, PATCH) - mean.square()).clamp_min(1) for x, mean in ((a, mean_a), (b, mean_b))
+    )
+    return (mean_ab - mean_a * mean_b) / (spread_a * spread_b).sqrt()
 
 
 def _peak(scores: Tensor, index: Tensor, place: Tensor, stride: int) -> Tensor:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gen3r.geometry.points import project, unproject
+from gen3r.geometry.windows import window_mean
 
 FACTORS = torch.linspace(-0.6, 0.6, 41).exp()
 CLEAR = 0.015  # a mean difference of colours from which on two pixels show different things
@@ -25,26 +26,19 @@ def sharpened_depth(pictures: Tensor, depth: Tensor, T_world_camera: Tensor, K_p
     the mean is taken.
     """
     height, width = depth.shape[-2:]
-    factors = FACTORS.to(depth)[:, None, None]
+    factors, logs, same = FACTORS.to(depth)[:, None, None], FACTORS.log().to(depth), len(FACTORS) // 2
+    doubt = DOUBT * logs[:, None, None] ** 2
     window = 2 * (min(height, width) // (2 * WINDOWS)) + 1
     found = []
     for one, other in ((0, 1), (1, 0)):
         points = unproject(factors * depth[one], T_world_camera[one], K_px[one])
         pixel, z = project(points.flatten(1, 2), T_world_camera[other], K_px[other])
-        place = (2 * pixel / pixel.new_tensor([width, height]) - 1).view(len(factors), height * width, 2)
+        place = 2 * pixel / pixel.new_tensor([width, height]) - 1
         inside = ((place.abs() < 1).all(-1) & (z > 0)).to(depth)
         colours = F.grid_sample(pictures[other][None], place[None], padding_mode="border", align_corners=False)[0]
         difference = (colours - pictures[one].flatten(1)[:, None]).abs().mean(0).clamp_max(CLEAR) / CLEAR
-        unlike, shared = (_mean_around(x.view(-1, height, width), window) for x in (difference * inside, inside))
-        cost = torch.where(shared > LEAST, unlike / shared.clamp_min(LEAST), 1) + DOUBT * factors.log() ** 2
-        best = torch.where(shared[len(factors) // 2] > LEAST, cost.argmin(0), len(factors) // 2)
-        found.append(_mean_around(factors.log().flatten()[best][None], window)[0].exp())
+        unlike, shared = (window_mean(x.view(-1, height, width), window) for x in (difference * inside, inside))
+        cost = torch.where(shared > LEAST, unlike / shared.clamp_min(LEAST), 1) + doubt
+        best = torch.where(shared[same] > LEAST, cost.argmin(0), same)
+        found.append(window_mean(logs[best][None], window)[0].exp())
     return depth * torch.stack(found)
-
-
-def _mean_around(values: Tensor, window: int) -> Tensor:
-    """Means [N, H, W] over squares of `window` pixels, an odd number, as far as they are in the picture."""
-    for size in ((window, 1), (1, window)):
-        padding = (size[0] // 2, size[1] // 2)
-        values = F.avg_pool2d(values[:, None], size, stride=1, padding=padding, count_include_pad=False)[:, 0]
-    return values
