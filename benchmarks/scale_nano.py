@@ -21,12 +21,12 @@ from tqdm import tqdm
 
 from gen3r.files import link
 from gen3r.models.precision import fast_products
-from gen3r.training.checkpoint import load_average, saved_step
-from gen3r.training.config import TrainConfig
-from gen3r.training.latents import kinds_of
-from gen3r.training.recipe import ALL, BUILT_ON, Run
-from gen3r.training.stage import Stage
-from gen3r.training.trainer import Trainer
+from gen3r.training.engine.checkpoint import load_average, saved_step
+from gen3r.training.engine.config import TrainConfig
+from gen3r.training.engine.trainer import Trainer
+from gen3r.training.latent_cache.shards import kinds_of
+from gen3r.training.run import ALL, BUILT_ON, Run
+from gen3r.training.stages.stage import Stage
 
 SIZES = {  # heads of 64 channels, and the feed-forward width, 3.5 times theirs
     "half": {"num_attention_heads": 2, "ffn_dim": 448},

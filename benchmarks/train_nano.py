@@ -21,12 +21,12 @@ from accelerate import Accelerator
 from torch.profiler import ProfilerActivity, profile
 
 from gen3r.data.shards import synthesize
-from gen3r.training.config import TrainConfig
-from gen3r.training.latents import kinds_of
-from gen3r.training.recipe import BUILT_ON, Run
-from gen3r.training.stage import Stage
-from gen3r.training.throughput import finish_work, measure_matrix_rate
-from gen3r.training.trainer import Trainer
+from gen3r.training.engine.config import TrainConfig
+from gen3r.training.engine.throughput import finish_work, measure_matrix_rate
+from gen3r.training.engine.trainer import Trainer
+from gen3r.training.latent_cache.shards import kinds_of
+from gen3r.training.run import BUILT_ON, Run
+from gen3r.training.stages.stage import Stage
 
 KINDS = {  # of PyTorch's operations, by what their names hold; what is in none moves numbers without products
     "products": ("aten::mm", "aten::addmm", "aten::bmm", "convolution"),

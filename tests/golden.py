@@ -22,7 +22,7 @@ from gen3r.cameras.conventions import decode_pose, encode_pose
 from gen3r.cameras.rays import pluecker_rays
 from gen3r.checkpoints.load import _empty
 from gen3r.checkpoints.published import COMPONENTS
-from gen3r.geometry.gauge import to_first_camera
+from gen3r.geometry.normalise import to_first_camera
 from gen3r.geometry.points import unproject, valid_depth_mask
 from gen3r.models.encoders import encode_pixels, encode_tokens
 from gen3r.models.presets import build_scheduler, published

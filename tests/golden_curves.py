@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from gen3r.data.shards import synthesize
-from gen3r.training.loop import train
-from gen3r.training.metrics import read_metrics
+from gen3r.training.engine.logs import read_metrics
+from gen3r.training.engine.loop import train
 from tests.training.stages import NAMES, tiny_config, tiny_stage
 
 PATH = Path(__file__).parent / "golden" / "training.json"

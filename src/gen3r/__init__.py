@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gen3r.cameras.camera import Cameras
     from gen3r.cameras.files import read_cameras, write_cameras
-    from gen3r.cameras.trajectories import trajectory
+    from gen3r.cameras.paths import trajectory
     from gen3r.errors import InputError
     from gen3r.export import save_scene
     from gen3r.pipeline import Gen3RPipeline
@@ -32,7 +32,7 @@ _HOMES = {
     "Scene": "gen3r.scene",
     "read_cameras": "gen3r.cameras.files",
     "save_scene": "gen3r.export",
-    "trajectory": "gen3r.cameras.trajectories",
+    "trajectory": "gen3r.cameras.paths",
     "write_cameras": "gen3r.cameras.files",
 }
 

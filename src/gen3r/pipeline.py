@@ -18,7 +18,7 @@ from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase,
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import decode_pose
 from gen3r.cameras.interpolate import resample
-from gen3r.cameras.trajectories import BETWEEN, FREE, trajectory
+from gen3r.cameras.paths import BETWEEN, FREE, trajectory
 from gen3r.checkpoints import load_components
 from gen3r.checkpoints.load import PACKAGED, resolve_model, save_components
 from gen3r.checkpoints.lora import check_peft, lora_file
@@ -118,9 +118,9 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         pipe.mixed_precision = packaged
         return pipe
 
-    def save_pretrained(self, save_directory: str | Path) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Writes our pipeline folder, sharded safetensors; all or nothing."""
-        save_components({**self.components, "defaults": self.defaults}, Path(save_directory))
+    def save_pretrained(self, save_directory: str | Path, max_shard_size: str = "5GB") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Writes our pipeline folder, sharded safetensors, whole or not at all."""
+        save_components({**self.components, "defaults": self.defaults}, Path(save_directory), max_shard_size)
 
     def load_lora(self, path: str | Path) -> None:
         """Adds the LoRA adapters of a safetensors file, or of a folder with one, to the transformer.
@@ -172,7 +172,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             samples are [B, n, 3, H, W]. Each is resized to cover the clip's size and cropped in the centre.
         prompt: one, or one a sample. Text alone has zeros as its image context, as in training.
         cameras: "free" leaves them to the model; "between" goes from the first of two pictures evenly to the second,
-            where VGGT sees them; a name from `gen3r.cameras.trajectories` is scaled to the scene's median depth as VGGT
+            where VGGT sees them; a name from `gen3r.cameras.paths` is scaled to the scene's median depth as VGGT
             sees it in the given frames (1 for text alone); or one `Cameras` for all samples, or one each, resampled to
             the clip, whose unit is the mean distance of the scene's points. None: the model's own choice for the task,
             or free where it has none.

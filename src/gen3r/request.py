@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gen3r.cameras.trajectories import BETWEEN, FREE
+from gen3r.cameras.paths import BETWEEN, FREE
 from gen3r.errors import InputError
 
 SIZE_STEP = 112

@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
 from gen3r.errors import InputError
-from gen3r.files import whole_file
+from gen3r.files import write_tensors
 
 _FORMAT = "gen3r-scene"
 _ARRAYS = ("frames", "depth", "confidence", "points", "mask")
@@ -52,11 +51,10 @@ class Scene:
 
     def save(self, path: str | Path) -> None:
         """Writes everything to one safetensors file, without loss."""
-        tensors = {name: getattr(self, name).contiguous().cpu() for name in _ARRAYS}
+        tensors = {name: getattr(self, name).cpu() for name in _ARRAYS}
         tensors |= {"T_world_camera": self.cameras.T_world_camera.cpu(), "K_px": self.cameras.K_px.cpu()}
         about = {"prompt": self.prompt, "settings": self.settings}
-        with whole_file(Path(path)) as partial:
-            save_file(tensors, partial, {"format": _FORMAT, "about": json.dumps(about)})
+        write_tensors(tensors, path, {"format": _FORMAT, "about": json.dumps(about)})
 
     @classmethod
     def load(cls, path: str | Path) -> "Scene":

@@ -13,7 +13,7 @@ from gen3r.cli.data_synthesize import PLACES, TIMES, WEATHERS
 from gen3r.cli.main import main
 from gen3r.data.readers import READERS, open_dataset
 from gen3r.data.shards import ClipShards
-from gen3r.data.synthetic import conditions, places
+from gen3r.data.synthetic import places, time_and_weather
 from tests.data.layouts import Truths, write_colmap, write_realestate, write_standard, write_wildrgbd
 
 Error = pytest.CaptureFixture[str]
@@ -39,7 +39,11 @@ def test_the_help_knows_every_dataset() -> None:
 
 
 def test_the_help_knows_the_large_world() -> None:
-    assert (tuple(places.PLACES), tuple(conditions.TIMES), tuple(conditions.WEATHERS)) == (PLACES, TIMES, WEATHERS)
+    assert (tuple(places.PLACES), tuple(time_and_weather.TIMES), tuple(time_and_weather.WEATHERS)) == (
+        PLACES,
+        TIMES,
+        WEATHERS,
+    )
 
 
 def test_synthesize_the_large_world(tmp_path: Path, capsys: Error) -> None:

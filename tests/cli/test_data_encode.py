@@ -10,7 +10,7 @@ from gen3r.cli.main import main
 from gen3r.data.shards import ClipShards, synthesize
 from gen3r.models.presets import tiny
 from gen3r.models.transformer import Gen3RTransformer
-from gen3r.training.latents import HALVES, LatentShards, model_hashes
+from gen3r.training.latent_cache.shards import HALVES, LatentShards, model_hashes
 from tests.data.layouts import Truths, write_realestate, write_wildrgbd
 from tests.tiny import tiny_pipeline
 

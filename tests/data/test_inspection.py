@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from gen3r.cameras import Cameras
-from gen3r.data.agreement import measure_agreement
-from gen3r.data.inspection import camera_problems, inspect_dataset, inspect_record, table
+from gen3r.data.check.agreement import measure_agreement
+from gen3r.data.check.inspection import camera_problems, inspect_dataset, inspect_record, table
 from gen3r.data.readers import open_dataset
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from gen3r.data.agreement import measure_agreement
+from gen3r.data.check.agreement import measure_agreement
 from gen3r.data.records import Clip, ClipRecord
 from gen3r.data.shards import ClipShards, synthesize
 from gen3r.data.synthetic import LargeOptions, render_clip
 from gen3r.data.synthetic.captions import PLACE_WORDS, caption
-from gen3r.data.synthetic.conditions import TIMES, WEATHERS, Air
 from gen3r.data.synthetic.decorator import COLOURS
 from gen3r.data.synthetic.large import FIELD_OF_VIEW
 from gen3r.data.synthetic.lights import Lights, Sky, Source
@@ -21,7 +20,7 @@ from gen3r.data.synthetic.paths import look_at
 from gen3r.data.synthetic.photo_textures import PHOTO_TEXTURES, PHOTOS
 from gen3r.data.synthetic.places import INDOORS, PLACES
 from gen3r.data.synthetic.shots import SHOTS
-from gen3r.data.synthetic.soft import SoftRenderer
+from gen3r.data.synthetic.soft_renderer import SoftRenderer
 from gen3r.data.synthetic.splits import (
     HELD_OUT_PAIRS,
     MOVER_STAND_INS,
@@ -30,6 +29,7 @@ from gen3r.data.synthetic.splits import (
     SplitDecorator,
 )
 from gen3r.data.synthetic.textures import TEXTURES, TILE, Atlas
+from gen3r.data.synthetic.time_and_weather import TIMES, WEATHERS, Air
 from gen3r.errors import InputError
 from gen3r.geometry.points import project, unproject
 

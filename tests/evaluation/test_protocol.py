@@ -17,7 +17,7 @@ from gen3r.evaluation import probe as probing
 from gen3r.evaluation.metrics import absolute_relative, camera_auc, psnr, ssim
 from gen3r.evaluation.probe import Probe
 from gen3r.evaluation.protocol import PARTS, Mean, evaluate, held_out_clips
-from gen3r.geometry.gauge import to_vggt_gauge
+from gen3r.geometry.normalise import to_vggt_gauge
 from gen3r.geometry.rendering import render_views
 from tests.tiny import tiny_pipeline
 

@@ -11,8 +11,9 @@ from PIL import Image
 
 from gen3r.cameras.files import read_cameras
 from gen3r.errors import InputError
-from gen3r.export import WRITERS, check_output, save_scene
+from gen3r.export import WRITERS, save_scene
 from gen3r.export.preview import WIDTH
+from gen3r.files import check_folder
 from gen3r.scene import Scene
 
 
@@ -84,7 +85,7 @@ def test_a_file_in_the_way(scene: Scene, tmp_path: Path):
 def test_a_read_only_folder(tmp_path: Path):
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match="cannot be written to"):
-        check_output(tmp_path / "out")
+        check_folder(tmp_path / "out")
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a file system that takes no new folder")

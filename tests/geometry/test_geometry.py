@@ -6,7 +6,7 @@ from hypothesis import given, settings
 
 from gen3r.errors import InputError
 from gen3r.geometry.alignment import umeyama
-from gen3r.geometry.gauge import seen_unit, to_first_camera, to_vggt_gauge
+from gen3r.geometry.normalise import seen_unit, to_first_camera, to_vggt_gauge
 from gen3r.geometry.points import project, unproject, valid_depth_mask
 from tests.poses import random_cameras, random_poses, seeds
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gen3r.models.adapter import GeometryAdapter
-from gen3r.models.latents import DiagonalGaussian
+from gen3r.models.gaussian import DiagonalGaussian
 from gen3r.models.presets import tiny
 from gen3r.models.video_vae import VideoVAE
 

@@ -11,16 +11,16 @@ from gen3r.data.shards import ClipShards
 from gen3r.models.encoders import encode_text
 from gen3r.models.presets import build_components, build_scheduler, distilled, tiny
 from gen3r.pipeline import Gen3RPipeline
-from gen3r.training.adapter_step import AdapterStage
-from gen3r.training.autoencoder_step import AutoencoderStage
-from gen3r.training.config import TrainConfig
-from gen3r.training.diffusion_step import DiffusionStage
-from gen3r.training.distill_step import DistillStage
-from gen3r.training.encoding import clip_encoder, encode_clips
-from gen3r.training.geometry_step import GeometryStage
-from gen3r.training.latents import HALVES, LatentShards
-from gen3r.training.stage import Stage
-from gen3r.training.text_step import TextStage
+from gen3r.training.engine.config import TrainConfig
+from gen3r.training.latent_cache.encode import clip_encoder, encode_clips
+from gen3r.training.latent_cache.shards import HALVES, LatentShards
+from gen3r.training.stages.adapter import AdapterStage
+from gen3r.training.stages.autoencoder import AutoencoderStage
+from gen3r.training.stages.diffusion import DiffusionStage
+from gen3r.training.stages.distill import DistillStage
+from gen3r.training.stages.geometry import GeometryStage
+from gen3r.training.stages.stage import Stage
+from gen3r.training.stages.text import TextStage
 from tests.tiny import tiny_pipeline
 
 NAMES = ("autoencoder", "geometry", "adapter", "text", "diffusion", "distill")

@@ -3,7 +3,7 @@
 import torch
 
 from gen3r.models.adapter import GeometryAdapter
-from gen3r.training.adapter_start import start_from_components
+from gen3r.training.stages.adapter_init import start_from_components
 
 
 def test_it_restores_what_tokens_vary_most_in_before_any_step() -> None:

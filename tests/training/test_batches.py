@@ -11,7 +11,7 @@ from gen3r.cameras import Cameras
 from gen3r.data import shards
 from gen3r.data.shards import ClipShards
 from gen3r.geometry.points import unproject
-from gen3r.training.batches import (
+from gen3r.training.stages.augment import (
     clip_batch,
     degrade,
     draw_faults,

@@ -16,9 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from gen3r.errors import InputError
-from gen3r.training.checkpoint import CHECKPOINT, load_average
-from gen3r.training.config import TrainConfig
-from gen3r.training.loop import train
+from gen3r.training.engine.checkpoint import CHECKPOINT, load_average
+from gen3r.training.engine.config import TrainConfig
+from gen3r.training.engine.loop import train
 from tests.training.stages import Regression
 from tests.training.test_loop import same_files
 

@@ -12,8 +12,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 
 from gen3r.models.conditioning import given_latents
 from gen3r.models.presets import build_scheduler, distilled, nano
-from gen3r.training.loop import train
-from gen3r.training.stage import Batch
+from gen3r.training.engine.loop import train
+from gen3r.training.stages.stage import Batch
 from tests.tiny import tiny_pipeline
 from tests.training.stages import distill_stage, tiny_config
 

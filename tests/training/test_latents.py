@@ -16,17 +16,17 @@ from gen3r.data.records import Clip
 from gen3r.data.shards import ClipShards, synthesize
 from gen3r.data.sources import SampledClips, Scenes
 from gen3r.errors import InputError
-from gen3r.geometry.gauge import to_first_camera, to_vggt_gauge
+from gen3r.geometry.normalise import to_first_camera, to_vggt_gauge
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.precision import fast_products
 from gen3r.pipeline import Gen3RPipeline
-from gen3r.training import encoding
-from gen3r.training import latents as latents_module
-from gen3r.training.config import TrainConfig
-from gen3r.training.diffusion_step import DiffusionStage
-from gen3r.training.encoding import ClipEncoder, clip_encoder, encode_clips
-from gen3r.training.latents import HALVES, KINDS, LatentShards
-from gen3r.training.loop import train
+from gen3r.training.engine.config import TrainConfig
+from gen3r.training.engine.loop import train
+from gen3r.training.latent_cache import encode as encoding
+from gen3r.training.latent_cache import shards as latents_module
+from gen3r.training.latent_cache.encode import ClipEncoder, clip_encoder, encode_clips
+from gen3r.training.latent_cache.shards import HALVES, KINDS, LatentShards
+from gen3r.training.stages.diffusion import DiffusionStage
 from tests.data.layouts import Truths, write_realestate, write_wildrgbd
 from tests.tiny import tiny_pipeline
 

@@ -19,13 +19,13 @@ from torch import nn
 
 from gen3r.data.workers import in_parallel
 from gen3r.errors import InputError
-from gen3r.training.checkpoint import CHECKPOINT, saved_step
-from gen3r.training.config import TrainConfig
-from gen3r.training.loop import train
-from gen3r.training.metrics import read_metrics
-from gen3r.training.optimizers import MuonAdamW, state_tensors
-from gen3r.training.stage import Stage
-from gen3r.training.trainer import Trainer
+from gen3r.training.engine.checkpoint import CHECKPOINT, saved_step
+from gen3r.training.engine.config import TrainConfig
+from gen3r.training.engine.logs import read_metrics
+from gen3r.training.engine.loop import train
+from gen3r.training.engine.optimizers import MuonAdamW, state_tensors
+from gen3r.training.engine.trainer import Trainer
+from gen3r.training.stages.stage import Stage
 from tests.tiny import tiny_pipeline
 from tests.training.stages import NAMES, Regression, tiny_config, tiny_stage
 

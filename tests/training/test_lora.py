@@ -14,9 +14,9 @@ from gen3r.data.shards import synthesize
 from gen3r.errors import InputError
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
-from gen3r.training.checkpoint import CHECKPOINT
-from gen3r.training.loop import train
-from gen3r.training.recipe import Run
+from gen3r.training.engine.checkpoint import CHECKPOINT
+from gen3r.training.engine.loop import train
+from gen3r.training.run import Run
 from tests.tiny import tiny_pipeline
 from tests.training.stages import tiny_config, tiny_stage
 from tests.training.test_loop import same_files

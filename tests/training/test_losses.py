@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from gen3r.training import losses
+from gen3r.training.stages import losses
 
 
 def test_camera_loss_weighs_rounds_and_lens() -> None:

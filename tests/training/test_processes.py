@@ -12,11 +12,11 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
 from gen3r.errors import InputError
-from gen3r.training.config import TrainConfig
-from gen3r.training.loop import train
-from gen3r.training.metrics import read_metrics
-from gen3r.training.sharding import share_tokens
-from gen3r.training.trainer import Trainer
+from gen3r.training.engine.config import TrainConfig
+from gen3r.training.engine.logs import read_metrics
+from gen3r.training.engine.loop import train
+from gen3r.training.engine.sharding import share_tokens
+from gen3r.training.engine.trainer import Trainer
 from tests.training.stages import NAMES, Regression, tiny_config, tiny_stage
 
 TOLERANCE = 1e-5

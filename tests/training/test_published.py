@@ -12,11 +12,11 @@ from gen3r.cli.main import main
 from gen3r.data.sources import SampledClips
 from gen3r.errors import InputError
 from gen3r.pipeline import Gen3RPipeline
-from gen3r.training.checkpoint import saved_step
-from gen3r.training.diffusion_step import DiffusionStage
-from gen3r.training.metrics import read_metrics
-from gen3r.training.presets import PRESETS, Phase, Preset
-from gen3r.training.recipe import BUILT_ON, Run
+from gen3r.training.engine.checkpoint import saved_step
+from gen3r.training.engine.logs import read_metrics
+from gen3r.training.recipes import PRESETS, Phase, Preset
+from gen3r.training.run import BUILT_ON, Run
+from gen3r.training.stages.diffusion import DiffusionStage
 from tests.data.layouts import Truths, write_realestate, write_wildrgbd
 from tests.tiny import tiny_pipeline
 

@@ -17,8 +17,8 @@ from gen3r.export.preview import GAP, LABEL, THUMBNAILS, WIDTH
 from gen3r.models.presets import tiny
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
-from gen3r.training.distill_step import DistillStage
-from gen3r.training.recipe import BUILT_ON, Run
+from gen3r.training.run import BUILT_ON, Run
+from gen3r.training.stages.distill import DistillStage
 from tests.tiny import tiny_pipeline
 
 CONFIG = replace(tiny(), num_frames=17)
@@ -276,7 +276,7 @@ def test_what_a_stage_learned_otherwise_before_is_told(
 def test_a_run_of_endless_clips_needs_no_others(
     packaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gen3r.training.recipe.STATISTICS_CLIPS", 2)
+    monkeypatch.setattr("gen3r.training.run.STATISTICS_CLIPS", 2)
     where = ["--start", str(packaged), "--folder", str(tmp_path / "run"), "--endless"]
     for stage in ("autoencoder", "adapter"):
         assert main(["train", stage, *where, "--steps", "1", "--batch-size", "5"]) == 0

@@ -16,17 +16,17 @@ from gen3r.data.records import Clip
 from gen3r.data.shards import ClipShards, synthesize
 from gen3r.errors import InputError
 from gen3r.models.adapter import GeometryAdapter
-from gen3r.models.latents import DiagonalGaussian
+from gen3r.models.gaussian import DiagonalGaussian
 from gen3r.models.presets import tiny
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.pipeline import Gen3RPipeline
-from gen3r.training.adapter_start import start_from_components
-from gen3r.training.adapter_step import KEEPING, AdapterStage, _as_long
-from gen3r.training.diffusion_step import DiffusionStage
-from gen3r.training.encoding import clip_encoder, encode_clips
-from gen3r.training.latents import HALVES, LatentShards
-from gen3r.training.losses import kl_weight
-from gen3r.training.trainer import Trainer
+from gen3r.training.engine.trainer import Trainer
+from gen3r.training.latent_cache.encode import clip_encoder, encode_clips
+from gen3r.training.latent_cache.shards import HALVES, LatentShards
+from gen3r.training.stages.adapter import KEEPING, AdapterStage, _as_long
+from gen3r.training.stages.adapter_init import start_from_components
+from gen3r.training.stages.diffusion import DiffusionStage
+from gen3r.training.stages.losses import kl_weight
 from tests.tiny import tiny_pipeline
 from tests.training.stages import Regression, tiny_config, tiny_stage
 

@@ -21,9 +21,9 @@ from gen3r.data.shards import synthesize
 from gen3r.errors import InputError
 from gen3r.evaluation.protocol import evaluate, held_out_clips
 from gen3r.files import link, whole_file
-from gen3r.training.latents import shards_of
-from gen3r.training.metrics import read_metrics
-from gen3r.training.recipe import ALL, STATISTICS_CLIPS, Run
+from gen3r.training.engine.logs import read_metrics
+from gen3r.training.latent_cache.shards import shards_of
+from gen3r.training.run import ALL, STATISTICS_CLIPS, Run
 
 BATCH = {"adapter": 20, "diffusion": 4}  # frames and clips of a step
 MEASURED = {"adapter": "geometry", "diffusion": "generation"}  # parts of the evaluation

@@ -3,6 +3,6 @@
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.files import read_cameras, write_cameras
 from gen3r.cameras.interpolate import resample
-from gen3r.cameras.trajectories import TRAJECTORIES, trajectory
+from gen3r.cameras.paths import TRAJECTORIES, trajectory
 
 __all__ = ["TRAJECTORIES", "Cameras", "read_cameras", "resample", "trajectory", "write_cameras"]

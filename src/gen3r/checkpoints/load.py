@@ -1,9 +1,6 @@
 """Loading, saving and converting of model folders. Only safetensors, JSON and tokenizer files are ever read."""
 
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from transformers import (
 from gen3r.checkpoints.identity import variations
 from gen3r.checkpoints.published import COMPONENTS, KEPT, PublishedComponent
 from gen3r.errors import InputError
+from gen3r.files import whole_folder
 from gen3r.models import presets
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.transformer import Gen3RTransformer
@@ -35,7 +33,6 @@ _CLASSES = {"transformer": Gen3RTransformer, "vae": VideoVAE, "geo_adapter": Geo
 _SCHEDULERS = {c.__name__: c for c in (FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler)}
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _ALLOWED = ["*.json", "*.safetensors", "*.model", "*.txt"]
-SHARD_SIZE = "15MB"
 
 
 def resolve_model(model: str | Path) -> Path:
@@ -103,15 +100,15 @@ def load_components(model: str | Path, dtype: torch.dtype | None = None, skip: t
     return components
 
 
-def save_components(components: dict[str, Any], folder: Path) -> None:
-    """Writes components as our pipeline folder; `folder` must not exist or be empty. All or nothing."""
-    with _whole_folder(folder) as partial:
+def save_components(components: dict[str, Any], folder: Path, max_shard_size: str = "5GB") -> None:
+    """Writes components as our pipeline folder, whole or not at all; `folder` must not exist or be empty."""
+    with whole_folder(folder) as partial:
         index: dict[str, Any] = {"_class_name": "Gen3RPipeline", "defaults": components["defaults"]}
         for name, component in components.items():
             if component is None or name == "defaults":
                 continue
             if isinstance(component, ModelMixin | PreTrainedModel):
-                component.save_pretrained(partial / name, max_shard_size=SHARD_SIZE)
+                component.save_pretrained(partial / name, max_shard_size=max_shard_size)
             else:
                 component.save_pretrained(partial / name)
             index[name] = [type(component).__module__.split(".")[0], type(component).__name__]
@@ -135,7 +132,7 @@ def _save_published(components: dict[str, Any], folder: Path) -> None:
     for name in ("transformer", "geo_adapter"):
         for argument, value in variations(components[name].config).items():
             raise InputError(f"the published layout has no place for a {name} whose {argument} is {value}")
-    with _whole_folder(folder) as partial:
+    with whole_folder(folder) as partial:
         for name, component in COMPONENTS.items():
             module = components[name]
             place = partial / component.folder
@@ -164,34 +161,6 @@ def _published_config(name: str, module: Any) -> dict[str, Any]:
         levels = list(config.intermediate_levels)
         kept |= {"num_heads": config.num_heads, "patch_size": config.patch_size, "intermediate_layer_idx": levels}
     return kept
-
-
-class _whole_folder:
-    """A temporary folder beside `target` that becomes it when the block ends well, and vanishes when it does not."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = Path(target)
-
-    def __enter__(self) -> Path:
-        if self.target.exists() and (not self.target.is_dir() or any(self.target.iterdir())):
-            raise InputError(f"{self.target} exists and is not empty; choose another output folder or remove it")
-        try:
-            self.target.parent.mkdir(parents=True, exist_ok=True)
-            self.partial = Path(tempfile.mkdtemp(prefix=f".{self.target.name}-", dir=self.target.parent))
-        except OSError as error:
-            raise InputError(
-                f"cannot write to {self.target.parent}: {error.strerror}; choose another folder"
-            ) from error
-        return self.partial
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if kind is None:
-            self.partial.chmod(0o755)
-            os.replace(self.partial, self.target)
-        else:
-            shutil.rmtree(self.partial, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise InputError(f"cannot write {self.target}: {error.strerror or error}; free some space") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

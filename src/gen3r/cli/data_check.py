@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     scenes = chosen_scenes(reader, args.scene)
     from tqdm import tqdm
 
-    from gen3r.data.inspection import inspect_dataset, table
+    from gen3r.data.check.inspection import inspect_dataset, table
     from gen3r.files import whole_file
     from gen3r.media import spread
 

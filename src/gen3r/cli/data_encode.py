@@ -16,7 +16,7 @@ from gen3r.cli.common import (
 )
 from gen3r.cli.data_common import add_source_arguments, at_least_one, chosen_scenes, open_reader
 from gen3r.errors import InputError
-from gen3r.training.presets import TWO_VIEWS_EVERY
+from gen3r.training.recipes import TWO_VIEWS_EVERY
 
 if TYPE_CHECKING:
     from gen3r.data.sources import ClipSource
@@ -81,8 +81,8 @@ def run(args: argparse.Namespace) -> None:
 
     defaults = model_defaults(args.model)
     clips = _clips(args, defaults)
-    from gen3r.training.encoding import clip_encoder, encode_clips
-    from gen3r.training.latents import KINDS, kinds_of
+    from gen3r.training.latent_cache.encode import clip_encoder, encode_clips
+    from gen3r.training.latent_cache.shards import KINDS, kinds_of
 
     kinds = kinds_of(transformer_config(args.model)) + ["contexts"] * args.contexts
     with enough_memory(), whole_files_stay(args.target):

@@ -104,12 +104,12 @@ def run(args: argparse.Namespace) -> None:
     import torch
 
     from gen3r.checkpoints.lora import check_peft, lora_file
-    from gen3r.export import check_output
+    from gen3r.files import check_folder
     from gen3r.media import Pictures
     from gen3r.request import check_between, usual_cameras
     from gen3r.scene import Scene
 
-    check_output(args.out, args.overwrite)
+    check_folder(args.out, args.overwrite)
     _check_words_and_numbers(args)
     if args.lora:
         check_peft()
@@ -164,7 +164,7 @@ def _cameras(args: argparse.Namespace) -> "Cameras | str | None":
     import torch
 
     from gen3r.cameras import read_cameras
-    from gen3r.cameras.trajectories import BETWEEN, FREE, TRAJECTORIES, trajectory
+    from gen3r.cameras.paths import BETWEEN, FREE, TRAJECTORIES, trajectory
 
     if args.camera is None:
         return None

@@ -46,10 +46,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Reads, looks, writes."""
-    from gen3r.export import check_output
+    from gen3r.files import check_folder
     from gen3r.media import Pictures, spread
 
-    check_output(args.out, args.overwrite)
+    check_folder(args.out, args.overwrite)
     if args.frames is not None and args.frames < 1:
         raise InputError(f"give at least 1 frame, not {args.frames}")
     pictures = Pictures.open(args.inputs)

@@ -172,8 +172,8 @@ def run(args: argparse.Namespace) -> None:
     from accelerate import Accelerator
 
     from gen3r.checkpoints.lora import check_peft
-    from gen3r.training.presets import PRESETS
-    from gen3r.training.recipe import BUILT_ON, Run
+    from gen3r.training.recipes import PRESETS
+    from gen3r.training.run import BUILT_ON, Run
 
     if args.lora:
         check_peft()

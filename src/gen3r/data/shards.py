@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from tqdm import tqdm
 
 from gen3r.cameras.camera import Cameras
@@ -17,7 +16,7 @@ from gen3r.data.records import Clip, take_frames
 from gen3r.data.skies import with_other_sky
 from gen3r.data.workers import in_parallel
 from gen3r.errors import InputError
-from gen3r.files import whole_file
+from gen3r.files import write_tensors
 
 if TYPE_CHECKING:
     from gen3r.data.synthetic import LargeOptions, WorldName
@@ -125,8 +124,7 @@ def write_shard(path: Path, clips: Sequence[Clip], made: str) -> None:
     metadata = {"captions": json.dumps([c.caption for c in clips]), "made": made}
     if any(c.attributes for c in clips):
         metadata["attributes"] = json.dumps([c.attributes for c in clips])
-    with whole_file(path) as partial:
-        save_file(tensors, partial, metadata)
+    write_tensors(tensors, path, metadata)
 
 
 def open_shard(path: Path) -> Any:

@@ -1,7 +1,6 @@
 """The standard form: what every dataset can be converted to, scene by scene, by many processes, resumably."""
 
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from gen3r.data.readers.base import Reader
 from gen3r.data.records import ClipRecord
 from gen3r.data.workers import in_parallel
 from gen3r.errors import InputError
+from gen3r.files import whole_folder
 from gen3r.geometry.clouds import write_ply
 
 PictureForm = Literal["png", "jpg"]
@@ -66,20 +66,14 @@ def _convert_scene(
     whole = folder / folder_name(scene)
     if (whole / "transforms.json").exists():
         return Converted(scene, there=True)
-    unfinished = folder / f".{whole.name}.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        written, left_out = write_scene(reader.read(scene), unfinished, reader.licence, form, with_depth, strict)
-        unfinished.rename(whole)
-        return Converted(scene, written, left_out)
+        with whole_folder(whole) as partial:
+            counts = write_scene(reader.read(scene), partial, reader.licence, form, with_depth, strict)
+        return Converted(scene, *counts)
     except InputError as error:
         if strict:
             raise
         return Converted(scene, error=str(error))
-    except OSError as error:
-        raise InputError(f"cannot write {whole}: {error.strerror or error}; free space or choose another") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def write_scene(
@@ -96,7 +90,7 @@ def write_scene(
     Raises:
         InputError: fewer than two frames can be read, or any cannot and `strict`; the points cannot be read.
     """
-    (folder / "images").mkdir(parents=True)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
     frames, failures = [], []
     for number in range(len(record)):
         try:

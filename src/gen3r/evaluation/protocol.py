@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import decode_pose
-from gen3r.cameras.trajectories import BETWEEN, FREE
+from gen3r.cameras.paths import BETWEEN, FREE
 from gen3r.data.records import Clip
 from gen3r.evaluation.metrics import absolute_relative, camera_auc, median_scale, psnr, ssim
 from gen3r.evaluation.probe import Probe, asked_for
-from gen3r.geometry.gauge import to_vggt_gauge
+from gen3r.geometry.normalise import to_vggt_gauge
 from gen3r.geometry.rendering import render_views
 from gen3r.models.tokens import packed_tokens
 from gen3r.pipeline import Gen3RPipeline

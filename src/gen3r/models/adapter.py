@@ -14,7 +14,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import (
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
-from gen3r.models.latents import DiagonalGaussian, statistics
+from gen3r.models.gaussian import DiagonalGaussian, statistics
 
 CACHED_FRAMES = 2
 

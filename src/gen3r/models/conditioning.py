@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.rays import fold_frames, pluecker_rays
-from gen3r.geometry.parallax import sharpened_depth
+from gen3r.geometry.plane_sweep import sharpened_depth
 from gen3r.geometry.rendering import render_views
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.precision import exact_products

@@ -6,7 +6,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
-from gen3r.models.latents import DiagonalGaussian, statistics
+from gen3r.models.gaussian import DiagonalGaussian, statistics
 
 
 class VideoVAE(AutoencoderKLWan):

@@ -8,7 +8,7 @@ from gen3r.checkpoints.lora import check_peft
 from gen3r.files import whole_file
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.pipeline import Gen3RPipeline
-from gen3r.training.checkpoint import CHECKPOINT, open_checkpoint
+from gen3r.training.engine.checkpoint import CHECKPOINT, open_checkpoint
 
 # The products of every block: self-attention, cross-attention with text and image, feed-forward.
 ADAPTED = ("to_q", "to_k", "to_v", "to_out.0", "add_k_proj", "add_v_proj", "ffn.net.0.proj", "ffn.net.2")

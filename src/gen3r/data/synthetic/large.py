@@ -8,7 +8,6 @@ import torch
 from gen3r.cameras.camera import Cameras
 from gen3r.data.records import Clip
 from gen3r.data.synthetic.captions import caption
-from gen3r.data.synthetic.conditions import TIMES, WEATHERS, Air, outdoors
 from gen3r.data.synthetic.decorator import COLOURS
 from gen3r.data.synthetic.lights import Lights, Sky
 from gen3r.data.synthetic.meshes import Array
@@ -16,9 +15,10 @@ from gen3r.data.synthetic.movers import Mover, clear_path, draw_mover
 from gen3r.data.synthetic.places import INDOORS, PLACES, Layout
 from gen3r.data.synthetic.render import Renderer
 from gen3r.data.synthetic.shots import SHOTS
-from gen3r.data.synthetic.soft import EXPOSURE, Rendered, SoftRenderer
+from gen3r.data.synthetic.soft_renderer import EXPOSURE, Rendered, SoftRenderer
 from gen3r.data.synthetic.splits import SplitDecorator
 from gen3r.data.synthetic.textures import Atlas, Rng
+from gen3r.data.synthetic.time_and_weather import TIMES, WEATHERS, Air, outdoors
 from gen3r.errors import InputError
 
 FIELD_OF_VIEW = (35.0, 100.0)  # degrees, over the longer side

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from gen3r.data.synthetic.conditions import LAMPLIGHT, daylight
 from gen3r.data.synthetic.lights import Source
 from gen3r.data.synthetic.meshes import Array
 from gen3r.data.synthetic.objects import FURNITURE, STREET
 from gen3r.data.synthetic.splits import SplitDecorator
 from gen3r.data.synthetic.textures import Rng
+from gen3r.data.synthetic.time_and_weather import LAMPLIGHT, daylight
 from gen3r.data.synthetic.worlds import (
     buildings,
     ceiling_lamps,

@@ -6,11 +6,11 @@ same use stands in for it. Pairs of colours on the same object, or of walls and 
 
 from collections.abc import Sequence
 
-from gen3r.data.synthetic.conditions import LAMPLIGHT
 from gen3r.data.synthetic.decorator import COLOURS, Decorator
 from gen3r.data.synthetic.meshes import Array
 from gen3r.data.synthetic.photo_textures import PHOTO_TEXTURES
 from gen3r.data.synthetic.textures import TEXTURES, Rng
+from gen3r.data.synthetic.time_and_weather import LAMPLIGHT
 
 TEXTURE_STAND_INS = {
     "plaster": ("stucco",), "planks": ("herringbone",), "tiles": ("hexagons",), "checker": ("diamonds",),

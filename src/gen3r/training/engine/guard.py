@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from gen3r.errors import InputError
-from gen3r.files import whole_file
-from gen3r.training.stage import Batch
+from gen3r.files import write_tensors
+from gen3r.training.stages.stage import Batch
 
 
 @dataclass
@@ -51,5 +50,4 @@ def save_batches(path: Path, batches: Sequence[Batch], noise_seeds: Sequence[int
     items = [(f"{part}/{name}", value) for part, batch in enumerate(batches) for name, value in batch.items()]
     tensors = {name: value.contiguous() for name, value in items if isinstance(value, Tensor)}
     texts = {name: json.dumps(value) for name, value in items if not isinstance(value, Tensor)}
-    with whole_file(path) as partial:
-        save_file(tensors, partial, {**texts, "noise_seeds": json.dumps(list(noise_seeds))})
+    write_tensors(tensors, path, {**texts, "noise_seeds": json.dumps(list(noise_seeds))})

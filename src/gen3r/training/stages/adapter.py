@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from gen3r.cameras.conventions import decode_pose
 from gen3r.data.sources import ClipSource
 from gen3r.models.adapter import GeometryAdapter
-from gen3r.models.latents import DiagonalGaussian, statistics
+from gen3r.models.gaussian import DiagonalGaussian, statistics
 from gen3r.models.precision import exact_products
 from gen3r.models.tokens import pack_tokens, packed_tokens, unpack_tokens
 from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
-from gen3r.training.adapter_start import start_from_components
-from gen3r.training.batches import augment_colours, clip_batch
-from gen3r.training.losses import (
+from gen3r.training.stages.adapter_init import start_from_components
+from gen3r.training.stages.augment import augment_colours, clip_batch
+from gen3r.training.stages.losses import (
     KLWeight,
     baseline_error,
     camera_loss,
@@ -26,7 +26,7 @@ from gen3r.training.losses import (
     relative_depth_error,
     token_loss,
 )
-from gen3r.training.stage import Batch, Stage
+from gen3r.training.stages.stage import Batch, Stage
 
 SAMPLED_CLIPS = 16
 KEEPING = 4.0  # weight of a shift of the latents

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from gen3r.training.config import TrainConfig
+from gen3r.training.engine.config import TrainConfig
 
 DISTANCES = 10
 Owned = Iterator[tuple[torch.optim.Optimizer, str, nn.Parameter]]

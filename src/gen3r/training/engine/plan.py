@@ -10,12 +10,12 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from gen3r.training.checkpoint import saved_step
-from gen3r.training.config import TrainConfig
-from gen3r.training.optimizers import state_tensors
-from gen3r.training.stage import Stage
-from gen3r.training.throughput import finish_work, matrix_rate
-from gen3r.training.trainer import Trainer
+from gen3r.training.engine.checkpoint import saved_step
+from gen3r.training.engine.config import TrainConfig
+from gen3r.training.engine.optimizers import state_tensors
+from gen3r.training.engine.throughput import finish_work, matrix_rate
+from gen3r.training.engine.trainer import Trainer
+from gen3r.training.stages.stage import Stage
 
 
 def plan(stage: Stage, config: TrainConfig, folder: Path) -> list[str]:

@@ -13,10 +13,10 @@ from gen3r.models.precision import exact_products
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.video_vae import VideoVAE
 from gen3r.pipeline import Conditions
-from gen3r.training.latents import LatentShards, joint_latents, kinds_of, latent_means
+from gen3r.training.latent_cache.shards import LatentShards, joint_latents, kinds_of, latent_means
 from gen3r.training.lora import add_adapters
-from gen3r.training.losses import flow_matching_loss
-from gen3r.training.stage import Batch, Stage
+from gen3r.training.stages.losses import flow_matching_loss
+from gen3r.training.stages.stage import Batch, Stage
 
 
 class DiffusionStage(Stage):

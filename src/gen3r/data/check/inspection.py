@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from gen3r.cameras.camera import Cameras
-from gen3r.data.agreement import Agreement, measure_agreement
+from gen3r.data.check.agreement import Agreement, measure_agreement
 from gen3r.data.readers.base import Reader
 from gen3r.data.records import ClipRecord
 from gen3r.data.workers import in_parallel

@@ -19,9 +19,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from gen3r.errors import InputError
 from gen3r.files import whole_file
-from gen3r.training.config import TrainConfig
-from gen3r.training.optimizers import load_state_tensors, state_tensors
-from gen3r.training.stage import Stage
+from gen3r.training.engine.config import TrainConfig
+from gen3r.training.engine.optimizers import load_state_tensors, state_tensors
+from gen3r.training.stages.stage import Stage
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -75,7 +75,7 @@ class Checkpoint:
         metadata = {"step": str(step), "stage": self.stage.name, "config": self._settings()}
         try:
             with whole_file(self.path) as partial:
-                _write(tensors, partial, metadata)
+                save_file(tensors, partial, metadata)
                 self._keep_present()
         except InputError as error:
             left = f"the checkpoint of step {self.step} is whole" if self.step else "there is no checkpoint yet"
@@ -214,16 +214,6 @@ def _older(path: Path) -> list[tuple[int, Path]]:
     """Steps and paths of the kept checkpoints, oldest first."""
     found = ((re.fullmatch(rf"{path.stem}-(\d+)", p.stem), p) for p in path.parent.glob(f"{path.stem}-*{path.suffix}"))
     return sorted((int(match[1]), p) for match, p in found if match)
-
-
-def _write(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Writes and waits until the disk has it: a rename that outlives its data would be a damaged checkpoint."""
-    try:
-        save_file(tensors, path, metadata)
-    except SafetensorError as error:  # its writer has errors of its own
-        raise OSError(str(error)) from error
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
 
 
 @torch.no_grad()

@@ -12,12 +12,12 @@ import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-from gen3r.data.synthetic.conditions import Air
 from gen3r.data.synthetic.lights import Lights, Sky
 from gen3r.data.synthetic.meshes import Array, MeshBuilder
 from gen3r.data.synthetic.movers import Part
 from gen3r.data.synthetic.render import EDGE_SAMPLES, Renderer
 from gen3r.data.synthetic.textures import Atlas, Rng
+from gen3r.data.synthetic.time_and_weather import Air
 
 PATTERN = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]])  # Bayer's
 _z = (2 * np.arange(16) + 1) / 16 - 1

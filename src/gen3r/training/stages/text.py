@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
 from gen3r.models.encoders import encode_text
-from gen3r.training.latents import LatentShards, joint_latents
-from gen3r.training.stage import Batch, Stage
+from gen3r.training.latent_cache.shards import LatentShards, joint_latents
+from gen3r.training.stages.stage import Batch, Stage
 
 PATCH = 2  # latents a side that the reader tells at a time
 HEADS = 8

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
@@ -20,8 +19,8 @@ from gen3r.data.records import Clip
 from gen3r.data.shards import SHARD_CLIPS, open_shard
 from gen3r.data.sources import ClipSource
 from gen3r.errors import InputError
-from gen3r.files import whole_file
-from gen3r.geometry.gauge import seen_unit, to_vggt_gauge
+from gen3r.files import write_tensors
+from gen3r.geometry.normalise import seen_unit, to_vggt_gauge
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.conditioning import control_latents, given_geometry, rendered_control
 from gen3r.models.encoders import encode_image, encode_text
@@ -30,8 +29,8 @@ from gen3r.models.tokens import pack_tokens
 from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
 from gen3r.request import check_request
-from gen3r.training.latents import KINDS, Mark, model_hashes
-from gen3r.training.presets import TWO_VIEWS_EVERY
+from gen3r.training.latent_cache.shards import KINDS, Mark, model_hashes
+from gen3r.training.recipes import TWO_VIEWS_EVERY
 
 Row = dict[str, Tensor]  # of one clip
 Encode = Callable[[Sequence[Clip], Sequence[int]], list[Row]]
@@ -319,8 +318,7 @@ def _encode_shard(files: list[_File], clips: ClipSource, numbers: range, bar: tq
             if not tensor.isfinite().all():
                 raise InputError(f"{name} of a clip from {numbers.start} to {numbers.stop - 1} overflows; "
                                  "the clip or the model is broken")  # fmt: skip
-        with whole_file(file.path) as partial:
-            save_file(tensors, partial, file.mark.metadata(captions))
+        write_tensors(tensors, file.path, file.mark.metadata(captions))
 
 
 def _clips_at_once(clips: ClipSource, files: list[_File]) -> int:

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from gen3r.cameras.conventions import decode_pose, encode_pose
 from gen3r.data.sources import ClipSource
-from gen3r.geometry.gauge import to_vggt_gauge
+from gen3r.geometry.normalise import to_vggt_gauge
 from gen3r.geometry.points import project
 from gen3r.models.precision import exact_products
 from gen3r.models.vggt import VGGT
 from gen3r.models.vggt.aggregator import SPECIAL_TOKENS
 from gen3r.models.vggt.blocks import Block
-from gen3r.training.batches import augment_colours, clip_batch, degrade, draw_faults, patch_matches
-from gen3r.training.losses import (
+from gen3r.training.stages.augment import augment_colours, clip_batch, degrade, draw_faults, patch_matches
+from gen3r.training.stages.losses import (
     baseline_error,
     camera_loss,
     confident,
@@ -26,7 +26,7 @@ from gen3r.training.losses import (
     relative_point_error,
     sky_error,
 )
-from gen3r.training.stage import Batch, Stage
+from gen3r.training.stages.stage import Batch, Stage
 
 MATCHING_BLOCKS = (0, 1)
 PROBED = 9  # position in the first frame, log depth, point in the world and before the camera

@@ -32,24 +32,25 @@ from gen3r.models.encoders import encode_text
 from gen3r.models.presets import ModelConfig, build_components, build_scheduler, distilled, nano
 from gen3r.models.tokens import packed_tokens
 from gen3r.pipeline import Gen3RPipeline
-from gen3r.training.adapter_step import AdapterStage
-from gen3r.training.autoencoder_step import AutoencoderStage
-from gen3r.training.checkpoint import CHECKPOINT, holds, load_average, saved_step
-from gen3r.training.diffusion_step import DiffusionStage
-from gen3r.training.distill_step import DistillStage
-from gen3r.training.encoding import clip_encoder, encode_clips
-from gen3r.training.geometry_step import GeometryStage
-from gen3r.training.latents import KINDS, LatentShards, kinds_in, model_hashes, shards_of
-from gen3r.training.loop import train
+from gen3r.training.engine.checkpoint import CHECKPOINT, holds, load_average, saved_step
+from gen3r.training.engine.logs import check_trackers
+from gen3r.training.engine.loop import train
+from gen3r.training.engine.plan import plan
+from gen3r.training.latent_cache.encode import clip_encoder, encode_clips
+from gen3r.training.latent_cache.shards import KINDS, LatentShards, kinds_in, model_hashes, shards_of
 from gen3r.training.lora import save_adapters
-from gen3r.training.metrics import check_trackers
-from gen3r.training.plan import plan
-from gen3r.training.presets import PRESETS, Preset
+from gen3r.training.recipes import PRESETS, Preset
 from gen3r.training.sheets import sample_sheet
-from gen3r.training.stage import Stage
-from gen3r.training.text_step import TextStage
+from gen3r.training.stages.adapter import AdapterStage
+from gen3r.training.stages.autoencoder import AutoencoderStage
+from gen3r.training.stages.diffusion import DiffusionStage
+from gen3r.training.stages.distill import DistillStage
+from gen3r.training.stages.geometry import GeometryStage
+from gen3r.training.stages.stage import Stage
+from gen3r.training.stages.text import TextStage
 
 SHEET_CLIPS = 3
+SHARD_SIZE = "15MB"  # of a packaged model's files, which are committed
 STATISTICS_CLIPS = 48
 STATISTICS = ("latents_mean", "latents_std")
 STATISTICS_OF = ("vae", "geo_adapter")
@@ -271,7 +272,9 @@ class Run:
             student = distilled(self.model)
             scheduler, defaults = build_scheduler(student), student.defaults
         parts |= {name: parts[name].to(torch.bfloat16) for name in trained}
-        save_components({**parts, "tokenizer": self.tokenizer(), "scheduler": scheduler, "defaults": defaults}, target)
+        save_components(
+            {**parts, "tokenizer": self.tokenizer(), "scheduler": scheduler, "defaults": defaults}, target, SHARD_SIZE
+        )
 
     def components(self, finished: tuple[str, ...], used: tuple[str, ...] = ALL) -> dict[str, Any]:
         """The modules `used`: `finished` ones with the averaged weights of their stage, the rest ready to train."""

@@ -16,10 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from gen3r.errors import InputError
 from gen3r.models.precision import fast_dtype, fast_products
-from gen3r.training.config import TrainConfig
-from gen3r.training.optimizers import make_optimizer
-from gen3r.training.sharding import shard, share_tokens
-from gen3r.training.stage import Batch, Stage
+from gen3r.training.engine.config import TrainConfig
+from gen3r.training.engine.optimizers import make_optimizer
+from gen3r.training.engine.sharding import shard, share_tokens
+from gen3r.training.stages.stage import Batch, Stage
 
 # Operations that torch does not count by itself, from the shapes of query, key and value.
 CPU_ATTENTION: dict[Any, Callable[..., int]] = {

@@ -11,9 +11,9 @@ from torch.distributed.fsdp import fully_shard
 
 from gen3r.errors import InputError
 from gen3r.models.transformer import Gen3RTransformer
-from gen3r.training.config import TrainConfig
-from gen3r.training.diffusion_step import DiffusionStage
-from gen3r.training.stage import Stage
+from gen3r.training.engine.config import TrainConfig
+from gen3r.training.stages.diffusion import DiffusionStage
+from gen3r.training.stages.stage import Stage
 
 
 def shard(stage: nn.Module, config: TrainConfig, device: torch.device, processes: int) -> None:

@@ -18,13 +18,13 @@ from tqdm import tqdm
 
 from gen3r.errors import InputError
 from gen3r.files import whole_file
-from gen3r.training.checkpoint import Checkpoint
-from gen3r.training.config import TrainConfig
-from gen3r.training.guard import NonFiniteGuard
-from gen3r.training.metrics import JsonLines, check_trackers
-from gen3r.training.stage import Stage
-from gen3r.training.throughput import Throughput, matrix_rate
-from gen3r.training.trainer import MicroBatch, Trainer
+from gen3r.training.engine.checkpoint import Checkpoint
+from gen3r.training.engine.config import TrainConfig
+from gen3r.training.engine.guard import NonFiniteGuard
+from gen3r.training.engine.logs import JsonLines, check_trackers
+from gen3r.training.engine.throughput import Throughput, matrix_rate
+from gen3r.training.engine.trainer import MicroBatch, Trainer
+from gen3r.training.stages.stage import Stage
 
 AHEAD = 8  # steps whose data is drawn while an accelerator computes, each by a thread
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from gen3r.data.skies import other_skies
 from gen3r.data.sources import ClipSource
 from gen3r.geometry.points import project
-from gen3r.training.stage import Batch
+from gen3r.training.stages.stage import Batch
 
 
 def clip_batch(

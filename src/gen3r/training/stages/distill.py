@@ -14,8 +14,8 @@ from torch import Tensor
 
 from gen3r.models.conditioning import given_latents
 from gen3r.pipeline import Conditions
-from gen3r.training.diffusion_step import DiffusionStage
-from gen3r.training.stage import Batch
+from gen3r.training.stages.diffusion import DiffusionStage
+from gen3r.training.stages.stage import Batch
 
 
 class DistillStage(DiffusionStage):

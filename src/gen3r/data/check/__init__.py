@@ -1,0 +1,1 @@
+"""Checks of a dataset: `gen3r data check`."""

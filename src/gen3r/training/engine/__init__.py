@@ -1,0 +1,1 @@
+"""How any stage is trained: the loop, checkpoints, optimizers, logs."""
