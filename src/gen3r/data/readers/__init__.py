@@ -15,12 +15,12 @@ READERS = {
     "kitti360": "kitti360.KITTI360",
     "waymo": "waymo.Waymo",
     "co3d": "co3d.Co3D",
-    "mvimgnet": "mvimgnet.MVImgNet",
+    "mvimgnet": "colmap.MVImgNet",
     "vkitti2": "vkitti2.VirtualKITTI2",
     "wildrgbd": "wildrgbd.WildRGBD",
     "standard": "transforms.Standard",
     "nerfstudio": "transforms.Nerfstudio",
-    "colmap": "mvimgnet.COLMAP",
+    "colmap": "colmap.COLMAP",
     "filmed": "filmed.Filmed",
 }
 
