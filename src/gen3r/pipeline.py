@@ -24,7 +24,7 @@ from gen3r.checkpoints.load import PACKAGED, resolve_model, save_components
 from gen3r.checkpoints.lora import check_peft, lora_file
 from gen3r.errors import InputError
 from gen3r.geometry.points import unproject, valid_depth_mask
-from gen3r.media import Picture, picture_batch
+from gen3r.media.images import ImageInput, image_batch
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.conditioning import (
     camera_condition,
@@ -44,7 +44,7 @@ from gen3r.scene import Scene
 
 TEXT_ONLY_FOV = math.radians(60)  # the lens of a named path when no picture tells it
 StepCallback = Callable[["Gen3RPipeline", int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
-Images = Picture | Sequence[Picture] | None
+Images = ImageInput | Sequence[ImageInput] | None
 Paths = Cameras | Sequence[Cameras] | str
 
 
@@ -203,7 +203,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         if output_type not in ("scene", "latent"):
             raise InputError(f"output_type is scene or latent, not {output_type}")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        given = picture_batch(images, height, width)
+        given = image_batch(images, height, width)
         if given.shape[1] not in (0, 1, 2, frames) or given.shape[1] > frames:
             raise InputError(
                 f"{given.shape[1]} pictures given: give none, one (first), two (first and last) or all {frames} frames"
@@ -292,7 +292,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         height, width = own if fits else self._size(height, width)
         if min(height, width) < patch or height % patch or width % patch:
             raise InputError(f"the size must be in multiples of {patch} pixels, not {height} x {width}")
-        batch = picture_batch(images, height, width)
+        batch = image_batch(images, height, width)
         if len(batch) != 1 or not batch.shape[1]:
             raise InputError(f"give the pictures of one clip, not {list(batch.shape[:2])} clips and pictures")
         frames = batch[0].to(self._execution_device)

@@ -20,7 +20,7 @@ from gen3r.data.captions import read_captions
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
 from gen3r.geometry.clouds import PointCloud
-from gen3r.media import video_frames
+from gen3r.media.video import video_frames
 
 
 class Reader(ABC):
