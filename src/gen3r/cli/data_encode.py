@@ -123,15 +123,13 @@ def _load(args: argparse.Namespace, names: list[str]) -> dict[str, Any]:
 
     from gen3r.checkpoints import load_components, resolve_model
     from gen3r.checkpoints.load import PACKAGED
-    from gen3r.checkpoints.published import COMPONENTS
 
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, device)
     if args.dtype is None and resolve_model(args.model).parent == PACKAGED:
         dtype = torch.float32
     say(f"loading {args.model} on {device} ...")
-    skip = tuple(name for name in (*COMPONENTS, "tokenizer") if name not in names)
-    parts = load_components(args.model, dtype, skip)
+    parts = vars(load_components(args.model, dtype, names))
     return {name: parts[name].to(device) if isinstance(parts[name], nn.Module) else parts[name] for name in names}
 
 

@@ -68,7 +68,7 @@ class DiffusionStage(Stage):
         self.latent_frames = 1 + (frames - 1) // 4
         self.joint = transformer.config["layout"] != "appearance"
         self.own_geometry = transformer.config["given_geometry"] == "own"
-        self.renders = transformer.config["unseen_frames"] == "rendered"
+        self.renders = transformer.config["unseen_frames"] == "warped"
         for kind in kinds_of(transformer.config):
             if kind not in latents.kinds:
                 raise InputError(
