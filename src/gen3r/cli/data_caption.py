@@ -2,9 +2,10 @@
 
 import argparse
 
-from gen3r.cli.common import add_device_argument, enough_memory, pick_device, say, whole_files_stay
+from gen3r.cli.common import ModelOptions, enough_memory, pick_device, say, whole_files_stay
 from gen3r.cli.data_common import add_source_arguments, at_least_one, chosen_scenes, open_reader
 from gen3r.errors import InputError
+from gen3r.options import add_options
 
 _EXAMPLES = """\
 examples:
@@ -29,7 +30,7 @@ def add_parser(actions: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     parser.add_argument("--prompt", metavar="TEXT", help="what to ask it, or to go on from (default: by the model)")
     parser.add_argument("--frames", type=int, default=1, metavar="N", help="pictures of each scene (default: 1)")
-    add_device_argument(parser)
+    add_options(parser, ModelOptions, "device")
     parser.set_defaults(run=run)
 
 
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     from gen3r.data.captioner import TransformersCaptioner
     from gen3r.data.captions import FOLDER, Captioned, write_captions
 
-    device = pick_device(args.device)
+    device = pick_device(getattr(args, "device", "auto"))
     say(f"loading {args.model} on {device} ...")
     with enough_memory():
         captioner = TransformersCaptioner(args.model, args.prompt, str(device))

@@ -4,9 +4,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gen3r.cli.common import add_model_arguments, enough_memory, load_pipeline, say, whole_files_stay
+from gen3r.cli.common import ModelOptions, enough_memory, load_pipeline, say, whole_files_stay
 from gen3r.cli.data_common import DATASETS, add_scene_argument, at_least_one, chosen_scenes, open_reader
 from gen3r.errors import InputError
+from gen3r.options import add_options, read_options
 
 if TYPE_CHECKING:
     from gen3r.data.standard import Converted
@@ -40,7 +41,7 @@ def add_parser(actions: argparse._SubParsersAction) -> None:
     parser.add_argument("--tars", action="store_true", help="tar shards for streaming; needs gen3r[data]")
     parser.add_argument("--strict", action="store_true", help="stop at the first file that cannot be read")
     parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
-    add_model_arguments(parser)
+    add_options(parser.add_argument_group("model"), ModelOptions)
     parser.set_defaults(run=run)
 
 
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     from gen3r.data.tars import convert_to_tars
 
     if isinstance(reader, Filmed) and not all(reader.cameras_file(s).is_file() for s in scenes):
-        reader.estimate = Estimator(load_pipeline(args))
+        reader.estimate = Estimator(load_pipeline(read_options(args, ModelOptions)))
         args.workers = 1  # the model is in this process
     form = args.pictures or ("jpg" if args.tars else "png")
     write = convert_to_tars if args.tars else convert
