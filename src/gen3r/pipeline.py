@@ -26,6 +26,7 @@ from gen3r.errors import InputError
 from gen3r.geometry.points import unproject, valid_depth_mask
 from gen3r.media import Picture, picture_batch
 from gen3r.models.adapter import GeometryAdapter
+from gen3r.models.components import Components
 from gen3r.models.conditioning import (
     camera_condition,
     control_latents,
@@ -113,13 +114,13 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """
         folder = resolve_model(model)
         packaged = torch_dtype is None and folder.parent == PACKAGED
-        pipe = cls(**load_components(folder, torch.float32 if packaged else torch_dtype))
+        pipe = cls(**vars(load_components(folder, torch.float32 if packaged else torch_dtype)))
         pipe.mixed_precision = packaged
         return pipe
 
     def save_pretrained(self, save_directory: str | Path, max_shard_size: str = "5GB") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Writes our pipeline folder, sharded safetensors, whole or not at all."""
-        save_components({**self.components, "defaults": self.defaults}, Path(save_directory), max_shard_size)
+        save_components(Components(**self.components, defaults=self.defaults), Path(save_directory), max_shard_size)
 
     def load_lora(self, path: str | Path) -> None:
         """Adds the LoRA adapters of a safetensors file, or of a folder with one, to the transformer.
@@ -235,7 +236,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         # 2. denoise Z = [A; G]
         conditions = Conditions(text, no_text, seen, control, rays)
         guided = steps if guidance_steps is None else guidance_steps
-        hold = defaults["hold_given"] if hold_given is None else hold_given
+        hold = defaults["clamp_known"] if hold_given is None else hold_given
         made = self._denoise(start, conditions, steps, guidance, guided, hold, callback_on_step_end)
         if output_type == "latent":
             self.maybe_free_model_hooks()
@@ -259,7 +260,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """The scenes of denoised latents [B, 16, f, h, 2w]: frames from A, geometry from G, or seen in the frames."""
         appearance, geometry = latents.to(self._execution_device).chunk(2, dim=-1)
         frames = self.decode_frames(appearance)
-        look_again = self.defaults["look_again"] if look_again is None else look_again
+        look_again = self.defaults["geometry_from"] == "frames" if look_again is None else look_again
         joint = self.transformer.config.layout != "appearance"
         seen = self.decode_geometry(geometry) if joint and not look_again else self._see(frames)
         self.maybe_free_model_hooks()
@@ -372,7 +373,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """Condition latents and mask of the given frames at their places, and of what they show along the path."""
         n = given.shape[1]
         places = list(range(frames)) if n == frames else [0, frames - 1][:n]
-        if path is not None and 0 < n < frames and self.transformer.config.unseen_frames == "rendered":
+        if path is not None and 0 < n < frames and self.transformer.config.unseen_frames == "warped":
             return torch.cat([self._rendered(*pair, places) for pair in zip(given, path, strict=True)])
         video = given.new_zeros(len(given), frames, 3, height, width)
         mask = torch.zeros(len(given), frames, dtype=torch.bool, device=given.device)

@@ -194,7 +194,7 @@ def test_renders_are_the_same_in_training_and_sampling(with_depth: bool, trainin
     clips: Any = ClipShards(training_data / "clips")
     if not with_depth:
         clips = Blind(clips)
-    pipe = _told(Gen3RTransformer(**tiny().transformer, unseen_frames="rendered"))
+    pipe = _told(Gen3RTransformer(**tiny().transformer, unseen_frames="warped"))
     with pytest.raises(InputError, match="rendered-latents"):
         _stage(pipe, clips, tmp_path, "appearance", "geometry")
     diffusion = _stage(pipe, clips, tmp_path, "appearance", "geometry", "rendered")
@@ -215,7 +215,7 @@ def test_renders_are_the_same_in_training_and_sampling(with_depth: bool, trainin
 
 
 @pytest.mark.parametrize(("kind", "argument", "value"), [
-    ("given", "given_geometry", "own"), ("rendered", "unseen_frames", "rendered"),
+    ("given", "given_geometry", "own"), ("rendered", "unseen_frames", "warped"),
 ])  # fmt: skip
 def test_stills_are_first_frames_told_by_text_alone(
     kind: str, argument: str, value: str, training_data: Path, tmp_path: Path

@@ -4,7 +4,6 @@ import argparse
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from gen3r.cli.common import (
@@ -23,6 +22,7 @@ from gen3r.training.latent_cache.options import EncodeOptions
 
 if TYPE_CHECKING:
     from gen3r.data.sources import ClipSource
+    from gen3r.models.components import Components
 
 _HELP = """\
 Runs clips through a model's frozen components and stores the results, so that training of the diffusion transformer
@@ -119,22 +119,22 @@ def _clips(args: argparse.Namespace, count: int | None, defaults: dict[str, Any]
     return SampledClips(datasets, sampler, count, draw.seed, draw.strict)
 
 
-def _load(args: argparse.Namespace, names: set[str]) -> SimpleNamespace:
+def _load(args: argparse.Namespace, names: set[str]) -> "Components":
     """The model's components of these names, on the device; models of the package in float32, as training has them."""
     import torch
-    from torch import nn
 
     from gen3r.checkpoints import load_components, resolve_model
     from gen3r.checkpoints.load import PACKAGED
-    from gen3r.checkpoints.published import COMPONENTS
 
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, device)
     if args.dtype is None and resolve_model(args.model).parent == PACKAGED:
         dtype = torch.float32
     say(f"loading {args.model} on {device} ...")
-    parts = load_components(args.model, dtype, tuple(name for name in (*COMPONENTS, "tokenizer") if name not in names))
-    return SimpleNamespace(**{n: x.to(device) if isinstance(x, nn.Module) else x for n, x in parts.items()})
+    components = load_components(args.model, dtype, names)
+    for module in components.modules().values():
+        module.to(device)
+    return components
 
 
 def _command(args: argparse.Namespace) -> str:
