@@ -272,7 +272,9 @@ class TestScenes:
 
     @pytest.mark.parametrize("usual", [False, True])
     def test_a_second_look_is_vggt_on_the_generated_frames(self, pipe: Gen3RPipeline, usual: bool):
-        other = Gen3RPipeline(**pipe.components, defaults=pipe.defaults | {"look_again": usual})
+        other = Gen3RPipeline(
+            **pipe.components, defaults=pipe.defaults | {"geometry_from": "frames" if usual else "latents"}
+        )
         other.set_progress_bar_config(disable=True)
         made = latents_of(other, pictures(1))
         appearance, geometry = made.chunk(2, dim=-1)
