@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
@@ -37,8 +38,9 @@ from gen3r.training.engine.checkpoint import CHECKPOINT, holds, load_average, sa
 from gen3r.training.engine.logs import check_trackers
 from gen3r.training.engine.loop import train
 from gen3r.training.engine.plan import plan
-from gen3r.training.latent_cache.encode import clip_encoder, encode_clips
-from gen3r.training.latent_cache.shards import KINDS, LatentShards, kinds_in, model_hashes, shards_of
+from gen3r.training.latent_cache.encode import encode_clips
+from gen3r.training.latent_cache.options import EncodeOptions
+from gen3r.training.latent_cache.shards import KINDS, LatentCache, kinds_in, model_hashes, shards_of
 from gen3r.training.lora import save_adapters
 from gen3r.training.recipes import PRESETS, Preset
 from gen3r.training.sheets import sample_sheet
@@ -178,7 +180,7 @@ class Run:
                 stage.start_afresh()
             return stage
         if name == "text":
-            if shards_of(self.folder / "latents", "contexts"):
+            if shards_of(self.folder / "latents", "embeddings"):
                 raise InputError("this run's latents hold what a frozen text encoder says; text would train another")
             tokenizer = self.tokenizer()
             latents = self.still_latents(parts) or self.latents(parts)
@@ -191,7 +193,7 @@ class Run:
             )
         parts["tokenizer"] = self.tokenizer()
         latents, stills = self.latents(parts), None if name == "distill" else self.still_latents(parts)
-        frozen = "contexts" in latents.kinds
+        frozen = "embeddings" in latents.kinds
         text_encoder, image_encoder = (None if frozen else parts[n] for n in ENCODERS)
         arguments = {
             "transformer": parts["transformer"], "text_encoder": text_encoder, "image_encoder": image_encoder,
@@ -214,12 +216,12 @@ class Run:
             hold_given=config.clamp_known, **arguments,
         )  # fmt: skip
 
-    def latents(self, parts: dict[str, Any]) -> LatentShards:
+    def latents(self, parts: dict[str, Any]) -> LatentCache:
         """The run's latent cache, which must be what these components make of its clips (of any, if it has none)."""
         clips = self.clips(count=DRAWS) if (self.folder / "train").is_dir() else None
         return self._latents_in(self.folder / "latents", parts, self.model.num_frames, clips)
 
-    def still_latents(self, parts: dict[str, Any]) -> LatentShards | None:
+    def still_latents(self, parts: dict[str, Any]) -> LatentCache | None:
         """Latents of the scenes of one frame each in stills/; None where there are none."""
         folder = self.folder / "stills"
         if not (folder / "latents").is_dir():
@@ -227,12 +229,11 @@ class Run:
         clips = self.stills() if (folder / "train").is_dir() else None
         return self._latents_in(folder / "latents", parts, 1, clips)
 
-    def _latents_in(self, folder: Path, parts: dict[str, Any], frames: int, clips: ClipSource | None) -> LatentShards:
+    def _latents_in(self, folder: Path, parts: dict[str, Any], frames: int, clips: ClipSource | None) -> LatentCache:
         """A latent cache, in an accelerator's memory where there is room."""
         config = self.model
-        hashes = [model_hashes(kind, parts, config.text_length) for kind in kinds_in(folder)]
-        models = {name: value for kind in hashes for name, value in kind.items()}
-        latents = LatentShards(folder, models, (frames, config.height, config.width), clips)
+        models = model_hashes(kinds_in(folder), SimpleNamespace(**parts), config.text_length)
+        latents = LatentCache(folder, models, (frames, config.height, config.width), clips)
         latents.hold(Accelerator().device)
         return latents
 
@@ -245,13 +246,14 @@ class Run:
         """
         names = KINDS[kind]
         components = self.components(names, names)
-        modules = {name: components[name].to(Accelerator().device) for name in names}
-        encoder = clip_encoder(kind, modules, self.model.text_length)
+        modules = SimpleNamespace(**{name: components[name].to(Accelerator().device) for name in names})
         command = ["gen3r", "train", f"{kind}-latents", "--folder", str(self.folder)]
         command += ["--start", str(self.start)] if self.start else []
         command += ["--stills"] if stills else []
         clips, folder = (self.stills(), self.folder / "stills") if stills else (self.clips(), self.folder)
-        encode_clips([encoder], clips, folder / "latents", count, part, parts, shlex.join(command), overwrite=True)
+        options = EncodeOptions(clips=count, shard=part, num_shards=parts, overwrite=True)
+        length = self.model.text_length
+        encode_clips([kind], modules, clips, folder / "latents", length, options, shlex.join(command))
 
     def package(self, target: Path, teacher: bool = False) -> None:
         """Writes a pipeline folder: the averaged weights of all stages in bfloat16, what was not trained as it is.
@@ -354,7 +356,7 @@ class Run:
     def _given_modules(self, model: str | Path, used: tuple[str, ...]) -> dict[str, Any]:
         """The starting model's modules in float32; encoders that are not run, in their stored type."""
         given = vars(load_components(model, only=used))
-        idle = ENCODERS if shards_of(self.folder / "latents", "contexts") else ()
+        idle = ENCODERS if shards_of(self.folder / "latents", "embeddings") else ()
         return {name: given[name] if name in idle else given[name].float() for name in used}
 
     def _given_sampling(self, model: str | Path) -> tuple[Any, dict[str, Any]]:
