@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from gen3r.data.stream import Positions
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
@@ -13,7 +14,6 @@ from torch.utils.data import DataLoader
 from gen3r.data.clips import ClipSampler
 from gen3r.data.mixture import PUBLISHED_WEIGHTS, Mixture
 from gen3r.data.records import Clip, ClipRecord
-from gen3r.data.stream import ClipStream, Positions
 from gen3r.errors import InputError
 from tests.data.test_clips import marked
 from tests.poses import seeds
@@ -132,7 +132,7 @@ def same(one: Clip, other: Clip) -> bool:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_loader_gives_the_same_clips_with_any_workers(workers: int) -> None:
-    stream = ClipStream({"a": Scenes(6), "b": Scenes(2)}, SAMPLER, {"a": 1.0, "b": 0.5}, seed=3)
+    stream = SampledClips({"a": Scenes(6), "b": Scenes(2)}, SAMPLER, {"a": 1.0, "b": 0.5}, seed=3)
     loader = DataLoader(
         stream, batch_size=2, sampler=Positions(stream.mixture, 1, 2), collate_fn=list, num_workers=workers
     )
@@ -142,20 +142,20 @@ def test_the_loader_gives_the_same_clips_with_any_workers(workers: int) -> None:
 
 
 def test_broken_scenes_are_replaced_and_counted() -> None:
-    stream = ClipStream({"a": Scenes(6, broken=(1, 4))}, SAMPLER)
+    stream = SampledClips({"a": Scenes(6, broken=(1, 4))}, SAMPLER)
     with pytest.warns(UserWarning, match="damaged") as caught:
         clips = [stream[p] for p in range(6)]
     assert stream.skipped["a"] >= 2
     assert f"a: {stream.skipped['a']} skipped so far" in str(caught[-1].message)
     with pytest.warns(UserWarning, match="damaged"):
-        again = [ClipStream({"a": Scenes(6, broken=(1, 4))}, SAMPLER)[p] for p in reversed(range(6))]
+        again = [SampledClips({"a": Scenes(6, broken=(1, 4))}, SAMPLER)[p] for p in reversed(range(6))]
     assert all(same(one, other) for one, other in zip(clips, reversed(again), strict=True))
 
 
 def test_strict_stops_and_so_does_a_dataset_without_a_whole_scene() -> None:
     with pytest.raises(InputError, match="damaged"):
-        [ClipStream({"a": Scenes(3, broken=(1,))}, SAMPLER, strict=True)[p] for p in range(3)]
-    stream = ClipStream({"a": Scenes(3, broken=(0, 1, 2))}, SAMPLER)
+        [SampledClips({"a": Scenes(3, broken=(1,))}, SAMPLER, strict=True)[p] for p in range(3)]
+    stream = SampledClips({"a": Scenes(3, broken=(0, 1, 2))}, SAMPLER)
     with pytest.warns(UserWarning, match="damaged"), pytest.raises(InputError, match="in a row"):
         stream[0]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gen3r.data.tars import convert_to_tars, read_tars
 
 from gen3r.data.readers import READERS, detect_dataset, open_dataset
 from gen3r.data.readers.base import Reader
 from gen3r.data.records import ClipRecord
 from gen3r.data.standard import convert, folder_name
-from gen3r.data.tars import convert_to_tars, read_tars
 from gen3r.errors import InputError
 from tests.data.layouts import LAYOUTS, Truths, write_standard
 from tests.data.test_readers import as_stored, frame_error, gap, points_gap, the_scene

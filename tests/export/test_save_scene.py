@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gen3r.cameras.files import read_cameras
+from gen3r.cameras.formats import read_cameras
 from gen3r.errors import InputError
 from gen3r.export import WRITERS, save_scene
 from gen3r.export.preview import WIDTH

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gen3r.data.records import ClipSource
 from gen3r.data.skies import other_skies
-from gen3r.data.sources import ClipSource
 from gen3r.geometry.points import project
 from gen3r.training.stages.stage import Batch
 
