@@ -23,15 +23,14 @@ from gen3r.checkpoints.load import PACKAGED, resolve_model, save_components
 from gen3r.checkpoints.lora import check_peft, lora_file
 from gen3r.errors import InputError
 from gen3r.geometry.points import unproject, valid_depth_mask
-from gen3r.media import Picture, picture_batch
+from gen3r.media.images import ImageInput, image_batch
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.conditioning import (
     camera_condition,
     control_latents,
     free_cameras,
-    given_geometry,
-    given_latents,
-    rendered_control,
+    known_latents,
+    warped_control,
 )
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.precision import fast_products
@@ -44,7 +43,7 @@ from gen3r.scene import Scene
 
 TEXT_ONLY_FOV = math.radians(60)  # the lens of a named path when no picture tells it
 StepCallback = Callable[["Gen3RPipeline", int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
-Images = Picture | Sequence[Picture] | None
+Images = ImageInput | Sequence[ImageInput] | None
 Paths = Cameras | Sequence[Cameras] | str
 
 
@@ -203,7 +202,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         if output_type not in ("scene", "latent"):
             raise InputError(f"output_type is scene or latent, not {output_type}")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        given = picture_batch(images, height, width)
+        given = image_batch(images, height, width)
         if given.shape[1] not in (0, 1, 2, frames) or given.shape[1] > frames:
             raise InputError(
                 f"{given.shape[1]} pictures given: give none, one (first), two (first and last) or all {frames} frames"
@@ -277,7 +276,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """Cameras, depth and points of geometry latents [B, 16, f, h, w]."""
         with self._products():
             levels = unpack_tokens(self.geo_adapter.decode(geometry.to(self.geo_adapter.dtype)))
-        return self.vggt.exact_heads(levels, 8 * geometry.shape[-2], 8 * geometry.shape[-1])
+        return self.vggt.heads(levels, 8 * geometry.shape[-2], 8 * geometry.shape[-1])
 
     @torch.no_grad()
     def reconstruct(self, images: Images, height: int | None = None, width: int | None = None) -> Scene:
@@ -292,7 +291,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         height, width = own if fits else self._size(height, width)
         if min(height, width) < patch or height % patch or width % patch:
             raise InputError(f"the size must be in multiples of {patch} pixels, not {height} x {width}")
-        batch = picture_batch(images, height, width)
+        batch = image_batch(images, height, width)
         if len(batch) != 1 or not batch.shape[1]:
             raise InputError(f"give the pictures of one clip, not {list(batch.shape[:2])} clips and pictures")
         frames = batch[0].to(self._execution_device)
@@ -377,23 +376,20 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         video = given.new_zeros(len(given), frames, 3, height, width)
         mask = torch.zeros(len(given), frames, dtype=torch.bool, device=given.device)
         video[:, places], mask[:, places] = given, True
-        geometry = None
         with self._products():
-            if n and self.transformer.config.given_geometry == "own":
-                geometry = given_geometry(self.vggt, self.geo_adapter, given, places, frames)
-            return control_latents(self.vae, video.to(self.vae.dtype), mask, geometry).float()
+            return control_latents(self.vae, video.to(self.vae.dtype), mask).float()
 
     def _rendered(self, given: Tensor, path: Cameras, places: list[int]) -> Tensor:
         """The control of one sample's frames and of their renders."""
         depth = self._see(given[None]).depth[0]
         with self._products():
-            return rendered_control(self.vae, self.vggt, self.geo_adapter, [given], [depth], [places], [path]).float()
+            return warped_control(self.vae, self.vggt, self.geo_adapter, [given], [depth], [places], [path]).float()
 
     def _rays(self, path: list[Cameras] | None, batch: int, frames: int, height: int, width: int) -> Tensor:
         """The camera condition of the paths, or the one that leaves the cameras free."""
         device = self._execution_device
         if path is None:
-            return free_cameras(batch, frames, height, width, torch.zeros((), device=device))
+            return free_cameras(batch, frames, height, width, device)
         T = torch.stack([c.T_world_camera for c in path]).to(device)
         K = torch.stack([c.K_px for c in path]).to(device)
         return camera_condition(T, K, height, width)
@@ -416,7 +412,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """Integrates the flow from noise to data; latents stay float32, the network runs in its own type."""
         self.scheduler.set_timesteps(steps, device=latents.device)
         noise = latents
-        given, known = given_latents(conditions.control)
+        given, known = known_latents(conditions.control)
         known = known & hold
         with self.progress_bar(total=steps) as bar:  # pyright: ignore[reportCallIssue]
             for i, t in enumerate(self.scheduler.timesteps):
@@ -457,7 +453,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """VGGT on frames [B, F, 3, H, W]."""
         with self._products():
             levels = self.vggt.tokens(frames.to(self.vggt.dtype))
-        return self.vggt.exact_heads(levels, *frames.shape[-2:])
+        return self.vggt.heads(levels, *frames.shape[-2:])
 
     def _as_seen(self, frames: Tensor, settings: dict[str, Any]) -> Scene:
         """Frames [F, 3, H, W] as a scene that VGGT sees."""

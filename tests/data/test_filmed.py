@@ -14,7 +14,7 @@ from gen3r.data.readers.base import VideoFrames
 from gen3r.errors import InputError
 from gen3r.export.video import write_video
 from gen3r.geometry.points import unproject
-from gen3r.media import Pictures
+from gen3r.media.sequence import ImageSequence
 from gen3r.scene import Scene
 from tests.data.layouts import Truth, Truths, write_realestate
 from tests.data.test_readers import frame_error, gap
@@ -53,7 +53,7 @@ def test_cameras_that_a_model_gives(truths: Truths, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no cameras"):
         open_dataset("filmed", tmp_path)[0]
 
-    def estimate(pictures: Pictures) -> Scene:
+    def estimate(pictures: ImageSequence) -> Scene:
         frames = (pictures.read(range(5), *truth.size) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
         depth, cameras = torch.from_numpy(truth.depth.copy()), cameras_of(truth)
         points = unproject(depth, cameras.T_world_camera, cameras.K_px)

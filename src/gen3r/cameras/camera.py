@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gen3r.cameras.conventions import relative_to_first
-from gen3r.crop import cover_crop
+from gen3r.media.crop import cover_crop
 from gen3r.errors import InputError
 
 ROTATION_TOLERANCE = 1e-3

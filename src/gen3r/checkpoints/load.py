@@ -241,12 +241,16 @@ def _assign(module: nn.Module, tensors: dict[str, Tensor], place: Path, dtype: t
     if wrong:
         shapes = f"{list(tensors[wrong[0]].shape)} instead of {list(wanted[wrong[0]])}"
         raise InputError(f"{place}: tensor {wrong[0]} has shape {shapes}; it is not this model")
-    if dtype is not None:
-        tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in tensors.items()}
+    exact = tuple(f"{name}." for name in getattr(module, "_keep_in_fp32_modules", None) or ())
+    tensors = {k: _typed(v, torch.float32 if k.startswith(exact) else dtype) for k, v in tensors.items()}
     module.load_state_dict(tensors, strict=not tied, assign=True)
     if tied and hasattr(module, "tie_weights"):
         module.tie_weights()  # pyright: ignore[reportCallIssue]
     return module.eval().requires_grad_(False)
+
+
+def _typed(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
 
 
 def _load_tokenizer(place: Path) -> Any:

@@ -15,7 +15,7 @@ from gen3r.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-    from gen3r.media import Pictures
+    from gen3r.media.sequence import ImageSequence
     from gen3r.pipeline import Gen3RPipeline
     from gen3r.scene import Scene
 
@@ -140,8 +140,8 @@ def enough_memory() -> Iterator[None]:
 _NO_MEMORY = "the memory does not suffice; try fewer --frames, a smaller --size, --dtype bfloat16 or another --device"
 
 
-def read_pictures(pictures: "Pictures", indices: Sequence[int], height: int, width: int) -> "torch.Tensor":
-    """Pictures of these numbers as [n, 3, height, width], with a line that says so."""
+def read_pictures(pictures: "ImageSequence", indices: Sequence[int], height: int, width: int) -> "torch.Tensor":
+    """ImageSequence of these numbers as [n, 3, height, width], with a line that says so."""
     say(f"reading {len(indices)} of {pictures.count} pictures ...")
     with enough_memory():
         return pictures.read(indices, height, width)

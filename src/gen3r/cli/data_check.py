@@ -42,10 +42,10 @@ def run(args: argparse.Namespace) -> int:
 
     from gen3r.data.check.inspection import inspect_dataset, table
     from gen3r.files import whole_file
-    from gen3r.media import spread
+    from gen3r.media.images import evenly_spaced
 
     if args.limit is not None:
-        scenes = [scenes[i] for i in sorted(set(spread(len(scenes), min(args.limit, len(scenes)))))]
+        scenes = [scenes[i] for i in sorted(set(evenly_spaced(len(scenes), min(args.limit, len(scenes)))))]
     found = inspect_dataset(reader, scenes, args.workers, args.frames, args.pixels)
     reports = list(tqdm(found, total=len(scenes), desc="scenes", unit="scene"))
     print(table(reports))

@@ -10,7 +10,7 @@ from gen3r.errors import InputError
 
 if TYPE_CHECKING:
     from gen3r.data.standard import Converted
-    from gen3r.media import Pictures
+    from gen3r.media.sequence import ImageSequence
     from gen3r.pipeline import Gen3RPipeline
     from gen3r.scene import Scene
 
@@ -85,10 +85,10 @@ class Estimator:
     def __init__(self, pipe: "Gen3RPipeline") -> None:
         self.pipe = pipe
 
-    def __call__(self, pictures: "Pictures") -> "Scene":
-        from gen3r.media import spread
+    def __call__(self, pictures: "ImageSequence") -> "Scene":
+        from gen3r.media.images import evenly_spaced
 
         height, width = self.pipe.defaults["height"], self.pipe.defaults["width"]
-        indices = spread(pictures.count, min(pictures.count, MOST_FRAMES))
+        indices = evenly_spaced(pictures.count, min(pictures.count, MOST_FRAMES))
         with enough_memory():
             return self.pipe.reconstruct(pictures.read(indices, height, width), height, width)

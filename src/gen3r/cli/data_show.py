@@ -32,13 +32,13 @@ def run(args: argparse.Namespace) -> None:
     scenes = chosen_scenes(reader, args.scene)
     from gen3r.export.dataset_sheet import FRAMES, SceneView, dataset_sheet
     from gen3r.files import whole_file
-    from gen3r.media import spread
+    from gen3r.media.images import evenly_spaced
 
     views = []
-    for i in sorted(set(spread(len(scenes), min(args.count, len(scenes))))):
+    for i in sorted(set(evenly_spaced(len(scenes), min(args.count, len(scenes))))):
         try:
             record = reader.read(scenes[i])
-            numbers = sorted(set(spread(len(record), min(FRAMES, len(record)))))
+            numbers = sorted(set(evenly_spaced(len(record), min(FRAMES, len(record)))))
             depth = [record.read_depth(n) for n in numbers] if record.read_depth else None
             frames = [record.read_frame(n) for n in numbers]
             points = record.read_points().points if record.read_points else None

@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
 
     from gen3r.checkpoints.lora import check_peft, lora_file
     from gen3r.files import check_folder
-    from gen3r.media import Pictures
+    from gen3r.media.sequence import ImageSequence
     from gen3r.request import check_between, usual_cameras
     from gen3r.scene import Scene
 
@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> None:
     if args.lora:
         check_peft()
         lora_file(args.lora)
-    pictures = Pictures.open(args.inputs)
+    pictures = ImageSequence.open(args.inputs)
     cameras = _cameras(args)
     check_between(cameras, pictures.count)
     request = _request(args)
@@ -204,13 +204,13 @@ def _request(args: argparse.Namespace) -> dict[str, Any]:
 
 def _choose(count: int, frames: int) -> list[int]:
     """Which pictures count: one is the first frame, two are first and last, more are spread over the clip."""
-    from gen3r.media import spread
+    from gen3r.media.images import evenly_spaced
 
     if count <= 2:
         return list(range(count))
     if count < frames:
         warnings.warn(f"{count} pictures for {frames} frames: some repeat; --frames N asks for fewer", stacklevel=2)
-    return spread(count, frames)
+    return evenly_spaced(count, frames)
 
 
 def _task(given: int, frames: int) -> str:

@@ -47,22 +47,23 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     """Reads, looks, writes."""
     from gen3r.files import check_folder
-    from gen3r.media import Pictures, spread
+    from gen3r.media.images import evenly_spaced
+    from gen3r.media.sequence import ImageSequence
 
     check_folder(args.out, args.overwrite)
     if args.frames is not None and args.frames < 1:
         raise InputError(f"give at least 1 frame, not {args.frames}")
-    pictures = Pictures.open(args.inputs)
+    pictures = ImageSequence.open(args.inputs)
     from gen3r.checkpoints import model_defaults  # loads all model classes: after the quick checks
 
     defaults = model_defaults(args.model)
     height, width = args.size or (defaults["height"], defaults["width"])
     if min(height, width) < 14 or height % 14 or width % 14:
         raise InputError(f"the size must be in multiples of 14, not {height} x {width}")
-    # Pictures that were named one by one are all meant; a video has more frames than anyone needs.
+    # ImageSequence that were named one by one are all meant; a video has more frames than anyone needs.
     usual = len(args.inputs) if len(args.inputs) > 1 else defaults["num_frames"]
     frames = min(pictures.count, usual if args.frames is None else args.frames)
-    images = read_pictures(pictures, spread(pictures.count, frames), height, width)
+    images = read_pictures(pictures, evenly_spaced(pictures.count, frames), height, width)
     pipe = load_pipeline(args)
     say(f"reconstructing {frames} frames of {height} x {width} ...")
     with enough_memory():

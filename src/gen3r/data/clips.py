@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gen3r.crop import cover_crop
+from gen3r.media.crop import cover_crop
 from gen3r.data.records import Clip, ClipRecord
 from gen3r.errors import InputError
 

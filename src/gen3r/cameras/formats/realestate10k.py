@@ -7,7 +7,7 @@ import torch
 
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import intrinsic_matrices
-from gen3r.crop import Size
+from gen3r.media.crop import Size
 from gen3r.errors import InputError
 
 NUMBERS = 19  # in a line

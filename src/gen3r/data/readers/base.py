@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 from gen3r.data.captions import read_captions
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
-from gen3r.media import Pictures
+from gen3r.media.sequence import ImageSequence
 from gen3r.scene import Scene
 
-Estimator = Callable[[Pictures], Scene]  # cameras, depth and frames of some of the pictures
+Estimator = Callable[[ImageSequence], Scene]  # cameras, depth and frames of some of the pictures
 _CACHED = ("scenes", "cached", "written_captions")  # may be long; not sent to other processes
 
 

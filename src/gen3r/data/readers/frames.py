@@ -14,7 +14,8 @@ from gen3r.data.readers.lens import Lens
 from gen3r.data.readers.poses import inverse
 from gen3r.errors import InputError
 from gen3r.geometry.clouds import PointCloud
-from gen3r.media import picture_tensor, video_frames
+from gen3r.media.images import image_tensor
+from gen3r.media.video import video_frames
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def read_frame(source: Path | bytes, where: object = None) -> torch.Tensor:
     with opened(source, where) as image:
         if image.mode == "RGB":
             return torch.from_numpy(np.array(image))
-        return (255 * picture_tensor(image)).round().to(torch.uint8).permute(1, 2, 0)
+        return (255 * image_tensor(image)).round().to(torch.uint8).permute(1, 2, 0)
 
 
 def read_values(path: Path) -> np.ndarray:

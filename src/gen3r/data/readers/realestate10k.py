@@ -12,7 +12,8 @@ from gen3r.data.readers.poses import make_cameras
 from gen3r.data.readers.text import read_text
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
-from gen3r.media import VIDEO_SUFFIXES, Pictures
+from gen3r.media.sequence import ImageSequence
+from gen3r.media.video import VIDEO_SUFFIXES
 
 
 class RealEstate10K(Reader):
@@ -64,7 +65,7 @@ class RealEstate10K(Reader):
         video = self._video(path)
         if video is None:
             raise InputError(f"{path.with_suffix('')} has neither frames nor a video; cut them from the video")
-        count = Pictures.open([video]).count
+        count = ImageSequence.open([video]).count
         if count != len(times):
             raise InputError(f"{video} has {count} frames, {path} has {len(times)} cameras; cut it again")
         frames = VideoFrames(video)

@@ -8,7 +8,9 @@ from gen3r.data.readers.base import Reader
 from gen3r.data.readers.frames import PictureFiles, VideoFrames, picture_size
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
-from gen3r.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Pictures
+from gen3r.media.images import IMAGE_SUFFIXES
+from gen3r.media.sequence import ImageSequence
+from gen3r.media.video import VIDEO_SUFFIXES
 
 
 class UserVideos(Reader):
@@ -40,7 +42,7 @@ class UserVideos(Reader):
 
     def read_scene(self, scene: str) -> ClipRecord:
         path, cameras_file = self.root / scene, self._cameras_file(scene)
-        pictures = Pictures.open([path])
+        pictures = ImageSequence.open([path])
         if not self.lacks_cameras(scene):
             return self._with_cameras(scene, pictures, cameras_file)
         if self.estimator is None:
@@ -53,7 +55,7 @@ class UserVideos(Reader):
         path = self.root / scene
         return path / "cameras.json" if path.is_dir() else path.with_suffix(".json")
 
-    def _with_cameras(self, scene: str, pictures: Pictures, cameras_file: Path) -> ClipRecord:
+    def _with_cameras(self, scene: str, pictures: ImageSequence, cameras_file: Path) -> ClipRecord:
         cameras = read_cameras(cameras_file)
         if len(cameras) != pictures.count:
             raise InputError(f"{cameras_file} has {len(cameras)} cameras for {pictures.count} pictures; give one each")

@@ -21,7 +21,7 @@ from gen3r.errors import InputError
 from gen3r.files import write_tensors
 from gen3r.geometry.normalise import seen_unit, to_vggt_gauge
 from gen3r.models.adapter import GeometryAdapter
-from gen3r.models.conditioning import control_latents, given_geometry, rendered_control
+from gen3r.models.conditioning import control_latents, warped_control
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.precision import exact_products, fast_products
 from gen3r.models.tokens import pack_tokens
@@ -56,7 +56,6 @@ def clip_encoder(
     make = {
         "appearance": lambda: appearance_encoder(parts["vae"], two_views_every),
         "geometry": lambda: geometry_encoder(parts["vggt"], parts["geo_adapter"]),
-        "given": lambda: given_encoder(parts["vggt"], parts["geo_adapter"], two_views_every),
         "rendered": lambda: rendered_encoder(parts["vae"], parts["vggt"], parts["geo_adapter"], two_views_every),
         "contexts": lambda: context_encoder(
             parts["tokenizer"], parts["text_encoder"], parts["image_encoder"], text_length
@@ -132,25 +131,9 @@ def _measured(clip: Clip) -> bool:
 def _unit(vggt: VGGT, levels: list[Tensor], clip: Clip) -> Tensor:
     """The length of VGGT's unit in that of a clip without depth, whose frames have these tokens."""
     height, width = clip.images.shape[-2:]
-    vggt.camera_head.float()  # cameras need their digits
     with exact_products(vggt.device):
         seen, _ = decode_pose(vggt.camera([x.float() for x in levels])[-1, 0], height, width)
         return seen_unit(seen.cpu(), clip.cameras.T_world_camera)
-
-
-def given_encoder(vggt: VGGT, adapter: GeometryAdapter, two_views_every: int) -> Encode:
-    """The geometry latents of the frames at `given_places` by themselves."""
-
-    def encode(clips: Sequence[Clip], numbers: Sequence[int]) -> list[Row]:
-        images = _images(clips, vggt)
-        rows: dict[int, Row] = {}
-        for places, chosen in _by_places(numbers, images.shape[1], two_views_every):
-            with fast_products(vggt.device):
-                latents = given_geometry(vggt, adapter, images[chosen][:, places], places, images.shape[1])
-            rows |= zip(chosen, _rows(given_geometry=latents.half()), strict=True)
-        return [rows[n] for n in range(len(clips))]
-
-    return encode
 
 
 def rendered_encoder(vae: VideoVAE, vggt: VGGT, adapter: GeometryAdapter, two_views_every: int) -> Encode:
@@ -165,14 +148,14 @@ def rendered_encoder(vae: VideoVAE, vggt: VGGT, adapter: GeometryAdapter, two_vi
         for where, chosen in _by_places(numbers, frames, two_views_every):
             with fast_products(vggt.device):
                 levels = vggt.tokens(images[chosen][:, where])
-            seen |= zip(chosen, vggt.exact_heads(levels, height, width).depth, strict=True)
+            seen |= zip(chosen, vggt.heads(levels, height, width).depth, strict=True)
         depth = [seen[n] for n in range(len(clips))]
         paths = [
             Cameras(_seen_poses(vggt, clip, clip_images), clip.cameras.K_px, height, width)
             for clip, clip_images in zip(clips, images, strict=True)
         ]
         with fast_products(vggt.device):
-            return _rows(rendered=rendered_control(vae, vggt, adapter, given, depth, places, paths).half())
+            return _rows(rendered=warped_control(vae, vggt, adapter, given, depth, places, paths).half())
 
     return encode
 

@@ -12,7 +12,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from gen3r.models.conditioning import given_latents
+from gen3r.models.conditioning import known_latents
 from gen3r.pipeline import Conditions
 from gen3r.training.stages.diffusion import DiffusionStage
 from gen3r.training.stages.stage import Batch
@@ -58,7 +58,7 @@ class DistillStage(DiffusionStage):
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         told = self.conditions(batch)
-        given, known = given_latents(told.control)
+        given, known = known_latents(told.control)
         held = known & self.hold_given
         sample = torch.where(held, given, self.sample(batch))
         way = torch.randn_like(sample) - sample
