@@ -14,7 +14,8 @@ from gen3r.data.clips import ClipSampler
 from gen3r.data.readers import open_dataset
 from gen3r.data.records import Clip
 from gen3r.data.sampled_clips import SampledClips
-from gen3r.data.shards import ClipShards, synthesize
+from gen3r.data.shards import ClipShards
+from gen3r.data.synthetic import synthesize
 from gen3r.errors import InputError
 from gen3r.geometry.normalise import to_first_camera, to_vggt_gauge
 from gen3r.models.encoders import encode_image, encode_text
@@ -282,9 +283,7 @@ def test_a_dataset_is_encoded_as_it_lies(pipe: Gen3RPipeline, truths: Truths, tm
     reader = open_dataset("wildrgbd", tmp_path / "wild")
 
     def drawn(seed: int) -> SampledClips:
-        return SampledClips(
-            {"wild": reader}, ClipSampler(frames=5, height=112, width=112), count=3, seed=seed
-        )
+        return SampledClips({"wild": reader}, ClipSampler(frames=5, height=112, width=112), count=3, seed=seed)
 
     encoders = encoders_of(pipe)
     encode_clips(encoders, drawn(0), tmp_path / "latents")

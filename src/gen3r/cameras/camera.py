@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from gen3r.cameras.conventions import relative_to_first
-from gen3r.media.crop import cover_crop
 from gen3r.errors import InputError
+from gen3r.media.crop import cover_crop
 
 ROTATION_TOLERANCE = 1e-3
 

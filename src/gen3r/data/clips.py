@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gen3r.media.crop import cover_crop
 from gen3r.data.records import Clip, ClipRecord
 from gen3r.errors import InputError
+from gen3r.media.crop import cover_crop
 
 
 @dataclass(frozen=True, kw_only=True)

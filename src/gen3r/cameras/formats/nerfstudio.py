@@ -10,8 +10,8 @@ import torch
 
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import intrinsic_matrices, opengl_to_opencv
-from gen3r.media.crop import Size
 from gen3r.errors import InputError
+from gen3r.media.crop import Size
 
 DISTORTION = ("k1", "k2", "p1", "p2", "k3")  # OpenCV's order
 

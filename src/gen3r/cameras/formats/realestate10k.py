@@ -7,8 +7,8 @@ import torch
 
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import intrinsic_matrices
-from gen3r.media.crop import Size
 from gen3r.errors import InputError
+from gen3r.media.crop import Size
 
 NUMBERS = 19  # in a line
 
