@@ -45,12 +45,9 @@ def add_options(parser: Container, options: type, *names: str, **changes: dict[s
     declared = {f.name: f for f in fields(options) if "help" in f.metadata}
     for name in names or declared:
         f = declared[name]
-        arguments = {
-            "help": f.metadata["help"],
-            "default": argparse.SUPPRESS,
-            **_reading(f.type),
-            **_stated(f.metadata),
-        }
+        reading = {"type": f.metadata["parse"]} if f.metadata["parse"] else _reading(f.type)
+        stated = {key: f.metadata[key] for key in ("help", "metavar", "choices") if f.metadata[key] is not None}
+        arguments = {"default": argparse.SUPPRESS, **reading, **stated}
         if f.metadata["positional"]:
             parser.add_argument(name, **{**arguments, **changes.get(name, {})})
             continue
@@ -60,16 +57,10 @@ def add_options(parser: Container, options: type, *names: str, **changes: dict[s
         parser.add_argument(flag, dest=name, **{**arguments, **changes.get(name, {})})
 
 
-def _stated(metadata: Any) -> dict[str, Any]:
-    """What the field itself says to argparse."""
-    stated = {"type": metadata["parse"], **{key: metadata[key] for key in ("help", "metavar", "choices")}}
-    return {key: value for key, value in stated.items() if value is not None}
-
-
 def _reading(kind: Any) -> dict[str, Any]:
     """How argparse reads a value of this type."""
     if isinstance(kind, UnionType):
-        (kind,) = (k for k in get_args(kind) if k is not NoneType)
+        kind = next(k for k in get_args(kind) if k is not NoneType)
     if get_origin(kind) is Literal:
         return {"choices": get_args(kind)}
     if get_origin(kind) is tuple:

@@ -135,6 +135,15 @@ def image_batch(images: ImageInput | Sequence[ImageInput] | None, height: int, w
     return torch.stack(fitted)[None] if fitted else torch.zeros(1, 0, 3, height, width)
 
 
+def count_images(images: ImageInput | Sequence[ImageInput] | None) -> int:
+    """The number of images per sample in what `image_batch` takes."""
+    if images is None:
+        return 0
+    if isinstance(images, Image.Image) or (isinstance(images, Tensor) and images.ndim == 3):
+        return 1
+    return images.shape[1] if isinstance(images, Tensor) and images.ndim == 5 else len(images)
+
+
 def evenly_spaced(available: int, wanted: int) -> list[int]:
     """`wanted` numbers spread evenly over 0..available-1, both ends included; short clips repeat frames."""
     return [round(x) for x in np.linspace(0, available - 1, wanted)]
