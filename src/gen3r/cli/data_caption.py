@@ -3,10 +3,10 @@
 import argparse
 from dataclasses import dataclass
 
-from gen3r.cli.common import add_device_argument, enough_memory, pick_device, say
+from gen3r.cli.common import ModelOptions, enough_memory, pick_device, say
 from gen3r.cli.data_common import SourceOptions, add_action, at_least_one, each_scene
 from gen3r.errors import InputError
-from gen3r.options import option, read_options
+from gen3r.options import add_options, option, read_options
 
 _DESCRIPTION = """\
 Lets a model describe the pictures of each scene. The captions are kept in the dataset's folder, under .gen3r/captions,
@@ -37,7 +37,7 @@ def add_parser(actions: argparse._SubParsersAction) -> None:
         actions, "caption", CaptionOptions, run, help="captions for scenes, written by a model of transformers",
         description=_DESCRIPTION, epilog=_EXAMPLES,
     )  # fmt: skip
-    add_device_argument(parser)
+    add_options(parser, ModelOptions, "device")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -47,7 +47,8 @@ def run(args: argparse.Namespace) -> None:
     from gen3r.data.captioner import TransformersCaptioner
     from gen3r.data.captions import FOLDER, write_captions
 
-    device, scenes, folder = pick_device(args.device), reader.scenes, options.source / FOLDER
+    scenes, folder = reader.scenes, options.source / FOLDER
+    device = pick_device(read_options(args, ModelOptions).device)
     say(f"loading {options.model} on {device} ...")
     with enough_memory():
         captioner = TransformersCaptioner(options.model, options.prompt, str(device))

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from gen3r.cli.common import add_model_arguments, enough_memory, load_pipeline
+from gen3r.cli.common import ModelOptions, enough_memory, load_pipeline
 from gen3r.cli.data_common import SourceOptions, add_action, at_least_one, each_scene
 from gen3r.data.readers import READERS
 from gen3r.errors import InputError
-from gen3r.options import option, read_options
+from gen3r.options import add_options, option, read_options
 
 if TYPE_CHECKING:
     from gen3r.media.sequence import ImageSequence
@@ -47,7 +47,7 @@ def add_parser(actions: argparse._SubParsersAction) -> None:
         actions, "convert", ConvertOptions, run, help="a dataset to the standard form that training reads",
         description=_DESCRIPTION, epilog=_EXAMPLES,
     )  # fmt: skip
-    add_model_arguments(parser)
+    add_options(parser.add_argument_group("model"), ModelOptions)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -57,7 +57,8 @@ def run(args: argparse.Namespace) -> None:
     from gen3r.data.standard import convert
 
     if any(reader.lacks_cameras(scene) for scene in reader.scenes):
-        reader, workers = reader.with_estimator(Estimator(load_pipeline(args))), 1  # the model is in this process
+        pipe = load_pipeline(read_options(args, ModelOptions))
+        reader, workers = reader.with_estimator(Estimator(pipe)), 1  # the model is in this process
     scenes, target = reader.scenes, options.target
     results = convert(reader, scenes, target, options.pictures, not options.no_depth, workers, options.strict)
     done, counts = each_scene(results, len(scenes), target)

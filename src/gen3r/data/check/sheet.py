@@ -12,7 +12,6 @@ from gen3r.data.records import ClipRecord
 from gen3r.geometry.points import unproject
 from gen3r.media.drawing import (
     BACKGROUND,
-    stacked,
     CLOUD_BACKGROUND,
     GAP,
     SUPERSAMPLE,
@@ -20,6 +19,7 @@ from gen3r.media.drawing import (
     colour_depth,
     labelled,
     side_by_side,
+    stacked,
 )
 from gen3r.media.images import evenly_spaced
 
