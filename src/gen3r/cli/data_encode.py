@@ -14,13 +14,13 @@ from gen3r.cli.common import (
     say,
     whole_files_stay,
 )
-from gen3r.cli.data_common import add_source_arguments, at_least_one, chosen_scenes, open_reader
+from gen3r.cli.data_common import add_source_arguments, at_least_one, open_reader
 from gen3r.errors import InputError
 from gen3r.options import add_options, read_options
 from gen3r.training.recipes import TWO_VIEWS_EVERY
 
 if TYPE_CHECKING:
-    from gen3r.data.sources import ClipSource
+    from gen3r.data.records import ClipSource
 
 _HELP = """\
 Runs clips through a model's frozen parts and stores what comes out, so that training the diffusion transformer
@@ -104,7 +104,7 @@ def _clips(args: argparse.Namespace, defaults: dict[str, Any]) -> "ClipSource":
         return ClipShards(args.source)
     from gen3r.data.clips import ClipSampler
     from gen3r.data.readers import open_mixture
-    from gen3r.data.sources import SampledClips, Scenes
+    from gen3r.data.sampled_clips import SampledClips
 
     readers = open_mixture(args.source, args.strict) if args.dataset == "auto" else {}
     if not readers:
@@ -114,7 +114,7 @@ def _clips(args: argparse.Namespace, defaults: dict[str, Any]) -> "ClipSource":
     sampler = ClipSampler(
         frames=args.frames or defaults["num_frames"], height=height, width=width, max_stride=args.stride or 2
     )
-    datasets = {name: Scenes(reader, chosen_scenes(reader, args.scene)) for name, reader in readers.items()}
+    datasets = {name: reader.select(args.scene or ()) for name, reader in readers.items()}
     return SampledClips(datasets, sampler, args.clips, args.seed or 0, args.strict)
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from gen3r.checkpoints.identity import component_hash
+from gen3r.data.records import ClipSource
 from gen3r.data.shards import has_room, open_shard
-from gen3r.data.sources import ClipSource
 from gen3r.errors import InputError
 
 # The kinds of shards and the components that make them. Contexts are left out where the encoders are trained along,
