@@ -18,6 +18,7 @@ class Baking:
     seeds: tuple[int, ...] = option((), "how many seeds on each")
     fan: bool = option(False, "with hot air", flag="--hot-air")
     layers: int | None = option(None, "how many layers")
+    glaze: Literal["egg", "milk"] | None = option(None, "what to brush it with")
     secret: int = 7
 
 
@@ -40,7 +41,9 @@ def test_what_is_left_out_has_the_dataclass_default_and_was_not_given() -> None:
     assert given_options(args, Baking) == {"loaf": Path("rye")}
 
 
-@pytest.mark.parametrize("words", [["--crust", "none", "--loaf", "x"], ["--secret", "1", "--loaf", "x"]])
+@pytest.mark.parametrize(
+    "words", [["--crust", "none", "--loaf", "x"], ["--glaze", "tar", "--loaf", "x"], ["--secret", "1", "--loaf", "x"]]
+)
 def test_other_choices_and_fields_without_help_are_no_options(words: list[str]) -> None:
     with pytest.raises((argparse.ArgumentError, SystemExit)):
         parse(*words)

@@ -11,8 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
-from gen3r.cameras.interpolate import resample
-from gen3r.cameras.paths import trajectory
+from gen3r.cameras.paths import resample, trajectory
 from gen3r.errors import InputError
 from gen3r.geometry.points import unproject, valid_depth_mask
 from gen3r.models.conditioning import camera_condition, control_latents

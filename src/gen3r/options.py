@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, field, fields
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 Options = TypeVar("Options")
 Container = argparse.ArgumentParser | argparse._ArgumentGroup
@@ -59,7 +59,7 @@ def add_options(parser: Container, options: type, *names: str, **changes: dict[s
 
 def _reading(kind: Any) -> dict[str, Any]:
     """How argparse reads a value of this type."""
-    if isinstance(kind, UnionType):
+    if get_origin(kind) in (UnionType, Union):  # the latter where one of them is a Literal
         kind = next(k for k in get_args(kind) if k is not NoneType)
     if get_origin(kind) is Literal:
         return {"choices": get_args(kind)}

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from gen3r.data import shards
-from gen3r.data.photos import moving_photos
-from gen3r.data.shards import ClipShards, synthesize
+from gen3r.data.synthetic.photos import moving_photos
+from gen3r.data.shards import ClipShards
+from gen3r.data.synthetic import synthesize
 from gen3r.data.synthetic import EndlessClips, render_clip
 from gen3r.data.synthetic.textures import TEXTURES, TILE, Atlas
 from gen3r.errors import InputError

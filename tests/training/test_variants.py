@@ -13,7 +13,8 @@ from torch import nn
 
 from gen3r.cameras.camera import Cameras
 from gen3r.data.records import Clip
-from gen3r.data.shards import ClipShards, synthesize
+from gen3r.data.shards import ClipShards
+from gen3r.data.synthetic import synthesize
 from gen3r.errors import InputError
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.gaussian import DiagonalGaussian

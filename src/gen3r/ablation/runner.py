@@ -17,7 +17,7 @@ from tqdm import tqdm
 from gen3r.ablation.variants import DIFFUSION, VARIANTS, Variant
 from gen3r.checkpoints.identity import component_hash
 from gen3r.data.records import Clip
-from gen3r.data.shards import synthesize
+from gen3r.data.synthetic import synthesize
 from gen3r.errors import InputError
 from gen3r.evaluation.protocol import evaluate, held_out_clips
 from gen3r.files import link, whole_file

@@ -15,13 +15,13 @@ from gen3r.cli.common import (
     say,
     whole_files_stay,
 )
-from gen3r.cli.data_common import add_source_arguments, chosen_scenes, open_reader
+from gen3r.cli.data_common import add_source_arguments, open_reader
 from gen3r.errors import InputError
 from gen3r.options import add_options, given_options, option, read_options
 from gen3r.training.latent_cache.options import EncodeOptions
 
 if TYPE_CHECKING:
-    from gen3r.data.sources import ClipSource
+    from gen3r.data.records import ClipSource
     from gen3r.models.components import Components
 
 _HELP = """\
@@ -107,7 +107,7 @@ def _clips(args: argparse.Namespace, count: int | None, defaults: dict[str, Any]
         return ClipShards(args.source)
     from gen3r.data.clips import ClipSampler
     from gen3r.data.readers import open_mixture
-    from gen3r.data.sources import SampledClips, Scenes
+    from gen3r.data.sampled_clips import SampledClips
 
     readers = open_mixture(args.source, draw.strict) if args.dataset == "auto" else {}
     if not readers:
@@ -116,7 +116,7 @@ def _clips(args: argparse.Namespace, count: int | None, defaults: dict[str, Any]
     height, width = draw.size or (defaults["height"], defaults["width"])
     frames = defaults["num_frames"] if draw.frames is None else draw.frames
     sampler = ClipSampler(frames=frames, height=height, width=width, max_stride=draw.stride)
-    datasets = {name: Scenes(reader, chosen_scenes(reader, args.scene)) for name, reader in readers.items()}
+    datasets = {name: reader.select(args.scene or ()) for name, reader in readers.items()}
     return SampledClips(datasets, sampler, count, draw.seed, draw.strict)
 
 

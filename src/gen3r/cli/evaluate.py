@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     """Renders the scenes, measures, prints."""
     if args.scenes < 1:
         raise InputError(f"at least 1 scene is needed, not {args.scenes}")
-    import gen3r.data.synthetic  # noqa: F401  says at once that its extra is missing
+    from gen3r.data.synthetic import render_clip  # noqa: F401  says at once that its extra is missing
     from gen3r.evaluation.probe import fitted_probe
     from gen3r.evaluation.protocol import evaluate, held_out_clips
 

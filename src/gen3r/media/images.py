@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from gen3r.errors import InputError
+from gen3r.media.crop import cover_crop
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 ENOUGH_PIXELS = 2048  # on the short side: more than any model here looks at
@@ -95,17 +96,19 @@ def _from_deep_grey(values: np.ndarray, mode: str) -> Tensor:
 
 
 def resize_and_crop(images: Tensor, height: int, width: int) -> Tensor:
-    """ImageSequence [..., 3, H, W] resized to cover `height` x `width` (bicubic), and cropped in the centre."""
+    """Images [..., 3, H, W] resized to cover `height` x `width` (bicubic), and cropped in the centre."""
     lead, (h, w) = images.shape[:-3], images.shape[-2:]
     if (h, w) == (height, width):
         return images
-    scale = max(height / h, width / w)
+    scale = cover_crop((h, w), (height, width)).scale
     # A strip of 1 x 100000 pixels must not first become 112 x 11 million: what lies far outside goes before resizing.
-    keep = min(h, math.ceil(2 * height / scale)), min(w, math.ceil(2 * width / scale))
-    flat = _centre(images.reshape(-1, *images.shape[-3:]), *keep)
-    new = max(height, int(keep[0] * scale + 1e-6)), max(width, int(keep[1] * scale + 1e-6))
+    h, w = min(h, math.ceil(2 * height / scale)), min(w, math.ceil(2 * width / scale))
+    flat = _centre(images.reshape(-1, *images.shape[-3:]), h, w)
+    scale, left, top = cover_crop((h, w), (height, width))
+    new = max(height, int(h * scale + 1e-6)), max(width, int(w * scale + 1e-6))
     flat = torch.nn.functional.interpolate(flat, size=new, mode="bicubic", align_corners=False, antialias=True)
-    return _centre(flat.clamp(0, 1), height, width).reshape(*lead, 3, height, width)
+    flat = flat.clamp(0, 1)[..., top : top + height, left : left + width]
+    return flat.reshape(*lead, 3, height, width)
 
 
 def _centre(images: Tensor, height: int, width: int) -> Tensor:

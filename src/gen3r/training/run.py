@@ -25,8 +25,9 @@ from gen3r.checkpoints.identity import component_hash
 from gen3r.checkpoints.load import load_components, save_components
 from gen3r.data.clips import ClipSampler
 from gen3r.data.readers import open_mixture
+from gen3r.data.records import ClipSource
+from gen3r.data.sampled_clips import SampledClips
 from gen3r.data.shards import ClipShards
-from gen3r.data.sources import ClipSource, SampledClips, Scenes
 from gen3r.errors import InputError
 from gen3r.files import whole_file
 from gen3r.models.components import Components
@@ -321,7 +322,7 @@ class Run:
             return EndlessClips((config.num_frames, config.height, config.width))
         if readers := open_mixture(folder):
             sampler = ClipSampler(frames=frames or config.num_frames, height=config.height, width=config.width)
-            return SampledClips({name: Scenes(r, r.scenes) for name, r in readers.items()}, sampler, count)
+            return SampledClips(readers, sampler, count)
         shards = ClipShards(folder)
         if shards.shape[0] < (frames or 0):
             raise InputError(f"the clips in {folder} have {shards.shape[0]} frames; this phase takes {frames}")

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
 from gen3r.data.records import Clip
-from gen3r.export.depth import colour_depth
-from gen3r.export.preview import THUMBNAILS, labelled, stacked, strip
 from gen3r.geometry.normalise import to_vggt_gauge
+from gen3r.media.drawing import THUMBNAILS, colour_depth, labelled, stacked, strip
 from gen3r.models.encoders import encode_text
 from gen3r.models.tokens import packed_tokens
 from gen3r.pipeline import Gen3RPipeline

@@ -14,9 +14,8 @@ from tqdm import tqdm
 
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import decode_pose
-from gen3r.data.records import Clip
+from gen3r.data.records import Clip, ClipSource
 from gen3r.data.shards import SHARD_CLIPS, open_shard
-from gen3r.data.sources import ClipSource
 from gen3r.errors import InputError
 from gen3r.files import write_tensors
 from gen3r.geometry.normalise import seen_unit, to_vggt_gauge

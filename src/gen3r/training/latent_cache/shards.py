@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from gen3r.checkpoints.identity import component_hash
+from gen3r.data.records import ClipSource
 from gen3r.data.shards import has_room, open_shard
-from gen3r.data.sources import ClipSource
 from gen3r.errors import InputError
 
 HALVES = ("appearance", "geometry")
