@@ -10,8 +10,7 @@ import torch
 from gen3r.data.check.agreement import measure_agreement
 from gen3r.data.records import Clip, ClipRecord
 from gen3r.data.shards import ClipShards
-from gen3r.data.synthetic import synthesize
-from gen3r.data.synthetic import LargeOptions, render_clip
+from gen3r.data.synthetic import LargeOptions, render_clip, synthesize
 from gen3r.data.synthetic.captions import PLACE_WORDS, caption
 from gen3r.data.synthetic.decorator import COLOURS
 from gen3r.data.synthetic.large import FIELD_OF_VIEW
