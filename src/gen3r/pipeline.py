@@ -24,6 +24,7 @@ from gen3r.errors import InputError
 from gen3r.geometry.points import unproject, valid_depth_mask
 from gen3r.media.images import ImageInput, image_batch
 from gen3r.models.adapter import GeometryAdapter
+from gen3r.models.components import Components
 from gen3r.models.conditioning import (
     Conditions,
     add_noise,
@@ -98,13 +99,13 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """
         folder = resolve_model(model)
         packaged = torch_dtype is None and folder.parent == PACKAGED
-        pipe = cls(**load_components(folder, torch.float32 if packaged else torch_dtype))
+        pipe = cls(**vars(load_components(folder, torch.float32 if packaged else torch_dtype)))
         pipe.mixed_precision = packaged
         return pipe
 
     def save_pretrained(self, save_directory: str | Path, max_shard_size: str = "5GB") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Writes our pipeline folder, sharded safetensors, whole or not at all."""
-        save_components({**self.components, "defaults": self.defaults}, Path(save_directory), max_shard_size)
+        save_components(Components(**self.components, defaults=self.defaults), Path(save_directory), max_shard_size)
 
     def load_lora(self, path: str | Path) -> None:
         """Adds the LoRA adapters of a safetensors file, or of a folder with one, to the transformer.

@@ -130,9 +130,7 @@ class Request:
         if self.num_inference_steps < 1:
             raise InputError(f"sampling needs at least 1 step, not {self.num_inference_steps}")
         if not 0 <= self.guidance_scale <= 100:
-            raise InputError(
-                f"the guidance scale must lie between 0 and 100, not {self.guidance_scale}; 1 turns it off"
-            )
+            raise InputError(f"guidance must lie between 0 and 100, not {self.guidance_scale}; 1 turns it off")
         if self.geometry_from not in ("frames", "latents"):
             raise InputError(f"geometry comes from frames or latents, not from {self.geometry_from}")
 

@@ -154,7 +154,7 @@ def test_where_nothing_is_rendered_the_network_is_the_velocity() -> None:
 
 
 def test_renders_reach_the_velocity_of_a_transformer_that_is_told_them(transformer: Gen3RTransformer) -> None:
-    other = Gen3RTransformer(**tiny().transformer, unseen_frames="rendered")
+    other = Gen3RTransformer(**tiny().transformer, unseen_frames="warped")
     other.load_state_dict(transformer.state_dict())
     told = inputs()
     with torch.no_grad():

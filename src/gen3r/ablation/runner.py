@@ -128,7 +128,7 @@ class Ablation:
             arguments: dict[str, Any] = {"kl": variant.kl} if stage == "adapter" else {}
             run.train(stage, self._changes(stage, seed), **arguments)
         parts = run.components(ALL)
-        pipe = run.pipeline(parts, replace(run.model, look_again=False))  # what is denoised is what is measured
+        pipe = run.pipeline(parts, replace(run.model, geometry_from="latents"))  # what is denoised is what is measured
         scores = evaluate(pipe, self._held_out, [MEASURED[s] for s in variant.stages])
         curves = {stage: read_metrics(run.folder / stage) for stage in variant.stages}
         result = Result(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gen3r.cli.common import (
-    add_model_arguments,
+    ModelOptions,
     enough_memory,
     parse_size,
     pick_device,
@@ -16,6 +16,7 @@ from gen3r.cli.common import (
 )
 from gen3r.cli.data_common import add_source_arguments, at_least_one, open_reader
 from gen3r.errors import InputError
+from gen3r.options import add_options, read_options
 from gen3r.training.recipes import TWO_VIEWS_EVERY
 
 if TYPE_CHECKING:
@@ -68,12 +69,13 @@ def add_parser(actions: argparse._SubParsersAction) -> None:
     drawn.add_argument("--stride", type=int, metavar="N", help="frames are 1 to N apart (default: 2)")
     drawn.add_argument("--seed", type=int, metavar="N", help="which clips are drawn (default: 0)")
     drawn.add_argument("--strict", action="store_true", help="stop at a scene that cannot be read")
-    add_model_arguments(parser)
+    add_options(parser.add_argument_group("model"), ModelOptions)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Encodes."""
+    vars(args).update(vars(read_options(args, ModelOptions)))
     at_least_one(args, "clips", "parts", "frames", "stride", "two_views_every")
     if args.target.is_file():
         raise InputError(f"{args.target} is a file; choose a folder")
@@ -123,15 +125,13 @@ def _load(args: argparse.Namespace, names: list[str]) -> dict[str, Any]:
 
     from gen3r.checkpoints import load_components, resolve_model
     from gen3r.checkpoints.load import PACKAGED
-    from gen3r.checkpoints.published import COMPONENTS
 
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, device)
     if args.dtype is None and resolve_model(args.model).parent == PACKAGED:
         dtype = torch.float32
     say(f"loading {args.model} on {device} ...")
-    skip = tuple(name for name in (*COMPONENTS, "tokenizer") if name not in names)
-    parts = load_components(args.model, dtype, skip)
+    parts = vars(load_components(args.model, dtype, names))
     return {name: parts[name].to(device) if isinstance(parts[name], nn.Module) else parts[name] for name in names}
 
 

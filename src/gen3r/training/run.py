@@ -29,6 +29,7 @@ from gen3r.data.sampled_clips import SampledClips
 from gen3r.data.shards import ClipShards
 from gen3r.errors import InputError
 from gen3r.files import whole_file
+from gen3r.models.components import Components
 from gen3r.models.encoders import encode_text
 from gen3r.models.presets import ModelConfig, build_components, build_scheduler, distilled, nano
 from gen3r.models.tokens import packed_tokens
@@ -211,7 +212,7 @@ class Run:
             ).float()  # fmt: skip
         return DistillStage(
             build_scheduler(student), student.num_inference_steps, guidance=config.guidance_scale, no_text=no_text,
-            hold_given=config.hold_given, **arguments,
+            hold_given=config.clamp_known, **arguments,
         )  # fmt: skip
 
     def latents(self, parts: dict[str, Any]) -> LatentShards:
@@ -264,8 +265,7 @@ class Run:
         trained = self._begun() if self.start else ALL
         parts = self.components(trained, trained)
         if self.start:
-            given = load_components(self.start, skip=(*trained, "tokenizer"))
-            parts |= {name: given[name] for name in ALL if name not in trained}
+            parts |= load_components(self.start, only=set(ALL) - {*trained}).modules()
         scheduler, defaults = self._sampling()
         if not teacher and (self.folder / "distill" / CHECKPOINT).exists():
             self._check_base("distill", parts)
@@ -274,13 +274,13 @@ class Run:
             scheduler, defaults = build_scheduler(student), student.defaults
         parts |= {name: parts[name].to(torch.bfloat16) for name in trained}
         save_components(
-            {**parts, "tokenizer": self.tokenizer(), "scheduler": scheduler, "defaults": defaults}, target, SHARD_SIZE
+            Components(**parts, tokenizer=self.tokenizer(), scheduler=scheduler, defaults=defaults), target, SHARD_SIZE
         )
 
     def components(self, finished: tuple[str, ...], used: tuple[str, ...] = ALL) -> dict[str, Any]:
         """The modules `used`: `finished` ones with the averaged weights of their stage, the rest ready to train."""
         begun = self._begun()
-        parts = self._given_modules(self.start, used) if self.start else build_components(self.config)
+        parts = self._given_modules(self.start, used) if self.start else build_components(self.config).modules()
         for name, module in parts.items():
             trains = name not in finished
             if self.anew is not None and (trains or name in begun):
@@ -349,19 +349,19 @@ class Run:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The starting model's, or one learned from the training captions: the same captions give the same one."""
         if self.start:
-            return load_components(self.start, skip=ALL)["tokenizer"]
+            return load_components(self.start, only=("tokenizer",)).tokenizer
         return learn_tokenizer(ClipShards(self.folder / "train").captions, self.config)
 
     def _given_modules(self, model: str | Path, used: tuple[str, ...]) -> dict[str, Any]:
         """The starting model's modules in float32; encoders that are not run, in their stored type."""
-        given = load_components(model, skip=tuple(name for name in (*ALL, "tokenizer") if name not in used))
+        given = vars(load_components(model, only=used))
         idle = ENCODERS if shards_of(self.folder / "latents", "contexts") else ()
         return {name: given[name] if name in idle else given[name].float() for name in used}
 
     def _given_sampling(self, model: str | Path) -> tuple[Any, dict[str, Any]]:
         """The starting model's scheduler and defaults."""
-        given = load_components(model, skip=(*ALL, "tokenizer"))
-        return given["scheduler"], given["defaults"]
+        given = load_components(model, only=())
+        return given.scheduler, given.defaults
 
     def _sampling(self) -> tuple[Any, dict[str, Any]]:
         """Scheduler and defaults of the transformer before `distill`: its own where the starting model brings it."""

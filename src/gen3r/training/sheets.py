@@ -59,7 +59,8 @@ def _diffusion(pipe: Gen3RPipeline, clip: Clip) -> list[Row]:
     )  # as in training: what is too long is cut without a word
     noise = torch.Generator().manual_seed(0)
     scene = pipe(
-        frames[:, :1], cameras=path, num_frames=len(clip.frames), generator=noise, prompt_embeds=text, look_again=False
+        frames[:, :1], cameras=path, num_frames=len(clip.frames), generator=noise, prompt_embeds=text,
+        geometry_from="latents",
     )[0]  # fmt: skip
     assert not isinstance(scene, Tensor)
     return [("from the first frame", scene.frames), ("its depth", _depth(scene.depth))]

@@ -16,9 +16,10 @@ from gen3r.data.synthetic.decorator import COLOURS
 from gen3r.data.synthetic.large import FIELD_OF_VIEW
 from gen3r.data.synthetic.lights import Lights, Sky, Source
 from gen3r.data.synthetic.objects import FURNITURE, STREET
+from gen3r.data.synthetic.options import INDOORS
 from gen3r.data.synthetic.paths import look_at
 from gen3r.data.synthetic.photo_textures import PHOTO_TEXTURES, PHOTOS
-from gen3r.data.synthetic.places import INDOORS, PLACES
+from gen3r.data.synthetic.places import PLACES
 from gen3r.data.synthetic.shots import SHOTS
 from gen3r.data.synthetic.soft_renderer import SoftRenderer
 from gen3r.data.synthetic.splits import (

@@ -27,7 +27,7 @@ from gen3r.models.precision import exact_products, fast_products
 from gen3r.models.tokens import pack_tokens
 from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
-from gen3r.request import check_request
+from gen3r.request import check_size
 from gen3r.training.latent_cache.shards import KINDS, Mark, model_hashes
 from gen3r.training.recipes import TWO_VIEWS_EVERY
 
@@ -239,7 +239,7 @@ def encode_clips(
     """
     if not 0 <= part < parts:
         raise InputError(f"there is no part {part} of {parts}; count from 0")
-    check_request(*clips.shape, steps=1, guidance=1)
+    check_size(*clips.shape)
     total = len(clips) if count is None else min(count, len(clips))
     shards = [range(start, min(start + SHARD_CLIPS, total)) for start in range(0, total, SHARD_CLIPS)][part::parts]
     jobs = [(numbers, _unfinished(encoders, clips, folder, numbers, command, overwrite)) for numbers in shards]

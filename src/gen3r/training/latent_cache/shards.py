@@ -32,7 +32,7 @@ TEXTS = ("text", "no_text")
 def kinds_of(transformer: Mapping[str, Any]) -> list[str]:
     """The kinds that a transformer of this configuration is trained on, whatever its encoders."""
     given = ["given"] if transformer.get("given_geometry") == "own" else []
-    rendered = ["rendered"] if transformer.get("unseen_frames") == "rendered" else []
+    rendered = ["rendered"] if transformer.get("unseen_frames") == "warped" else []
     return [*HALVES, *given, *rendered]
 
 

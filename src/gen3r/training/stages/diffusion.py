@@ -7,12 +7,11 @@ from torch import Tensor
 from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase, UMT5EncoderModel
 
 from gen3r.errors import InputError
-from gen3r.models.conditioning import camera_condition, control_latents
+from gen3r.models.conditioning import Conditions, camera_condition, control_latents
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.precision import exact_products
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.video_vae import VideoVAE
-from gen3r.pipeline import Conditions
 from gen3r.training.latent_cache.shards import LatentShards, joint_latents, kinds_of, latent_means
 from gen3r.training.lora import add_adapters
 from gen3r.training.stages.losses import flow_matching_loss
@@ -68,7 +67,7 @@ class DiffusionStage(Stage):
         self.latent_frames = 1 + (frames - 1) // 4
         self.joint = transformer.config["layout"] != "appearance"
         self.own_geometry = transformer.config["given_geometry"] == "own"
-        self.renders = transformer.config["unseen_frames"] == "rendered"
+        self.renders = transformer.config["unseen_frames"] == "warped"
         for kind in kinds_of(transformer.config):
             if kind not in latents.kinds:
                 raise InputError(
@@ -115,7 +114,7 @@ class DiffusionStage(Stage):
         s = sigma[:, None, None, None, None]
         told = self.conditions(batch)
         velocity = self.transformer(
-            (1 - s) * sample + s * noise, 1000 * sigma, told.text, told.image, told.control, told.rays
+            (1 - s) * sample + s * noise, 1000 * sigma, told.prompt_embeds, told.image_embeds, told.control, told.rays
         ).float()
         if not self.joint:
             velocity, sample, noise = (x.chunk(2, dim=-1)[0] for x in (velocity, sample, noise))
