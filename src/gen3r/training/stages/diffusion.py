@@ -96,7 +96,9 @@ class DiffusionStage(Stage):
         if self.text_encoder is None:
             pairs = zip(batch.pop("prompt_embeds"), batch.pop("negative_prompt_embeds"), told, strict=True)
             texts = [text if t else no_text for text, no_text, t in pairs]
-            batch["prompt_embeds"] = torch.stack([F.pad(x, (0, 0, 0, self.text_length - len(x))) for x in texts]).float()
+            batch["prompt_embeds"] = torch.stack(
+                [F.pad(x, (0, 0, 0, self.text_length - len(x))) for x in texts]
+            ).float()
         batch["views"] = torch.from_numpy(
             rng.choice(3, size, p=[1 - self.all_views - self.no_views, self.all_views, self.no_views])
         )
