@@ -56,7 +56,8 @@ _CHANGES = (
 
 
 _STAGE_NAMES = (
-    "autoencoder", "geometry", "adapter", "appearance-latents", "geometry-latents", "warped-latents", "text", "diffusion", "distill", "package",
+    "autoencoder", "geometry", "adapter", "appearance-latents", "geometry-latents", "warped-latents", "text",
+    "diffusion", "distill", "package",
 )  # fmt: skip
 
 

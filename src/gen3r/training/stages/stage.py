@@ -15,8 +15,8 @@ class Stage(nn.Module, ABC):
     """What is trained and how: the batch of a step and its loss. Parameters that require gradients are trained.
 
     settings: what it was made with and learns from, for JSON; checkpoints keep it, to tell when it changes.
-    outside_muon: parts of the names of matrices that AdamW steps: embeddings, last layers, and VGGT's camera head, whose
-        matrices see one token per frame.
+    outside_muon: parts of the names of matrices that AdamW steps: embeddings, last layers, and VGGT's camera head,
+        whose matrices see one token per frame.
     fast_parameters: parts of the names of AdamW's parameters, and the factors of their learning rates. What T5's
         encoders add to attention scores by the distance of two words must reach 5 or more to count.
     """
