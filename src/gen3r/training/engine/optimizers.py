@@ -17,9 +17,7 @@ Owned = Iterator[tuple[torch.optim.Optimizer, str, nn.Parameter]]
 def make_optimizer(stage: Stage, config: TrainConfig) -> torch.optim.Optimizer:
     """The optimizer of a configuration, on the parameters that are trained."""
     if config.optimizer == "muon":
-        return MuonAdamW(
-            stage, config.learning_rate, config.weight_decay, stage.outside_muon, stage.fast_parameters
-        )
+        return MuonAdamW(stage, config.learning_rate, config.weight_decay, stage.outside_muon, stage.fast_parameters)
     trained = [p for p in stage.parameters() if p.requires_grad]
     return torch.optim.AdamW(trained, config.learning_rate, weight_decay=config.weight_decay)
 

@@ -31,7 +31,9 @@ from gen3r.training.latent_cache.options import EncodeOptions
 from gen3r.training.latent_cache.shards import KINDS, Mark, model_hashes, shard_path
 
 Row = dict[str, Tensor]  # of one clip, on the CPU
-PIXELS_AT_ONCE = 1 << 22  # of the clips that an accelerator encodes together: 19 of nano's size, 1 of the published size
+PIXELS_AT_ONCE = (
+    1 << 22
+)  # of the clips that an accelerator encodes together: 19 of nano's size, 1 of the published size
 
 
 @dataclass(frozen=True)
