@@ -144,7 +144,7 @@ class TestTime:
         config = replace(CONFIG, checkpoint_seconds=10.0, log_every=100)
         train(Regression(), config, tmp_path, clock=lambda: next(seconds))
         kept = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
-        assert kept == ["checkpoint-0000020.safetensors"]  # saved after steps 10, 20 and 30; the newest two stay
+        assert kept == ["checkpoint-0000021.safetensors"]  # saved after steps 10, 21 and 30; the newest two stay
 
 
 class TestDraws:
