@@ -25,7 +25,7 @@ def hashes(pipe: Gen3RPipeline, kinds: tuple[str, ...] = HALVES, length: int = L
 
 def encode(
     pipe: Gen3RPipeline,
-    clips: ClipSource,
+    source: ClipSource,
     folder: Path,
     kinds: tuple[str, ...] = HALVES,
     command: str = "",
