@@ -14,11 +14,12 @@ from gen3r.scene import Scene
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    cameras = Cameras.from_fov(torch.eye(4).repeat(2, 1, 1), 1.0, 8, 6)
-    values = torch.ones(2, 8, 6)
+    size = (2, 8, 6)
     scene = Scene(
-        values.byte()[..., None].repeat(1, 1, 1, 3), values, values, torch.ones(2, 8, 6, 3), values > 0, cameras
-    )
+        frames=torch.zeros(*size, 3, dtype=torch.uint8), depth=torch.ones(size), confidence=torch.ones(size),
+        points=torch.ones(*size, 3), mask=torch.ones(size) > 0,
+        cameras=Cameras.from_fov(torch.eye(4).repeat(2, 1, 1), 1.0, 8, 6),
+    )  # fmt: skip
     scene.save(tmp_path / "scene.safetensors")
     return tmp_path / "scene.safetensors"
 
