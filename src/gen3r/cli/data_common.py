@@ -44,7 +44,7 @@ def add_action(
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """SRC, --dataset, --scene."""
-    add_options(parser, SourceOptions, scene={"action": "append"})
+    add_options(parser, SourceOptions, dataset={"default": "auto"}, scene={"action": "append", "default": None})
 
 
 def open_reader(source: Path, dataset: str = "auto", strict: bool = False) -> "Reader":
