@@ -22,8 +22,8 @@ from gen3r.cameras import Cameras
 from gen3r.data.clips import ClipSampler
 from gen3r.data.readers import open_dataset
 from gen3r.data.records import Clip, ClipRecord
-from gen3r.data.standard import write_scene
 from gen3r.data.sampled_clips import SampledClips
+from gen3r.data.standard import write_scene
 
 SCENE = 34
 
