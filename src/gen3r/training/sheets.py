@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
 from gen3r.data.records import Clip
-from gen3r.geometry.normalise import to_vggt_gauge
+from gen3r.geometry.normalise import normalise_scene
 from gen3r.media.drawing import THUMBNAILS, colour_depth, labelled, stacked, strip
 from gen3r.models.encoders import encode_text
 from gen3r.models.tokens import packed_tokens
@@ -52,7 +52,7 @@ def _adapter(pipe: Gen3RPipeline, clip: Clip) -> list[Row]:
 def _diffusion(pipe: Gen3RPipeline, clip: Clip) -> list[Row]:
     """The clip from its first frame, caption and cameras."""
     frames = _images(pipe, clip)
-    _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
+    _, poses, _ = normalise_scene(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
     path = Cameras(poses, clip.cameras.K_px, *frames.shape[-2:])
     text = encode_text(
         pipe.tokenizer, pipe.text_encoder, [clip.caption], pipe.defaults["text_length"], frames.device

@@ -19,7 +19,7 @@ from gen3r.data.records import Clip, ClipSource
 from gen3r.data.shards import SHARD_CLIPS, open_shard
 from gen3r.errors import InputError
 from gen3r.files import write_tensors
-from gen3r.geometry.normalise import seen_unit, to_vggt_gauge
+from gen3r.geometry.normalise import normalise_scene, unit_of_cameras
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.conditioning import control_latents, warped_control
 from gen3r.models.encoders import encode_image, encode_text
@@ -133,7 +133,7 @@ def _unit(vggt: VGGT, levels: list[Tensor], clip: Clip) -> Tensor:
     height, width = clip.images.shape[-2:]
     with exact_products(vggt.device):
         seen, _ = decode_pose(vggt.camera([x.float() for x in levels])[-1, 0], height, width)
-        return seen_unit(seen.cpu(), clip.cameras.T_world_camera)
+        return unit_of_cameras(clip.cameras.T_world_camera, seen.cpu())
 
 
 def rendered_encoder(vae: VideoVAE, vggt: VGGT, adapter: GeometryAdapter, two_views_every: int) -> Encode:
@@ -204,7 +204,7 @@ def _images(clips: Sequence[Clip], model: VideoVAE | VGGT) -> Tensor:
 
 def _poses(clip: Clip) -> Tensor:
     """A clip's cameras [F, 4, 4] relative to the first, in VGGT's unit where it has depth."""
-    return to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)[1]
+    return normalise_scene(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)[1]
 
 
 def _rows(**tensors: Tensor) -> list[Row]:
