@@ -11,7 +11,7 @@ from gen3r.data.readers import open_dataset
 from gen3r.data.readers.frames import DepthFiles, PictureFiles, read_frame, read_values
 from gen3r.errors import InputError
 from gen3r.media.images import read_image
-from tests.data.layouts import Truths, write_nerfstudio
+from tests.data.layouts import Truths, write_standard
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
 RGB = Image.fromarray(COLOURS)
@@ -24,7 +24,7 @@ MODES = {
     "RGBA": Image.merge("RGBA", [*RGB.split(), HALF]),
     "P": RGB.quantize(16),
     "1": GREY.convert("1"),
-    "I;16": Image.fromarray((np.asarray(GREY).astype(np.uint16) * 257)),
+    "I;16": Image.fromarray(np.asarray(GREY).astype(np.uint16) * 257),
     "CMYK": RGB.convert("CMYK"),
 }
 
@@ -40,12 +40,12 @@ def test_any_mode_is_three_channels_as_photos_are(mode: str, tmp_path: Path) -> 
 
 
 def test_grey_and_alpha_in_a_dataset_lie_over_white(truths: Truths, tmp_path: Path) -> None:
-    write_nerfstudio(tmp_path, truths("nerfstudio"))
-    path = sorted((tmp_path / "images").iterdir())[1]
+    write_standard(tmp_path, truths("standard"))
+    path = sorted(tmp_path.glob("*/images/*"))[1]
     with Image.open(path) as image:
         size = image.size
     Image.new("LA", size, (40, 0)).save(path)
-    frame = open_dataset("nerfstudio", tmp_path)[0].read_frame(1)
+    frame = open_dataset("standard", tmp_path)[0].read_frame(1)
     assert frame.shape == (size[1], size[0], 3)
     assert frame.min() == 255
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gen3r.data.readers.videos import UserVideos
 from PIL import Image
 
 from gen3r.cameras import Cameras, write_cameras
 from gen3r.data.readers import open_dataset
 from gen3r.data.readers.frames import VideoFrames
+from gen3r.data.readers.videos import UserVideos
 from gen3r.errors import InputError
 from gen3r.export.video import write_video
 from gen3r.geometry.points import unproject

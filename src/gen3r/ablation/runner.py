@@ -112,8 +112,7 @@ class Ablation:
         kinds = [
             ("appearance", any("diffusion" in v.stages for v in variants)),
             ("geometry", any(v.stages == DIFFUSION for v in variants)),
-            ("given", any("given_geometry" in v.transformer for v in variants)),
-            ("rendered", any("unseen_frames" in v.transformer for v in variants)),
+            ("warped", any("unseen_frames" in v.transformer for v in variants)),
         ]
         for kind, needed in kinds:
             if needed:

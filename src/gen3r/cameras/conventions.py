@@ -20,7 +20,7 @@ def relative_to_first(T_world_camera: Tensor) -> Tensor:
 def intrinsic_matrices(fx_fy_cx_cy: np.ndarray) -> Tensor:
     """Intrinsics float64 [F, 3, 3] of rows [F, 4] of fx, fy, cx, cy."""
     K = torch.eye(3, dtype=torch.float64).repeat(len(fx_fy_cx_cy), 1, 1)
-    K[:, [0, 1, 0, 1], [0, 1, 2, 2]] = torch.from_numpy(np.asarray(fx_fy_cx_cy, float))
+    K[:, [0, 1, 0, 1], [0, 1, 2, 2]] = torch.tensor(fx_fy_cx_cy, dtype=torch.float64)
     return K
 
 

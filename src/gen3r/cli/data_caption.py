@@ -54,6 +54,6 @@ def run(args: argparse.Namespace) -> None:
         captioner = TransformersCaptioner(options.model, options.prompt, str(device))
     results = write_captions(reader, scenes, captioner, options.model, captioner.prompt, options.frames)
     done, counts = each_scene(results, len(scenes), folder)
-    print(f"{folder}: {sum(bool(r.captions) and not r.there for r in done)} scenes captioned, {counts}")
+    print(f"{folder}: {sum(not r.error and not r.there for r in done)} scenes captioned, {counts}")
     if all(result.error for result in done):
         raise InputError(f"no scene of {options.source} can be read; see gen3r data check")

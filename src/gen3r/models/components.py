@@ -11,7 +11,7 @@ from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
 
-MODULES = ("transformer", "vggt", "geo_adapter", "vae", "text_encoder", "image_encoder")
+MODULES = ("vggt", "geo_adapter", "vae", "transformer", "text_encoder", "image_encoder")
 _NOT_LOADED: Any = None  # the type of a component is that of the loaded one
 
 
@@ -22,10 +22,10 @@ class Components:
     defaults: clip length, size, steps, guidance and text length of the model.
     """
 
-    transformer: Gen3RTransformer = _NOT_LOADED
     vggt: VGGT = _NOT_LOADED
     geo_adapter: GeometryAdapter = _NOT_LOADED
     vae: VideoVAE = _NOT_LOADED
+    transformer: Gen3RTransformer = _NOT_LOADED
     text_encoder: UMT5EncoderModel = _NOT_LOADED
     image_encoder: CLIPVisionModelWithProjection = _NOT_LOADED
     tokenizer: PreTrainedTokenizerBase = _NOT_LOADED

@@ -95,7 +95,7 @@ def control_latents(
 
 def geometry_latents(vggt: VGGT, adapter: GeometryAdapter, frames: Tensor) -> Tensor:
     """Geometry latents [B, 16, f, h, w] of frames [B, F, 3, H, W] in [0, 1], by VGGT and the adapter."""
-    return adapter.encode(packed_tokens(vggt, frames.to(vggt.dtype)).to(adapter.dtype)).mean
+    return adapter.encode(packed_tokens(vggt, frames.to(vggt.dtype)).to(adapter.dtype).contiguous()).mean
 
 
 def warped_control(

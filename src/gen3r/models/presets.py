@@ -175,10 +175,10 @@ def distilled(config: ModelConfig, steps: int = 4) -> ModelConfig:
 def build_components(config: ModelConfig) -> Components:
     """The components of a configuration without the tokenizer: modules on the default device, untrained."""
     return Components(
-        transformer=Gen3RTransformer(**config.transformer),
         vggt=VGGT(**config.vggt),
         geo_adapter=GeometryAdapter(**config.geo_adapter),
         vae=VideoVAE(**config.vae),
+        transformer=Gen3RTransformer(**config.transformer),
         text_encoder=UMT5EncoderModel(UMT5Config(**config.text_encoder)),
         image_encoder=CLIPVisionModelWithProjection(CLIPVisionConfig(**config.image_encoder)),
         scheduler=build_scheduler(config),

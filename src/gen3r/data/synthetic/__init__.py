@@ -12,11 +12,11 @@ from gen3r.errors import InputError
 if TYPE_CHECKING:
     from gen3r.data.synthetic.clip import EndlessClips, render_clip
     from gen3r.data.synthetic.photos import moving_photos
-    from gen3r.data.synthetic.synthesize import synthesize
+    from gen3r.data.synthetic.shards import synthesize
 
 __all__ = ["EndlessClips", "LargeOptions", "WorldName", "moving_photos", "render_clip", "synthesize"]
 
-_HOMES = {"EndlessClips": "clip", "moving_photos": "photos", "render_clip": "clip", "synthesize": "synthesize"}
+_HOMES = {"EndlessClips": "clip", "moving_photos": "photos", "render_clip": "clip", "synthesize": "shards"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,83 +1,54 @@
 """Muon for the hidden matrices and convolutions, AdamW for everything else, behind one optimizer interface."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from gen3r.errors import InputError
 from gen3r.training.engine.config import TrainConfig
 
-DISTANCES = 10
-Owned = Iterator[tuple[torch.optim.Optimizer, str, nn.Parameter]]
 
+class StageOptimizer(torch.optim.Optimizer):
+    """`torch.optim.Muon` on matrices of at least 16 rows and columns, `torch.optim.AdamW` on the rest or on everything.
 
-def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """The optimizer of a configuration, on the parameters that are trained."""
-    if config.optimizer == "muon":
-        return MuonAdamW(module, config.learning_rate, config.weight_decay)
-    trained = [p for p in module.parameters() if p.requires_grad]
-    return torch.optim.AdamW(trained, config.learning_rate, weight_decay=config.weight_decay)
+    Convolutions count as matrices [out, in * kernel]. A weight with an attribute `step_scale`, a tensor that broadcasts
+    with it, is stepped by Muon in units of that scale. Muon needs whole matrices, so these cannot be sharded.
 
-
-def state_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
-    """Every state of an optimizer as `parameter name/key` -> tensor, so that a checkpoint needs no pickle."""
-    return {
-        f"{name}/{key}": torch.as_tensor(value)
-        for inner, name, parameter in _owned(optimizer, module)
-        for key, value in inner.state[parameter].items()
-    }
-
-
-def load_state_tensors(optimizer: torch.optim.Optimizer, module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """The inverse of `state_tensors`."""
-    owner = {name: (inner, parameter) for inner, name, parameter in _owned(optimizer, module)}
-    for path, value in tensors.items():
-        name, key = path.rsplit("/", 1)
-        if name not in owner:
-            continue
-        inner, parameter = owner[name]
-        if value.ndim:  # counters of steps stay on the CPU
-            value = value.to(parameter.device)
-            if isinstance(parameter, DTensor):
-                value = distribute_tensor(value, parameter.device_mesh, parameter.placements)
-        inner.state[parameter][key] = value
-
-
-def _owned(optimizer: torch.optim.Optimizer, module: nn.Module) -> Owned:
-    """The optimizer that holds the state of each trained parameter."""
-    if isinstance(optimizer, MuonAdamW):
-        yield from optimizer.owned()
-    else:
-        yield from ((optimizer, n, p) for n, p in module.named_parameters() if p.requires_grad)
-
-
-class MuonAdamW(torch.optim.Optimizer):
-    """`torch.optim.Muon` on weights of two or more axes within the network, `torch.optim.AdamW` on the rest.
-
-    Convolutions are seen as matrices [out, in * kernel]. Embeddings, heads, norms, biases and small matrices are
-    AdamW's. A weight with an attribute `step_scale`, a tensor that broadcasts with it, is stepped in its units.
-    Muon needs whole matrices: it is for weights that are not sharded. What T5's encoders add to attention scores by the
-    distance of two words moves `DISTANCES` times as fast: a score that counts is 5 or more, and steps are small.
+    outside: parts of the names of matrices that Muon leaves to AdamW. fast: parts of the names of parameters beside
+    Muon's, and the factors of their learning rates.
     """
 
-    def __init__(self, module: nn.Module, lr: float, weight_decay: float) -> None:
-        named = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
-        self._matrices = {n: (p, nn.Parameter(_as_matrix(p.data))) for n, p in named if _is_hidden(n, p)}
-        others = [(n, p) for n, p in named if n not in self._matrices]
-        self._parts: list[tuple[torch.optim.Optimizer, list[tuple[str, nn.Parameter]]]] = []
-        if self._matrices:
-            views = [(n, view) for n, (_, view) in self._matrices.items()]
+    def __init__(
+        self,
+        module: nn.Module,
+        config: TrainConfig,
+        outside: Sequence[str] = (),
+        fast: Mapping[str, float] | None = None,
+    ) -> None:
+        named = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        settings: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+        self._parts: list[tuple[torch.optim.Optimizer, dict[str, nn.Parameter]]] = []
+        self._matrices: dict[str, tuple[nn.Parameter, nn.Parameter]] = {}
+        if config.optimizer == "muon":
+            hidden = {n: p for n, p in named.items() if _is_matrix(p) and not any(part in n for part in outside)}
+            self._matrices = {n: (p, nn.Parameter(_as_matrix(p.data))) for n, p in hidden.items()}
+            settings["betas"] = (0.9, 0.98)
+        if views := {n: view for n, (_, view) in self._matrices.items()}:
             muon = torch.optim.Muon(
-                [p for _, p in views], lr=lr, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+                views.values(), config.learning_rate, config.weight_decay, adjust_lr_fn="match_rms_adamw"
             )
             self._parts.append((muon, views))
-        distances = [p for n, p in others if "relative_attention_bias" in n]
-        rest = [p for n, p in others if "relative_attention_bias" not in n]
-        groups = [{"params": rest}, {"params": distances, "times": DISTANCES}]
-        adam = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98))
-        self._parts.append((adam, others))
-        super().__init__([p for _, p in named], {"lr": lr})
+        others = {n: p for n, p in named.items() if n not in self._matrices}
+        factors = {n: next((f for part, f in (fast or {}).items() if part in n), 1.0) for n in others}
+        groups = [
+            {"params": [p for n, p in others.items() if factors[n] == factor], "factor": factor}
+            for factor in sorted({1.0, *factors.values()})
+        ]
+        self._parts.append((torch.optim.AdamW(groups, **settings), others))
+        super().__init__([*named.values()], {"lr": config.learning_rate})
 
     def step(self, closure=None) -> None:
         """One step of both parts at the current learning rate."""
@@ -93,27 +64,52 @@ class MuonAdamW(torch.optim.Optimizer):
             view.grad = None if gradient is None else _as_matrix(gradient, like=parameter)
         for inner, _ in self._parts:
             for group in inner.param_groups:
-                group["lr"] = group.get("times", 1) * self.param_groups[0]["lr"]
+                group["lr"] = group.get("factor", 1.0) * self.param_groups[0]["lr"]
             inner.step()
         for parameter, view, scale in scaled:
             parameter.data.copy_(view.data.view_as(parameter) * scale)
 
-    def owned(self) -> Owned:
-        """Part, name and parameter (Muon's: a view of it) of everything that is trained."""
+    def states(self) -> dict[str, Tensor]:
+        """Every state as `parameter name/key` -> tensor, so that a checkpoint needs no pickle.
+
+        A parameter that was not stepped yet gets the zeros that its first step would start from.
+        """
+        return {f"{name}/{key}": value for name, _, state in self._states() for key, value in state.items()}
+
+    def load_states(self, tensors: Mapping[str, Tensor]) -> None:
+        """The inverse of `states`.
+
+        Raises:
+            InputError: a state is missing, or belongs to nothing that is trained. Nothing was changed.
+        """
+        if differing := sorted(self.states().keys() ^ tensors.keys()):
+            what = "an unknown" if differing[0] in tensors else "no"
+            raise InputError(f"has {what} optimizer state {differing[0]}, one of {len(differing)} that differ")
+        for name, parameter, state in self._states():
+            for key in state:
+                value = tensors[f"{name}/{key}"]
+                if value.ndim:  # counters of steps stay on the CPU
+                    value = value.to(parameter.device)
+                    if isinstance(parameter, DTensor):
+                        value = distribute_tensor(value, parameter.device_mesh, parameter.placements)
+                state[key] = value
+
+    def _states(self) -> Iterator[tuple[str, nn.Parameter, dict[str, Tensor]]]:
+        """Name, parameter (Muon's: a view of it) and state of everything that is trained."""
         for inner, named in self._parts:
-            for name, parameter in named:
-                yield inner, name, parameter
+            adam = isinstance(inner, torch.optim.AdamW)
+            for name, parameter in named.items():
+                state = inner.state[parameter]
+                if not state:
+                    names = ("exp_avg", "exp_avg_sq") if adam else ("momentum_buffer",)
+                    state.update({key: torch.zeros_like(parameter.data) for key in names})
+                    state.update({"step": torch.tensor(0.0)} if adam else {})
+                yield name, parameter, state
 
 
-def _is_hidden(name: str, parameter: Tensor) -> bool:
-    """Weights of at least 16 rows and columns inside the network, not its embeddings and last layers.
-
-    VGGT's camera head stays with AdamW too: its matrices are half of nano's VGGT, but see one token a frame.
-    """
-    outside = ("embed_tokens", "shared", "embedding", "output_conv2", "camera_head", "proj_out", "gamma", "table")
-    if parameter.ndim < 2 or any(part in name for part in outside):
-        return False
-    return min(parameter.shape[0], parameter[0].numel()) >= 16
+def _is_matrix(parameter: Tensor) -> bool:
+    """Whether a weight has at least 16 rows and columns."""
+    return parameter.ndim > 1 and min(parameter.shape[0], parameter[0].numel()) >= 16
 
 
 def _as_matrix(tensor: Tensor, like: Tensor | None = None) -> Tensor:
