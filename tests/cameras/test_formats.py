@@ -75,7 +75,7 @@ def write_realestate(path: Path) -> None:
 
 
 def test_our_json(tmp_path: Path) -> None:
-    write_cameras(tmp_path / "c.json", CAMERAS)
+    write_cameras(CAMERAS, tmp_path / "c.json")
     again = read_cameras(tmp_path / "c.json")
     assert torch.equal(again.T_world_camera, CAMERAS.T_world_camera)
     assert torch.equal(again.K_px, CAMERAS.K_px)
