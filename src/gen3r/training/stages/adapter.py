@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gen3r.cameras.conventions import decode_pose
-from gen3r.data.records import Clip, ClipSource
+from gen3r.data.records import Clip
+from gen3r.data.records import ClipSource
 from gen3r.errors import InputError
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.components import Components
@@ -86,7 +87,8 @@ class AdapterStage(Stage):
 
     def prepare(self, run: "Run") -> None:
         """Initialises a new adapter from VGGT's tokens, and measures their normalisation once for the run."""
-        tokens = cache(lambda: sample_tokens(self.vggt.to(run.device), self.clips))
+        vggt = cast(nn.Module, self.vggt).to(run.device)
+        tokens = cache(lambda: sample_tokens(cast(VGGT, vggt), self.clips))
         if weights.starts_anew(run, self.name):
             self.initialise(tokens())
         if not self.config.as_published:
