@@ -156,6 +156,14 @@ def saved_step(folder: Path, name: str = CHECKPOINT) -> int:
         return int(file.metadata()["step"])
 
 
+def checkpoint_settings(folder: Path) -> dict[str, Any]:
+    """What the newest checkpoint in a stage's folder was made with; nothing without one."""
+    if not (folder / CHECKPOINT).exists():
+        return {}
+    with open_checkpoint(folder / CHECKPOINT) as file:
+        return json.loads(file.metadata()["config"])
+
+
 def holds(folder: Path, prefix: str) -> bool:
     """Whether a stage's folder has a checkpoint with averaged weights whose names start with `prefix`."""
     path = folder / CHECKPOINT
