@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gen3r.checkpoints.identity import component_hash
-from gen3r.data.sources import ClipSource
+from gen3r.data.records import ClipSource
 from gen3r.files import write_text
 from gen3r.models.tokens import packed_tokens
 from gen3r.models.vggt import VGGT

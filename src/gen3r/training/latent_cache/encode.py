@@ -14,9 +14,8 @@ from tqdm import tqdm
 
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import decode_pose
-from gen3r.data.records import Clip
+from gen3r.data.records import Clip, ClipSource
 from gen3r.data.shards import SHARD_CLIPS, open_shard
-from gen3r.data.sources import ClipSource
 from gen3r.errors import InputError
 from gen3r.files import write_tensors
 from gen3r.geometry.normalise import seen_unit, to_vggt_gauge
@@ -26,7 +25,7 @@ from gen3r.models.precision import exact_products, fast_products
 from gen3r.models.tokens import pack_tokens
 from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
-from gen3r.request import check_request
+from gen3r.request import check_size
 from gen3r.training.latent_cache.options import EncodeOptions
 from gen3r.training.latent_cache.shards import KINDS, Mark, model_hashes, shard_path
 
@@ -173,7 +172,7 @@ def encode_clips(
         InputError: models do not take clips of this size; a file was made from something else, and `options.overwrite`
             is off; the disk is full.
     """
-    check_request(*clips.shape, steps=1, guidance=1)
+    check_size(*clips.shape)
     total = len(clips) if options.clips is None else min(options.clips, len(clips))
     starts = range(0, total, SHARD_CLIPS)[options.shard :: options.num_shards]
     hashes = model_hashes(kinds, components, text_length)

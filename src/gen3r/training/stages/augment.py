@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gen3r.data.skies import other_skies
-from gen3r.data.sources import ClipSource
+from gen3r.data.records import ClipSource
+from gen3r.data.skies import replace_skies
 from gen3r.geometry.points import project
 from gen3r.training.stages.stage import Batch
 
@@ -43,7 +43,7 @@ def clip_batch(
     batch = mirror(batch, torch.from_numpy(rng.random(size) < mirrored))
     if sky_replacement and clips.zero_is_sky:
         frames_and_depth = batch["frames"], batch["depth"]
-        batch["frames"], batch["depth"] = other_skies(
+        batch["frames"], batch["depth"] = replace_skies(
             rng, *frames_and_depth, batch["T_world_camera"], batch["K_px"], sky_replacement
         )
     return batch
