@@ -150,7 +150,7 @@ def test_a_plan_tells_and_writes_nothing(run: Run, packaged: Path) -> None:
     assert "batch: 2 = 2 micro-batch(es) of 1" in text
     assert "steps: 1 to 11, 20 samples" in text
     trained = sum(p.numel() for p in components.geo_adapter.parameters())
-    assert f"gradients {4 * trained / 2**20:.0f} MiB" in text
+    assert f"parameters of geo_adapter: {trained / 1e6:.2f} M trained, 0.00 M frozen" in text
 
 
 def test_latents_of_older_models_are_refused_and_made_again(run: Run, packaged: Path) -> None:
