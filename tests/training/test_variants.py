@@ -16,16 +16,13 @@ from gen3r.data.records import Clip
 from gen3r.data.shards import ClipShards
 from gen3r.data.synthetic import synthesize
 from gen3r.errors import InputError
-from gen3r.models.adapter import GeometryAdapter
-from gen3r.models.gaussian import DiagonalGaussian
 from gen3r.models.presets import tiny
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.training.engine.trainer import Trainer
 from gen3r.training.latent_cache.encode import clip_encoder, encode_clips
 from gen3r.training.latent_cache.shards import HALVES, LatentShards
-from gen3r.training.stages.adapter import KEEPING, AdapterStage, _as_long
-from gen3r.training.stages.adapter_init import start_from_components
+from gen3r.training.stages.adapter import KEEPING, AdapterStage
 from gen3r.training.stages.diffusion import DiffusionStage
 from gen3r.training.stages.losses import kl_weight
 from tests.tiny import tiny_pipeline
@@ -100,53 +97,6 @@ def test_an_adapter_is_drawn_to_the_latents_of_the_one_before(training_data: Pat
     assert loss.item() - trained()[0].item() == pytest.approx(KEEPING * report["shift"].item(), rel=1e-3)
 
 
-@pytest.mark.parametrize("changes", [{"linear": True}, {"time_down": (False,) * 3}])
-def test_other_adapters_learn_from_their_start(changes: dict[str, Any], training_data: Path) -> None:
-    parts, clips = tiny_pipeline().components, ClipShards(training_data / "clips")
-    adapter = GeometryAdapter(**tiny().geo_adapter, **changes)
-    stage = AdapterStage(adapter, parts["vggt"], parts["vae"], clips, frames=(5,))
-    stage.start_afresh()
-    loss, _ = stage(stage.make_batch(np.random.default_rng(0), 5))
-    loss.backward()
-    assert [n for n, p in adapter.named_parameters() if p.grad is None] == []
-
-
-@pytest.mark.parametrize("layout", ["plain_columns", "channels", "appearance"])
-def test_every_layout_learns(layout: str, training_data: Path) -> None:
-    stage = tiny_stage("diffusion", training_data)
-    assert isinstance(stage, DiffusionStage)
-    other = Gen3RTransformer(**tiny().transformer, layout=layout)
-    other.init_weights()
-    arguments = {name: getattr(stage, name) for name in ("text_encoder", "image_encoder", "tokenizer", "latents")}
-    stage = DiffusionStage(other, vae=tiny_pipeline().vae, text_length=16, **arguments)
-    torch.manual_seed(0)
-    loss, report = stage(stage.make_batch(np.random.default_rng(0), 4))
-    loss.backward()
-    assert other.patch_embedding.weight.grad is not None
-    assert list(report) == (["appearance"] if layout == "appearance" else ["appearance", "geometry"])
-    assert loss.item() == pytest.approx(sum(v.item() for v in report.values()) / len(report), rel=1e-5)
-
-
-def test_an_appearance_latent_stands_for_each_of_its_frames() -> None:
-    mean = torch.arange(3.0).view(1, 1, 3, 1, 1)
-    gaussian = DiagonalGaussian(mean, mean)
-    assert _as_long(gaussian, 9).mean.flatten().tolist() == [0, 1, 1, 1, 1, 2, 2, 2, 2]
-    assert torch.equal(_as_long(gaussian, 3).mean, mean)
-
-
-def test_a_linear_adapter_starts_as_the_principal_components() -> None:
-    torch.manual_seed(0)
-    adapter = GeometryAdapter(token_channels=320, resample_scale=10, linear=True)
-    slow = torch.randn(64, 12, 1, 1, 1).expand(-1, -1, 5, 4, 4)
-    tokens = torch.einsum("ck,bkfhw->bcfhw", torch.randn(320, 12), slow)
-    start_from_components(adapter, tokens.transpose(0, 1).flatten(1))
-    with torch.no_grad():
-        posterior = adapter.encode(tokens)
-        again = adapter.decode(posterior.mean)
-    assert ((again - tokens).square().mean() / tokens.square().mean()) < 0.02
-    torch.testing.assert_close(posterior.logvar, torch.full_like(posterior.logvar, -4.0))
-
-
 def _stage(pipe: Gen3RPipeline, clips: ClipShards, folder: Path, *kinds: str) -> DiffusionStage:
     """The diffusion stage of a pipeline's parts on latents of these kinds."""
     names = ("transformer", "text_encoder", "image_encoder", "tokenizer", "vae")
@@ -169,24 +119,6 @@ def _alike(trained: torch.Tensor, sampled: torch.Tensor) -> bool:
     """Whether controls agree in either half, as far as bfloat16 goes."""
     pairs = zip(trained.chunk(2, dim=-1), sampled.chunk(2, dim=-1), strict=True)
     return all(bool((mine - its).norm() <= 0.01 * its.norm()) for mine, its in pairs)
-
-
-def test_given_geometry_is_the_same_in_training_and_sampling(training_data: Path, tmp_path: Path) -> None:
-    clips = ClipShards(training_data / "clips")
-    pipe = _told(Gen3RTransformer(**tiny().transformer, given_geometry="own"))
-    with pytest.raises(InputError, match="given-latents"):
-        _stage(pipe, clips, tmp_path, "appearance", "geometry")
-    diffusion = _stage(pipe, clips, tmp_path, "appearance", "geometry", "given")
-    row = {k: torch.stack([diffusion.latents[n][k] for n in (0, 1)]).float() for k in diffusion.latents[0]}
-    frames = [clips[n].images for n in (0, 1)]
-    for views, given in {0: [frames[0][[0, -1]], frames[1][:1]], 1: frames, 2: [f[:0] for f in frames]}.items():
-        trained = diffusion._control({**row, "views": torch.full((2,), views)})
-        for n in (0, 1):
-            with torch.no_grad():
-                sampled = pipe._control(given[n][None], 17, 112, 112)
-            assert _alike(trained[n], sampled[0])
-            assert bool(sampled[:, :16, ..., 14:].any()) == (views != 2)
-            assert not sampled[:, 16:, ..., 14:].any()
 
 
 @pytest.mark.parametrize("with_depth", [True, False])
@@ -215,15 +147,10 @@ def test_renders_are_the_same_in_training_and_sampling(with_depth: bool, trainin
         assert not diffusion._control(batch)[..., 14:].any()
 
 
-@pytest.mark.parametrize(("kind", "argument", "value"), [
-    ("given", "given_geometry", "own"), ("rendered", "unseen_frames", "warped"),
-])  # fmt: skip
-def test_stills_are_first_frames_told_by_text_alone(
-    kind: str, argument: str, value: str, training_data: Path, tmp_path: Path
-) -> None:
+def test_stills_are_first_frames_told_by_text_alone(training_data: Path, tmp_path: Path) -> None:
     clips = ClipShards(training_data / "clips")
-    pipe = _told(Gen3RTransformer(**tiny().transformer, **{argument: value}))
-    diffusion = _stage(pipe, clips, tmp_path, "appearance", "geometry", kind)
+    pipe = _told(Gen3RTransformer(**tiny().transformer, unseen_frames="warped"))
+    diffusion = _stage(pipe, clips, tmp_path, "appearance", "geometry", "rendered")
     diffusion.stills = 1.0
     batch = diffusion.make_batch(np.random.default_rng(0), 2)
     assert len(batch["captions"]) == 2 * 5  # of 17 frames, 5 latent ones
