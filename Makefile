@@ -5,7 +5,7 @@ BIN := .venv/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check docs format clean
+.PHONY: demo test test-all check docs format clean
 
 # china.jpg comes with scikit-learn (danielbuechele, CC BY 2.0): nothing is fetched once the packages are there.
 demo: .venv/.demo
@@ -13,7 +13,12 @@ demo: .venv/.demo
 	HF_HUB_OFFLINE=1 $(BIN)/gen3r generate "$$photo" --camera orbit_left --seed 1 --overwrite --out outputs/demo
 	@echo "Look at outputs/demo/preview.png; outputs/demo/rgb.mp4 and depth.mp4 move; outputs/demo/points.ply turns."
 
+# A few minutes on two cores.
 test: .venv/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not nightly"
+
+# Every test, those marked `nightly` too: long runs that a change rarely breaks.
+test-all: .venv/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 check: .venv/.dev

@@ -77,7 +77,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_dataset(Path(folder), args.height, args.width, args.depth)
         sampler = ClipSampler(frames=args.frames, height=args.size, width=args.size)
-        stream = ClipStream({"made": open_dataset("standard", folder)}, sampler)
+        stream = SampledClips({"made": open_dataset("standard", folder)}, sampler)
         loader = DataLoader(
             stream, batch_size=1, sampler=Positions(stream.mixture), num_workers=args.workers, collate_fn=as_tensors
         )

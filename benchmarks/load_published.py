@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import save_file
 
 from gen3r.checkpoints import load_components, published_tensor_shapes
+from gen3r.models.components import MODULES
 
 SKIP = "text_encoder"
 SHARD_BYTES = 4 * 2**30
@@ -56,9 +57,9 @@ def memory(field: str) -> int:
 def load(folder: Path) -> None:
     """Loads, reads every parameter, prints the figures."""
     before, began = memory("VmRSS"), time.perf_counter()
-    components = load_components(folder, skip=(SKIP, "tokenizer"))
+    components = load_components(folder, only={*MODULES} - {SKIP})
     loaded = time.perf_counter() - began
-    modules = [m for m in components.values() if isinstance(m, torch.nn.Module)]
+    modules = components.modules().values()
     weights = [p for m in modules for p in m.parameters()]
     for weight in weights:
         weight.float().sum()

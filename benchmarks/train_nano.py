@@ -20,7 +20,7 @@ import torch
 from accelerate import Accelerator
 from torch.profiler import ProfilerActivity, profile
 
-from gen3r.data.shards import synthesize
+from gen3r.data.synthetic import synthesize
 from gen3r.training.engine.config import TrainConfig
 from gen3r.training.engine.throughput import finish_work, measure_matrix_rate
 from gen3r.training.engine.trainer import Trainer

@@ -9,7 +9,7 @@ from importlib.resources import files
 import torch
 
 from gen3r import Gen3RPipeline, save_scene
-from gen3r.media import read_image
+from gen3r.media.images import read_image
 
 photo_path = sys.argv[1] if len(sys.argv) > 1 else str(files("sklearn") / "datasets/images/china.jpg")
 out = sys.argv[2] if len(sys.argv) > 2 else "outputs/00"

@@ -9,7 +9,7 @@ import torch
 from skimage import data
 
 from gen3r import Gen3RPipeline, save_scene
-from gen3r.media import read_image
+from gen3r.media.images import read_image
 
 if len(sys.argv) > 2:
     pictures = [read_image(path) for path in sys.argv[1:3]]

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from gen3r import Cameras, Gen3RPipeline, read_cameras, save_scene, write_cameras
-from gen3r.media import read_image
+from gen3r.media.images import read_image
 
 out = Path(sys.argv[2] if len(sys.argv) > 2 else "outputs/02")
 

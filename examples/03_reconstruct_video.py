@@ -11,7 +11,7 @@ import torch
 from gen3r import Gen3RPipeline, save_scene
 from gen3r.export.video import write_video
 from gen3r.geometry.alignment import umeyama
-from gen3r.media import read_video
+from gen3r.media.video import read_video
 
 out = Path(sys.argv[2] if len(sys.argv) > 2 else "outputs/03")
 pipeline = Gen3RPipeline.from_pretrained("nano")

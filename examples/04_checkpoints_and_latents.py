@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from gen3r import Gen3RPipeline, save_scene
 from gen3r.checkpoints import convert
-from gen3r.media import read_image
+from gen3r.media.images import read_image
 
 out = Path(sys.argv[1] if len(sys.argv) > 1 else "outputs/04")
 out.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from gen3r import Gen3RPipeline
-from gen3r.export.preview import labelled, stacked, strip
+from gen3r.media.drawing import labelled, stacked, strip
 
 out = Path(sys.argv[1] if len(sys.argv) > 1 else "outputs/06.png")
 

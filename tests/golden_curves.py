@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from gen3r.data.shards import synthesize
+from gen3r.data.synthetic import synthesize
 from gen3r.training.engine.logs import read_metrics
 from gen3r.training.engine.loop import train
 from tests.training.stages import NAMES, tiny_config, tiny_stage

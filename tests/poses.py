@@ -2,6 +2,7 @@
 
 import torch
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from gen3r.cameras import Cameras
@@ -27,3 +28,17 @@ def random_cameras(seed: int, count: int = 5, height: int = 90, width: int = 120
     K[:, 0, 2] = width / 2 + 5 * torch.randn(count, generator=g)
     K[:, 1, 2] = height / 2 + 5 * torch.randn(count, generator=g)
     return Cameras(random_poses(seed, count).float(), K, height, width)
+
+
+def colmap_pose(T_world_camera: Tensor) -> tuple[Tensor, Tensor]:
+    """COLMAP's world-to-camera quaternions [..., 4], w first, and translations [..., 3]."""
+    T = torch.linalg.inv(T_world_camera)
+    xyzw = torch.from_numpy(Rotation.from_matrix(T[..., :3, :3].numpy()).as_quat())
+    return xyzw.roll(1, -1), T[..., :3, 3]
+
+
+def pytorch3d_pose(T_world_camera: Tensor) -> tuple[Tensor, Tensor]:
+    """PyTorch3D's R [..., 3, 3] and T [..., 3] with x_view = x_world R + T and axes x left, y up, z forward."""
+    T = torch.linalg.inv(T_world_camera)
+    flip = torch.tensor([-1.0, -1.0, 1.0], dtype=T.dtype)
+    return (flip[:, None] * T[..., :3, :3]).mT, flip * T[..., :3, 3]

@@ -1,4 +1,4 @@
-"""Pictures and videos that people have: the right picture, or one line that says what to do."""
+"""ImageSequence and videos that people have: the right picture, or one line that says what to do."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -11,7 +11,9 @@ import torch
 from PIL import Image
 
 from gen3r.errors import InputError
-from gen3r.media import Pictures, fit, picture_batch, picture_tensor, read_image, read_video, spread
+from gen3r.media.images import evenly_spaced, image_batch, image_tensor, read_image, resize_and_crop
+from gen3r.media.sequence import ImageSequence
+from gen3r.media.video import read_video
 
 WIDE = np.zeros((20, 30, 3), np.uint8)  # left half red, right half blue, green top row
 WIDE[:, :15, 0], WIDE[:, 15:, 2], WIDE[0] = 200, 100, (0, 255, 0)
@@ -97,7 +99,7 @@ class TestReadImage:
         assert max(green, blue) < 15
 
     def test_one_pixel_fills_a_frame(self, tmp_path: Path):
-        image = fit(read_image(write(tmp_path, Image.new("RGB", (1, 1), (10, 20, 30)))), 112, 224)
+        image = resize_and_crop(read_image(write(tmp_path, Image.new("RGB", (1, 1), (10, 20, 30)))), 112, 224)
         assert image.shape == (3, 112, 224)
         assert colour(image, 50, 50) == [10, 20, 30]
         assert float(image.std((1, 2)).max()) < 1e-6
@@ -138,39 +140,39 @@ class TestFit:
     def test_covers_and_crops_the_centre(self):
         image = torch.zeros(3, 40, 100)
         image[:, :, 30:70] = 1
-        fitted = fit(image, 20, 20)
+        fitted = resize_and_crop(image, 20, 20)
         assert fitted.shape == (3, 20, 20)
         assert torch.equal(fitted[..., 1:-1], torch.ones(3, 20, 18))  # bicubic: the border mixes with what is cut
         assert float(fitted.min()) > 0.9
 
     def test_the_right_size_is_left_alone(self):
         image = torch.rand(2, 3, 16, 16)
-        assert fit(image, 16, 16) is image
+        assert resize_and_crop(image, 16, 16) is image
 
     @pytest.mark.parametrize("shape", [(1, 100_000), (100_000, 1)])
     def test_a_strip_does_not_exhaust_the_memory(self, shape: tuple[int, int]):
-        assert fit(torch.full((3, *shape), 0.25), 112, 112).shape == (3, 112, 112)
+        assert resize_and_crop(torch.full((3, *shape), 0.25), 112, 112).shape == (3, 112, 112)
 
     def test_a_long_picture_keeps_its_centre(self):
         image = torch.zeros(3, 20, 2000)
         image[:, :, 990:1010] = 1
-        assert float(fit(image, 20, 20).mean()) > 0.98
+        assert float(resize_and_crop(image, 20, 20).mean()) > 0.98
 
 
 class TestPictureBatch:
     def test_every_form_means_the_same(self):
         pixels = torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8)
         pillow = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-        expected = fit(pixels.float() / 255, 16, 16)[None, None]
+        expected = resize_and_crop(pixels.float() / 255, 16, 16)[None, None]
         for form in (pixels, pixels.float() / 255, pillow, [pillow], pixels[None], pixels[None, None]):
-            assert torch.equal(picture_batch(form, 16, 16), expected)
+            assert torch.equal(image_batch(form, 16, 16), expected)
 
     @pytest.mark.parametrize("nothing", [None, [], torch.zeros(1, 0, 3, 16, 16), torch.zeros(0, 3, 16, 16)])
     def test_no_picture_is_an_empty_clip(self, nothing: object):
-        assert picture_batch(nothing, 16, 16).shape == (1, 0, 3, 16, 16)  # pyright: ignore[reportArgumentType]
+        assert image_batch(nothing, 16, 16).shape == (1, 0, 3, 16, 16)  # pyright: ignore[reportArgumentType]
 
     def test_pictures_of_different_sizes_fit_together(self):
-        assert picture_batch([torch.rand(3, 20, 30), torch.rand(3, 50, 10)], 16, 32).shape == (1, 2, 3, 16, 32)
+        assert image_batch([torch.rand(3, 20, 30), torch.rand(3, 50, 10)], 16, 32).shape == (1, 2, 3, 16, 32)
 
     @pytest.mark.parametrize(
         ("image", "says"),
@@ -183,7 +185,7 @@ class TestPictureBatch:
     )
     def test_what_is_no_picture_is_refused(self, image: torch.Tensor, says: str):
         with pytest.raises(InputError, match=says):
-            picture_tensor(image)
+            image_tensor(image)
 
 
 def levels(frames: torch.Tensor) -> list[int]:
@@ -204,7 +206,7 @@ class TestVideo:
         assert levels(read_video(write_clip(tmp_path / "clip.mp4", 2), frames=5)) == [0, 0, 0, 1, 1]
 
     def test_frames_are_fitted_one_at_a_time(self, tmp_path: Path):
-        pictures = Pictures.open([write_clip(tmp_path / "clip.mp4", 9)])
+        pictures = ImageSequence.open([write_clip(tmp_path / "clip.mp4", 9)])
         assert pictures.count == 9
         assert pictures.read([0, 8], 16, 16).shape == (2, 3, 16, 16)
 
@@ -216,8 +218,8 @@ class TestVideo:
         assert float(bright.mean()) > 0.9 > 0.3 > float(frame.mean())
 
     def test_a_stream_that_ends_early_repeats_its_last_frame(self, tmp_path: Path):
-        pictures = Pictures.open([write_clip(tmp_path / "clip.mp4", 3)])
-        longer = Pictures(pictures.files, 5, video=True)
+        pictures = ImageSequence.open([write_clip(tmp_path / "clip.mp4", 3)])
+        longer = ImageSequence(pictures.files, 5, video=True)
         assert levels(longer.read(range(5), 32, 64)) == [0, 1, 2, 2, 2]
 
     @pytest.mark.parametrize(("content", "says"), [(None, "no video at"), (b"", "empty"), (b"words", "cannot be read")])
@@ -258,28 +260,28 @@ class TestPictures:
         return folder
 
     def test_a_folder_is_in_the_order_of_its_numbers(self, folder: Path):
-        pictures = Pictures.open([folder])
+        pictures = ImageSequence.open([folder])
         assert [p.name for p in pictures.files] == ["frame1.png", "frame2.png", "frame10.png"]
         read = pictures.read([0, 1, 1, 2], 16, 16)
         assert [colour(x, 5, 5)[0] for x in read] == [1, 2, 2, 10]
 
     def test_files_keep_their_order(self, folder: Path):
         files = [folder / "frame10.png", folder / "frame1.png"]
-        assert [colour(x, 5, 5)[0] for x in Pictures.open(files).read([0, 1], 16, 16)] == [10, 1]
+        assert [colour(x, 5, 5)[0] for x in ImageSequence.open(files).read([0, 1], 16, 16)] == [10, 1]
 
     def test_nothing_is_nothing(self):
-        assert Pictures.open([]).count == 0
+        assert ImageSequence.open([]).count == 0
 
     @pytest.mark.parametrize("prepare", [lambda f: [f, f], lambda f: [f / "frame1.png", f], lambda f: [f, f / "a.mp4"]])
     def test_mixtures_are_refused(self, folder: Path, prepare: Callable[[Path], list[Path]]):
         with pytest.raises(InputError, match="not a mixture"):
-            Pictures.open(prepare(folder))
+            ImageSequence.open(prepare(folder))
 
     def test_a_folder_without_pictures_is_refused(self, tmp_path: Path):
         with pytest.raises(InputError, match="holds no pictures"):
-            Pictures.open([tmp_path])
+            ImageSequence.open([tmp_path])
 
 
 def test_spread_includes_both_ends():
-    assert spread(49, 5) == [0, 12, 24, 36, 48]
-    assert spread(3, 1) == [0]
+    assert evenly_spaced(49, 5) == [0, 12, 24, 36, 48]
+    assert evenly_spaced(3, 1) == [0]

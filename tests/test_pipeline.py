@@ -11,14 +11,14 @@ from PIL import Image
 from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
-from gen3r.cameras.interpolate import resample
-from gen3r.cameras.paths import trajectory
+from gen3r.cameras.paths import resample, trajectory
 from gen3r.errors import InputError
 from gen3r.geometry.points import unproject, valid_depth_mask
 from gen3r.models.conditioning import camera_condition, control_latents
 from gen3r.models.encoders import encode_image, encode_text
+from gen3r.models.presets import tiny
 from gen3r.pipeline import Gen3RPipeline
-from gen3r.request import batch_size, check_request
+from gen3r.request import Request, batch_size, check_size
 from gen3r.scene import Scene
 from tests.tiny import tiny_pipeline
 
@@ -54,6 +54,10 @@ def latents_of(
     return made
 
 
+def control_of(pipe: Gen3RPipeline, images: Tensor) -> Tensor:
+    return pipe.prepare_control(Request(images=images).resolve(pipe.defaults), images, None, [])
+
+
 class TestTasks:
     @pytest.mark.parametrize(("given", "task"), [(0, "text"), (1, "one view"), (2, "two views"), (5, "all views")])
     def test_the_task_follows_from_the_pictures(self, pipe: Gen3RPipeline, given: int, task: str):
@@ -72,7 +76,7 @@ class TestTasks:
     def test_given_frames_stand_at_their_places(self, pipe: Gen3RPipeline, given: int, places: list[int]):
         video, mask = torch.zeros(1, FRAMES, 3, SIZE, SIZE), torch.zeros(1, FRAMES, dtype=torch.bool)
         video[:, places], mask[:, places] = pictures(1, given), True
-        control = pipe._control(pictures(1, given), FRAMES, SIZE, SIZE)
+        control = control_of(pipe, pictures(1, given))
         assert torch.equal(control, control_latents(pipe.vae, video, mask))
 
     def test_clips_need_not_be_square(self, pipe: Gen3RPipeline):
@@ -91,8 +95,8 @@ class TestTasks:
         pillow = Image.fromarray(pixels.permute(1, 2, 0).numpy())
         assert torch.equal(latents_of(pipe, pixels), latents_of(pipe, [pillow]))
 
-    def test_without_a_picture_the_image_context_is_zeros(self, pipe: Gen3RPipeline):
-        nothing, something = pipe._image_context(pictures(2, 0)), pipe._image_context(pictures(2, 1))
+    def test_without_an_image_its_features_are_zeros(self, pipe: Gen3RPipeline):
+        nothing, something = pipe.encode_image(pictures(2, 0)), pipe.encode_image(pictures(2, 1))
         assert nothing.shape == something.shape
         assert not nothing.any()
         assert torch.equal(something, encode_image(pipe.image_encoder, pictures(2, 1)[:, 0]))
@@ -106,7 +110,7 @@ class TestSampling:
             encode_text(pipe.tokenizer, pipe.text_encoder, [x], 16, torch.device("cpu")) for x in ("a wall", "bad")
         )
         path = forward_path()
-        context, control = pipe._image_context(image), pipe._control(image, FRAMES, SIZE, SIZE)
+        context, control = pipe.encode_image(image), control_of(pipe, image)
         rays = camera_condition(path.T_world_camera[None], path.K_px[None], SIZE, SIZE)
         sigmas, z = [1.0, 0.6675540805, 0.003988035955, 0.0], noise.clone()
         with torch.no_grad():
@@ -119,13 +123,6 @@ class TestSampling:
             guidance_scale=guidance,
         )  # fmt: skip
         assert torch.allclose(made, z, atol=1e-4)
-
-    def test_guidance_may_stop_early(self, pipe: Gen3RPipeline):
-        plain = latents_of(pipe, prompt="a wall", guidance_scale=1.0)
-        assert torch.allclose(latents_of(pipe, prompt="a wall", guidance_scale=9.0, guidance_steps=0), plain, atol=1e-5)
-        assert not torch.allclose(
-            latents_of(pipe, prompt="a wall", guidance_scale=9.0, guidance_steps=1), plain, atol=1e-5
-        )
 
     def test_the_seed_decides(self, pipe: Gen3RPipeline):
         assert torch.equal(latents_of(pipe, generator=seeded(1)), latents_of(pipe, generator=seeded(1)))
@@ -165,7 +162,7 @@ class TestSampling:
             defaults=pipe.defaults,
         )
         bare.set_progress_bar_config(disable=True)
-        made = latents_of(bare, image, prompt_embeds=embeds, negative_prompt_embeds=negative, image_context=context)
+        made = latents_of(bare, image, prompt_embeds=embeds, negative_prompt_embeds=negative, image_embeds=context)
         assert torch.allclose(made, latents_of(pipe, image, "a wall"), atol=1e-5)
 
     def test_the_callback_sees_and_may_change_every_step(self, pipe: Gen3RPipeline):
@@ -196,7 +193,7 @@ class TestSampling:
     @pytest.mark.parametrize(("given", "held"), [(0, 0), (1, 1), (2, 1), (FRAMES, 2)])
     def test_held_latents_are_those_of_the_given_frames(self, pipe: Gen3RPipeline, given: int, held: int):
         frames, half = pictures(1, given), SIZE // 8
-        free, kept = (latents_of(pipe, frames, hold_given=hold) for hold in (False, True))
+        free, kept = (latents_of(pipe, frames, clamp_known=clamp) for clamp in (False, True))
         shown = torch.zeros(1, FRAMES, 3, SIZE, SIZE)
         where = torch.tensor([0, FRAMES - 1] if given == 2 else range(given), dtype=torch.long)
         shown[:, where] = frames
@@ -205,7 +202,7 @@ class TestSampling:
         control = control_latents(pipe.vae, shown, known)
         assert torch.allclose(kept[:, :, :held, :, :half], control[:, :16, :held, :, :half], atol=1e-5)
         assert given == 0 or (free - kept)[:, :, :held, :, :half].abs().amax() > 0.1
-        assert torch.equal(free, latents_of(pipe, frames))  # the release's way unless the model says otherwise
+        assert torch.equal(free, latents_of(pipe, frames))  # as published, unless the model's defaults say otherwise
 
 
 class TestCameras:
@@ -220,7 +217,8 @@ class TestCameras:
 
     def test_intrinsics_follow_the_crop_of_the_picture(self, pipe: Gen3RPipeline):
         path = Cameras.from_fov(forward_path().T_world_camera, 1.0, 300, 400)
-        [used] = pipe._requested_cameras(path, pictures(1, 1), FRAMES, SIZE, SIZE, None, "linear") or []
+        request = Request(images=pictures(1, 1), cameras=path).resolve(pipe.defaults)
+        [used] = pipe.prepare_cameras(request, pictures(1, 1), []) or []
         assert torch.allclose(used.K_px, path.resize_and_crop(SIZE, SIZE).K_px)
 
     def test_a_name_takes_lens_and_depth_from_the_picture(self, pipe: Gen3RPipeline):
@@ -231,7 +229,7 @@ class TestCameras:
         assert torch.allclose(by_name, latents_of(pipe, pictures(1), cameras=expected), atol=1e-5)
 
     def test_a_name_without_a_picture_has_a_usual_lens(self, pipe: Gen3RPipeline):
-        path = pipe._path_without_picture("dolly_in", FRAMES, SIZE, SIZE, None, "linear")
+        [path] = pipe.prepare_cameras(Request(cameras="dolly_in").resolve(pipe.defaults), pictures(1, 0), []) or []
         assert float(path.fov_y[0]) == pytest.approx(math.radians(60))
 
     def test_two_pictures_may_say_where_the_path_leads(self, pipe: Gen3RPipeline):
@@ -270,22 +268,31 @@ class TestScenes:
         assert torch.equal(scene.points, unproject(scene.depth, cameras.T_world_camera, cameras.K_px, pixel_centre=0.5))
         assert torch.equal(scene.mask, valid_depth_mask(scene.depth))
 
-    @pytest.mark.parametrize("usual", [False, True])
-    def test_a_second_look_is_vggt_on_the_generated_frames(self, pipe: Gen3RPipeline, usual: bool):
-        other = Gen3RPipeline(**pipe.components, defaults=pipe.defaults | {"look_again": usual})
+    @pytest.mark.parametrize("usual", ["frames", "latents"])
+    def test_geometry_comes_from_the_frames_or_the_latents(self, pipe: Gen3RPipeline, usual: str):
+        other = Gen3RPipeline(**pipe.components, defaults=pipe.defaults | {"geometry_from": usual})
         other.set_progress_bar_config(disable=True)
-        made = latents_of(other, pictures(1))
-        appearance, geometry = made.chunk(2, dim=-1)
+        latents = latents_of(other, pictures(1))
+        appearance, geometry = latents.chunk(2, dim=-1)
         seen = other.reconstruct(other.decode_frames(appearance)[0])
-        [again], [decoded], [default] = (other.decode(made, [""], look_again=x) for x in (True, False, None))
+        [again], [decoded], [default] = (
+            other.decode(latents, "", geometry_from=x) for x in ("frames", "latents", None)
+        )
         assert torch.allclose(again.depth, seen.depth, atol=1e-6)
         assert torch.allclose(again.cameras.T_world_camera, seen.cameras.T_world_camera, atol=1e-6)
         assert torch.allclose(decoded.depth, other.decode_geometry(geometry).depth[0], atol=1e-6)
-        assert torch.equal(default.depth, again.depth if usual else decoded.depth)
-        [scene] = other(pictures(1), generator=seeded(0), look_again=not usual)
+        assert torch.equal(default.depth, again.depth if usual == "frames" else decoded.depth)
+        asked = "latents" if usual == "frames" else "frames"
+        [scene] = other(pictures(1), generator=seeded(0), geometry_from=asked)
         assert isinstance(scene, Scene)
-        assert torch.equal(scene.depth, decoded.depth if usual else again.depth)
+        assert torch.equal(scene.depth, decoded.depth if usual == "frames" else again.depth)
         assert torch.equal(scene.frames, decoded.frames)
+
+    def test_decoding_drops_no_sample(self, pipe: Gen3RPipeline):
+        latents = torch.randn(3, 16, 2, 14, 28, generator=seeded(0))
+        assert [scene.prompt for scene in pipe.decode(latents, "a room")] == ["a room"] * 3
+        with pytest.raises(InputError, match="2 prompts for 3 samples"):
+            pipe.decode(latents, ["one", "two"])
 
     def test_reconstruct_is_vggt_alone(self, pipe: Gen3RPipeline):
         images = pictures(3)
@@ -330,7 +337,7 @@ class TestPlaces:
         noise = torch.randn(1, 16, 2, 14, 28, generator=seeded(0))
         [exact], [rounded] = (p.decode(noise, [""]) for p in (pipe, half))
         assert rounded.depth.dtype == torch.float32
-        assert {p.dtype for p in half.vggt.depth_head.parameters()} == {torch.float32}
+        assert {p.dtype for p in half.vggt.parameters()} == {torch.bfloat16}, "a call must not change the weights"
         assert (rounded.depth - exact.depth).norm() < 0.05 * exact.depth.norm()
         assert latents_of(half, pictures(1), "a room").dtype == torch.float32
 
@@ -355,9 +362,9 @@ class TestRefusals:
             ({"cameras": "dolly_inn"}, "did you mean dolly_in"),
             ({"cameras": "dolly_in", "easing": "bouncy"}, "no easing"),
             ({"cameras": "dolly_in", "extent": math.inf}, "extent"),
-            ({"images": torch.rand(3, 3, SIZE, SIZE)}, "3 pictures given"),
-            ({"images": torch.rand(2, 3, SIZE, SIZE), "num_frames": 1}, "2 pictures given"),
-            ({"images": torch.rand(2, 1, 3, SIZE, SIZE), "prompt": ["a", "b", "c"]}, "2 pictures for 3 samples"),
+            ({"images": torch.rand(3, 3, SIZE, SIZE)}, "3 images: give none"),
+            ({"images": torch.rand(2, 3, SIZE, SIZE), "num_frames": 1}, "2 images: give none"),
+            ({"images": torch.rand(2, 1, 3, SIZE, SIZE), "prompt": ["a", "b", "c"]}, "2 images for 3 samples"),
             ({"prompt": ["a", "b", "c"], "cameras": [forward_path(), forward_path()]}, "2 camera paths for 3 samples"),
             ({"prompt": ["a", "b", "c"], "generator": seeded(1, 2)}, "2 generators for 3 samples"),
             ({"prompt": []}, "0 prompts"),
@@ -391,12 +398,30 @@ class TestRefusals:
             pipe.reconstruct(pictures(1), height=100, width=112)
 
 
-def test_check_request_takes_what_models_serve():
-    check_request(1, 112, 560, 1, 0)
-    check_request(49, 560, 112, 50, 5.0)
+def test_sizes_that_models_serve_are_accepted():
+    check_size(1, 112, 560)
+    check_size(49, 560, 112)
+
+
+def test_a_resolved_request_stays_as_it_is(pipe: Gen3RPipeline):
+    request = Request(images=pictures(2), cameras="between", num_inference_steps=7).resolve(pipe.defaults)
+    other = {**pipe.defaults, "num_frames": 9, "guidance_scale": 1.0}
+    assert vars(request.resolve(other)) == vars(request)
+    assert (request.task, request.frame_indices, request.num_inference_steps) == ("two views", [0, FRAMES - 1], 7)
+
+
+def test_a_request_gives_what_its_fields_give(pipe: Gen3RPipeline):
+    request = Request(images=pictures(1), prompt="a room", cameras="dolly_in", extent=0.2)
+    by_fields = latents_of(pipe, pictures(1), "a room", "dolly_in", extent=0.2)
+    assert torch.equal(latents_of(pipe, request), by_fields)
+
+
+def test_extent_and_easing_without_a_named_path_are_told():
+    with pytest.warns(UserWarning, match="named paths"):
+        Request(cameras="free", easing="ease").resolve(tiny().defaults)
 
 
 def test_batch_size_is_the_one_that_all_agree_on():
-    assert batch_size(pictures=1, prompts=4) == 4
-    with pytest.raises(InputError, match="2 image contexts for 4 samples"):
-        batch_size(prompts=4, image_contexts=2)
+    assert batch_size(images=1, prompts=4) == 4
+    with pytest.raises(InputError, match="2 image embeds for 4 samples"):
+        batch_size(prompts=4, image_embeds=2)

@@ -3,7 +3,7 @@
 import torch
 from transformers import ByT5Tokenizer
 
-from gen3r.models.presets import build_components, build_scheduler, tiny
+from gen3r.models.presets import build_components, tiny
 from gen3r.pipeline import Gen3RPipeline
 
 
@@ -12,15 +12,11 @@ def tiny_pipeline(seed: int = 0) -> Gen3RPipeline:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         config = tiny()
-        modules = build_components(config)
-        modules["vggt"].init_weights()  # pyright: ignore[reportCallIssue]
-    for module in modules.values():
+        components = build_components(config)
+        components.vggt.init_weights()
+    for module in components.modules().values():
         module.eval().requires_grad_(False)
-    pipe = Gen3RPipeline(
-        **modules,
-        tokenizer=ByT5Tokenizer(),
-        scheduler=build_scheduler(config),
-        defaults=config.defaults,  # pyright: ignore[reportArgumentType]
-    )
+    components.tokenizer = ByT5Tokenizer()
+    pipe = Gen3RPipeline(**vars(components))
     pipe.set_progress_bar_config(disable=True)
     return pipe

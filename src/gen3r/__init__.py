@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gen3r.cameras.camera import Cameras
-    from gen3r.cameras.files import read_cameras, write_cameras
+    from gen3r.cameras.formats import read_cameras, write_cameras
     from gen3r.cameras.paths import trajectory
     from gen3r.errors import InputError
     from gen3r.export import save_scene
@@ -30,10 +30,10 @@ _HOMES = {
     "Gen3RPipeline": "gen3r.pipeline",
     "InputError": "gen3r.errors",
     "Scene": "gen3r.scene",
-    "read_cameras": "gen3r.cameras.files",
+    "read_cameras": "gen3r.cameras.formats",
     "save_scene": "gen3r.export",
     "trajectory": "gen3r.cameras.paths",
-    "write_cameras": "gen3r.cameras.files",
+    "write_cameras": "gen3r.cameras.formats",
 }
 
 

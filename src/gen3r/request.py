@@ -1,18 +1,165 @@
-"""What a request may be: checks before any work, and what follows from how many of each input there are."""
+"""The request: what one generation is asked for, completed from a model's defaults and checked before any work.
 
-from collections.abc import Mapping
-from typing import Any
+Importing this loads nothing heavy: the command line reads its options from `Request`.
+"""
 
-from torch import Tensor
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
-from gen3r.cameras.paths import BETWEEN, FREE
 from gen3r.errors import InputError
+from gen3r.options import option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gen3r.cameras.camera import Cameras
 
 SIZE_STEP = 112
+TASKS = ("text", "one view", "two views")  # by the number of conditioning frames
+_DEFAULTED = (
+    "negative_prompt", "num_frames", "height", "width", "num_inference_steps", "guidance_scale", "clamp_known",
+    "geometry_from",
+)  # fmt: skip
 
 
-def check_request(frames: int, height: int, width: int, steps: int, guidance: float) -> None:
-    """Refuses sizes and counts that no model can serve, before any work.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Request:
+    """What one generation is asked for. A field that is None takes the model's own value in `resolve`.
+
+    images: the conditioning frames. None (text alone), 1 (first), 2 (first and last) or all frames of the clip: an
+        image, a list of images (tensors [3, H, W] in [0, 1], or Pillow's), a tensor [n, 3, H, W], a tensor
+        [B, n, 3, H, W] for B samples, or an `ImageSequence`. Each image is resized to cover the clip's size and cropped
+        in the centre.
+    prompt: one, or one per sample.
+    cameras: "free" leaves them to the model. "between" leads from the first of two images to the second, as VGGT
+        predicts them. A name from `gen3r.cameras.paths` is scaled to the median depth that VGGT predicts for the
+        images (1 for text alone). `Cameras`, one for all samples or one per sample, are resampled to the clip; their
+        unit is the mean distance of the scene's points. None: the model's own path for the task, else "free".
+    extent, easing: of a named path.
+    num_frames: 4k + 1. height, width: multiples of 112, in pixels.
+    clamp_known: known latents, such as the first frame's, follow their own straight path from the noise instead of the
+        predicted velocity. Conditioning frames then come out as the autoencoder decodes them. The published
+        implementation does not clamp.
+    geometry_from: "frames" runs VGGT on the generated frames. "latents" decodes the denoised geometry latents, as in
+        the published implementation. For nano, "frames" is more accurate.
+    prompt_embeds, negative_prompt_embeds: [B, L, D]. image_embeds: [B, N, D']. They replace the encoders.
+    """
+
+    images: Any = None
+    prompt: str | Sequence[str] = option("", "text that describes the scene", metavar="TEXT")
+    negative_prompt: str = option(None, "text that describes what to avoid (default: the model's)", metavar="TEXT")
+    cameras: "Cameras | Sequence[Cameras] | str | None" = None
+    extent: float | None = option(None, "how far a named path goes (default: listed below)", metavar="X")
+    easing: Literal["linear", "ease"] = option("linear", "constant speed, or a soft start and end (default: linear)")
+    num_frames: int = option(None, "frames of the clip, 4k + 1 (default: the model's)", flag="--frames", metavar="N")
+    height: int = None  # pyright: ignore[reportAssignmentType]
+    width: int = None  # pyright: ignore[reportAssignmentType]
+    num_inference_steps: int = option(None, "denoising steps (default: the model's)", flag="--steps", metavar="N")
+    guidance_scale: float = option(
+        None, "strength of text guidance, 1 turns it off (default: the model's)", flag="--guidance", metavar="X"
+    )
+    clamp_known: bool = None  # pyright: ignore[reportAssignmentType]
+    geometry_from: Literal["frames", "latents"] = None  # pyright: ignore[reportAssignmentType]
+    prompt_embeds: "Tensor | None" = None
+    negative_prompt_embeds: "Tensor | None" = None
+    image_embeds: "Tensor | None" = None
+
+    def resolve(self, defaults: Mapping[str, Any]) -> "Request":
+        """The same request with the model's own values where it leaves something open, checked.
+
+        Raises:
+            InputError: sizes, counts, names or text that no model can serve. The message says what to give instead.
+        """
+        request = replace(self, **{name: defaults[name] for name in _DEFAULTED if getattr(self, name) is None})
+        check_size(request.num_frames, request.height, request.width)
+        request._check_sampling()
+        request._check_text()
+        if request.num_views not in (0, 1, 2, request.num_frames) or request.num_views > request.num_frames:
+            raise InputError(
+                f"{request.num_views} images: give none, one (first), two (first and last) or all "
+                f"{request.num_frames} frames"
+            )
+        from gen3r.cameras.paths import FREE
+
+        if request.cameras is None:
+            request = replace(request, cameras=defaults["cameras"].get(request.task, FREE))
+        request._check_cameras()
+        return request
+
+    @property
+    def num_views(self) -> int:
+        """The number of conditioning frames."""
+        from gen3r.media.images import count_images
+        from gen3r.media.sequence import ImageSequence
+
+        if isinstance(self.images, ImageSequence):
+            return self.images.count if self.images.count <= 2 else self.num_frames
+        return count_images(self.images)
+
+    @property
+    def task(self) -> str:
+        """The task that the number of conditioning frames stands for."""
+        return "all views" if self.num_views == self.num_frames > 2 else TASKS[self.num_views]
+
+    @property
+    def frame_indices(self) -> list[int]:
+        """Where the conditioning frames stand in the clip."""
+        last = self.num_frames - 1
+        return list(range(last + 1)) if self.num_views == self.num_frames else [0, last][: self.num_views]
+
+    def read_images(self) -> "Tensor":
+        """The conditioning frames of a resolved request as [B, n, 3, height, width] in [0, 1]; n may be 0.
+
+        Of an `ImageSequence` of more than two, evenly spaced ones stand for the clip's frames.
+
+        Raises:
+            InputError: a file cannot be read, or something is not an image.
+        """
+        from gen3r.media.images import evenly_spaced, image_batch
+        from gen3r.media.sequence import ImageSequence
+
+        images = self.images
+        if isinstance(images, ImageSequence):
+            images = images.read(evenly_spaced(images.count, self.num_views), self.height, self.width)
+        return image_batch(images, self.height, self.width)
+
+    def _check_sampling(self) -> None:
+        if self.num_inference_steps < 1:
+            raise InputError(f"sampling needs at least 1 step, not {self.num_inference_steps}")
+        if not 0 <= self.guidance_scale <= 100:
+            raise InputError(f"guidance must lie between 0 and 100, not {self.guidance_scale}; 1 turns it off")
+        if self.geometry_from not in ("frames", "latents"):
+            raise InputError(f"geometry comes from frames or latents, not from {self.geometry_from}")
+
+    def _check_text(self) -> None:
+        prompts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
+        try:
+            "".join([*prompts, self.negative_prompt]).encode()
+        except UnicodeEncodeError as error:
+            raise InputError("the prompt is not valid text; type it in UTF-8") from error
+
+    def _check_cameras(self) -> None:
+        """Checks a path by its name alone; warns where extent and easing have no effect."""
+        from gen3r.cameras.paths import BETWEEN, EASINGS, FREE, find_trajectory
+
+        if self.cameras == BETWEEN and self.num_views != 2:
+            raise InputError(f"the path {BETWEEN} leads from one image to another; give two, or another path")
+        if isinstance(self.cameras, str) and self.cameras not in (FREE, BETWEEN):
+            find_trajectory(self.cameras)
+            if self.easing not in EASINGS:
+                raise InputError(f"no easing named {self.easing}; there are: {', '.join(EASINGS)}")
+            if self.extent is not None and not math.isfinite(self.extent):
+                raise InputError(f"a path's extent must be a number, not {self.extent}")
+        elif self.extent is not None or self.easing != "linear":
+            kind = f"{self.cameras} has neither" if isinstance(self.cameras, str) else "given cameras stay as they are"
+            warnings.warn(f"extent and easing are for named paths; {kind}", stacklevel=4)
+
+
+def check_size(frames: int, height: int, width: int) -> None:
+    """Refuses clips of a size that no model can denoise.
 
     Raises:
         InputError: says which, and what to give instead.
@@ -24,45 +171,33 @@ def check_request(frames: int, height: int, width: int, steps: int, guidance: fl
         if value < SIZE_STEP or value % SIZE_STEP:
             near = max(SIZE_STEP, SIZE_STEP * round(value / SIZE_STEP))
             raise InputError(f"the {name} must be a multiple of {SIZE_STEP}, not {value}; try {near}")
-    if steps < 1:
-        raise InputError(f"sampling needs at least 1 step, not {steps}")
-    if not 0 <= guidance <= 100:
-        raise InputError(f"guidance must lie between 0 and 100, not {guidance}; 1 turns it off")
 
 
-def check_between(cameras: Any, pictures: int) -> None:
-    """Refuses the path between two pictures where there are not two.
+def check_patches(height: int, width: int, patch: int = 14) -> None:
+    """Refuses sizes that VGGT cannot cut into whole patches.
 
     Raises:
         InputError: says what to give instead.
     """
-    if cameras == BETWEEN and pictures != 2:
-        raise InputError(f"the path {BETWEEN} leads from one picture to another; give two, or another path")
+    if min(height, width) < patch or height % patch or width % patch:
+        raise InputError(f"the size must be in multiples of {patch}, not {height} x {width}")
 
 
 def batch_size(**counts: int) -> int:
-    """The number of samples, where each kind of input is given once for all, or once a sample.
+    """The number of samples, where each input is given once for all samples or once per sample.
 
     Raises:
-        InputError: two kinds disagree.
+        InputError: two inputs disagree.
     """
     batch = max(counts.values())
     for name, count in counts.items():
         if count not in (1, batch):
-            raise InputError(f"{count} {name.replace('_', ' ')} for {batch} samples; give one, or one a sample")
+            raise InputError(f"{count} {name.replace('_', ' ')} for {batch} samples; give one, or one per sample")
     return batch
 
 
 def sample_count(value: Any) -> int:
-    """How many samples an input stands for: lists and tensors have one entry a sample, anything else serves all."""
+    """How many samples an input stands for: lists and tensors have one entry per sample, anything else serves all."""
+    from torch import Tensor
+
     return len(value) if isinstance(value, (list, tuple, Tensor)) else 1
-
-
-def task_name(given: int, frames: int) -> str:
-    """What a number of given frames asks for."""
-    return "all views" if given == frames > 2 else ("text", "one view", "two views")[given]
-
-
-def usual_cameras(defaults: Mapping[str, Any], given: int, frames: int) -> str:
-    """The path of a request that names none: the model's own for the task, or `free`."""
-    return defaults["cameras"].get(task_name(given, frames), FREE)

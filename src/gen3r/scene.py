@@ -1,4 +1,4 @@
-"""The scene: what a generation or a reconstruction gives."""
+"""The scene: the result of a generation or a reconstruction."""
 
 import json
 from dataclasses import dataclass, field
@@ -15,6 +15,7 @@ from gen3r.files import write_tensors
 
 _FORMAT = "gen3r-scene"
 _ARRAYS = ("frames", "depth", "confidence", "points", "mask")
+_CAMERAS = ("T_world_camera", "K_px")
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Scene:
 
     frames: uint8 [F, H, W, 3]. depth: float32 [F, H, W], along the camera's z. confidence: float32 [F, H, W], above
     1, higher is surer. points: float32 [F, H, W, 3], depth unprojected with the cameras. mask: bool [F, H, W], the
-    points to believe. The unit is the model's own: about the mean distance of the points from the first camera.
-    settings: what made the scene, JSON values only.
+    valid points. The unit is the model's own: about the mean distance of the points from the first camera.
+    settings: the settings that made the scene, JSON values only.
     """
 
     frames: Tensor
@@ -52,13 +53,13 @@ class Scene:
     def save(self, path: str | Path) -> None:
         """Writes everything to one safetensors file, without loss."""
         tensors = {name: getattr(self, name).cpu() for name in _ARRAYS}
-        tensors |= {"T_world_camera": self.cameras.T_world_camera.cpu(), "K_px": self.cameras.K_px.cpu()}
+        tensors |= {name: getattr(self.cameras, name).cpu() for name in _CAMERAS}
         about = {"prompt": self.prompt, "settings": self.settings}
         write_tensors(tensors, path, {"format": _FORMAT, "about": json.dumps(about)})
 
     @classmethod
     def load(cls, path: str | Path) -> "Scene":
-        """Reads what `save` wrote.
+        """Reads a file that `save` wrote.
 
         Raises:
             InputError: the file is missing, damaged, or not a scene.
@@ -68,7 +69,10 @@ class Scene:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != _FORMAT:
                     raise InputError(f"{path} is not a Gen3R scene; give a scene.safetensors that Gen3R wrote")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
+                missing = [name for name in (*_ARRAYS, *_CAMERAS) if name not in file.keys()]
+                if missing or "about" not in metadata:
+                    raise InputError(f"{path} lacks {', '.join(missing) or 'its description'}; generate it again")
+                tensors = {name: file.get_tensor(name) for name in (*_ARRAYS, *_CAMERAS)}
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path} cannot be read as a scene ({error}); is it whole?") from error
         height, width = tensors["frames"].shape[1:3]

@@ -24,14 +24,6 @@ def test_relative_to_first_keeps_the_pictures(seed: int) -> None:
         torch.testing.assert_close(before, after, atol=1e-4, rtol=1e-4)
 
 
-@given(seeds)
-def test_json_round_trip_is_exact(seed: int) -> None:
-    cameras = random_cameras(seed)
-    again = Cameras.from_json(cameras.to_json())
-    assert torch.equal(again.T_world_camera, cameras.T_world_camera)
-    assert torch.equal(again.K_px, cameras.K_px)
-
-
 def test_resize_and_crop_follows_a_pixel() -> None:
     cameras = random_cameras(3, 1, 90, 120)
     point = torch.tensor([[0.1, -0.2, 3.0]])

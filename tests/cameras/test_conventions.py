@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 
 from gen3r.cameras import conventions as c
-from tests.poses import random_cameras, random_poses, seeds
+from tests.poses import colmap_pose, pytorch3d_pose, random_cameras, random_poses, seeds
 
 
 @given(seeds)
@@ -30,10 +31,24 @@ def test_half_turns_and_zero_quaternion() -> None:
 @given(seeds)
 def test_round_trips(seed: int) -> None:
     T = random_poses(seed, 6)
-    torch.testing.assert_close(c.opengl_to_opencv(c.opencv_to_opengl(T)), T)
-    torch.testing.assert_close(c.ned_to_opencv(c.opencv_to_ned(T)), T)
-    torch.testing.assert_close(c.colmap_to_opencv(*c.opencv_to_colmap(T)), T)
-    torch.testing.assert_close(c.pytorch3d_to_opencv(*c.opencv_to_pytorch3d(T)), T)
+    torch.testing.assert_close(c.opengl_to_opencv(c.opengl_to_opencv(T)), T)
+    torch.testing.assert_close(c.colmap_to_opencv(*colmap_pose(T)), T)
+    torch.testing.assert_close(c.pytorch3d_to_opencv(*pytorch3d_pose(T)), T)
+
+
+@given(seeds)
+def test_relative_to_first(seed: int) -> None:
+    """In batches too; what the cameras see of each other stays."""
+    T = random_poses(seed, 6).view(2, 3, 4, 4)
+    relative = c.relative_to_first(T)
+    assert torch.equal(relative[:, 0], torch.eye(4, dtype=T.dtype).expand(2, 4, 4))
+    between, before = (torch.linalg.inv(x[:, 1]) @ x[:, 2] for x in (relative, T))
+    torch.testing.assert_close(between, before)
+
+
+def test_intrinsic_matrices() -> None:
+    K = c.intrinsic_matrices(np.array([[1.0, 2, 3, 4], [5, 6, 7, 8]]))
+    assert K.tolist() == [[[1, 0, 3], [0, 2, 4], [0, 0, 1]], [[5, 0, 7], [0, 6, 8], [0, 0, 1]]]
 
 
 @given(seeds)
@@ -63,19 +78,21 @@ POINT = torch.tensor([0.2, 0.3, 2.0, 1.0], dtype=torch.float64)  # right, below 
 def test_the_point_ahead_in_each_convention(seed: int) -> None:
     T = random_poses(seed, 1)[0]
     world = T @ POINT
-    opengl = torch.linalg.inv(c.opencv_to_opengl(T)) @ world
+    opengl = torch.linalg.inv(c.opengl_to_opencv(T)) @ world
     torch.testing.assert_close(opengl, torch.tensor([0.2, -0.3, -2.0, 1.0], dtype=torch.float64))
-    q, t = c.opencv_to_colmap(T)
+    q, t = colmap_pose(T)
     colmap = c.matrix_from_quaternion(q.roll(-1, -1)) @ world[:3] + t
     torch.testing.assert_close(colmap, POINT[:3])
-    R, t = c.opencv_to_pytorch3d(T)
+    R, t = pytorch3d_pose(T)
     torch.testing.assert_close(world[:3] @ R + t, torch.tensor([-0.2, -0.3, 2.0], dtype=torch.float64))
 
 
 def test_ned_axes() -> None:
-    T = torch.eye(4, dtype=torch.float64)
-    T[:3, 3] = torch.tensor([1.0, 2.0, 3.0])  # right, down, ahead
-    torch.testing.assert_close(c.opencv_to_ned(T)[:3, 3], torch.tensor([3.0, 1.0, 2.0], dtype=torch.float64))
+    ned = torch.eye(4, dtype=torch.float64)
+    ned[:3, 3] = torch.tensor([3.0, 1.0, 2.0])  # ahead, right, down
+    opencv = torch.eye(4, dtype=torch.float64)
+    opencv[:3, 3] = torch.tensor([1.0, 2.0, 3.0])  # right, down, ahead
+    torch.testing.assert_close(c.ned_to_opencv(ned), opencv)
 
 
 @pytest.mark.parametrize("fov", [0.3, 1.0, 2.0])

@@ -4,16 +4,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from PIL import Image
 
-from gen3r.cli.data_common import DATASETS
-from gen3r.cli.data_synthesize import PLACES, TIMES, WEATHERS
 from gen3r.cli.main import main
 from gen3r.data.readers import READERS, open_dataset
 from gen3r.data.shards import ClipShards
 from gen3r.data.synthetic import places, time_and_weather
+from gen3r.data.synthetic.options import Place, Time, Weather
 from tests.data.layouts import Truths, write_colmap, write_realestate, write_standard, write_wildrgbd
 
 Error = pytest.CaptureFixture[str]
@@ -34,16 +34,20 @@ def break_picture(wild: Path, number: int = 1) -> None:
     path.write_bytes(path.read_bytes()[:500])
 
 
-def test_the_help_knows_every_dataset() -> None:
-    assert tuple(READERS) == DATASETS
-
-
-def test_the_help_knows_the_large_world() -> None:
+def test_the_options_know_the_large_world() -> None:
     assert (tuple(places.PLACES), tuple(time_and_weather.TIMES), tuple(time_and_weather.WEATHERS)) == (
-        PLACES,
-        TIMES,
-        WEATHERS,
+        get_args(Place),
+        get_args(Time),
+        get_args(Weather),
     )
+
+
+@pytest.mark.parametrize("action", ["convert", "check"])
+def test_the_help_names_every_dataset(action: str, capsys: Error) -> None:
+    with pytest.raises(SystemExit):
+        data(action, "--help")
+    words = capsys.readouterr().out.replace(",", " ").split()
+    assert set(READERS) <= set(words)
 
 
 def test_synthesize_the_large_world(tmp_path: Path, capsys: Error) -> None:
@@ -103,7 +107,7 @@ def test_broken_frames_are_left_out_or_stop(wild: Path, tmp_path: Path, capsys: 
     break_picture(wild)
     assert data("convert", "wildrgbd", wild, tmp_path / "strict", "--strict") == 2
     assert "00001.png cannot be read" in capsys.readouterr().err
-    assert data("convert", "wildrgbd", wild, tmp_path / "made", "--tars", "--pictures", "png") == 0
+    assert data("convert", "wildrgbd", wild, tmp_path / "made", "--pictures", "png") == 0
     assert "4 frames written, 0 were there, 0 skipped, 1 frames left out" in capsys.readouterr().out
     assert data("check", wild) == 1
     assert "1 of 5 frames cannot be used" in capsys.readouterr().out
@@ -155,11 +159,11 @@ def test_a_video_is_converted_with_a_model(truths: Truths, tmp_path: Path) -> No
     (tmp_path / "videos").mkdir()
     write_video(torch.from_numpy(truths("mvimgnet").frames.copy()), tmp_path / "videos" / "walk.mp4")
     tiny_pipeline().save_pretrained(tmp_path / "tiny")
-    assert data("convert", "filmed", tmp_path / "videos", tmp_path / "made", "--model", tmp_path / "none") == 2
+    assert data("convert", "videos", tmp_path / "videos", tmp_path / "made", "--model", tmp_path / "none") == 2
     options = ("--model", tmp_path / "tiny", "--device", "cpu")
-    assert data("convert", "filmed", tmp_path / "videos", tmp_path / "made", *options) == 0
+    assert data("convert", "videos", tmp_path / "videos", tmp_path / "made", *options) == 0
     record = open_dataset("standard", tmp_path / "made")[0]
-    assert (len(record), record.dataset) == (5, "filmed")
+    assert (len(record), record.dataset) == (5, "videos")
     assert record.read_depth is not None
 
 

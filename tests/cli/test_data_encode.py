@@ -7,7 +7,8 @@ import torch
 
 from gen3r.checkpoints import load_components
 from gen3r.cli.main import main
-from gen3r.data.shards import ClipShards, synthesize
+from gen3r.data.shards import ClipShards
+from gen3r.data.synthetic import synthesize
 from gen3r.models.presets import tiny
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.training.latent_cache.shards import HALVES, LatentShards, model_hashes
@@ -32,7 +33,7 @@ def encode(*arguments: str | Path | int) -> int:
 def read(
     folder: Path, model: Path, shape: tuple[int, int, int], kinds: tuple[str, ...] = tuple(HALVES)
 ) -> LatentShards:
-    parts = load_components(model)
+    parts = vars(load_components(model))
     hashes = [model_hashes(kind, parts, parts["defaults"]["text_length"]) for kind in kinds]
     return LatentShards(folder, {k: v for h in hashes for k, v in h.items()}, shape)
 
@@ -65,7 +66,7 @@ def test_clip_shards(model: Path, tmp_path: Path, capsys: Error) -> None:
 def test_a_transformer_that_is_told_more_gets_it(tmp_path: Path, capsys: Error) -> None:
     pipe = tiny_pipeline()
     pipe.register_modules(
-        transformer=Gen3RTransformer(**tiny().transformer, given_geometry="own", unseen_frames="rendered")
+        transformer=Gen3RTransformer(**tiny().transformer, given_geometry="own", unseen_frames="warped")
     )
     pipe.save_pretrained(tmp_path / "told")
     synthesize(tmp_path / "clips", 1, frames=5, size=112, workers=1)

@@ -10,7 +10,7 @@ import pytest
 
 from gen3r.data.clips import ClipSampler, load_clip
 from gen3r.data.readers import open_dataset
-from gen3r.data.stream import ClipStream
+from gen3r.data.sampled_clips import SampledClips
 from gen3r.errors import InputError
 from tests.data.layouts import LAYOUTS, Truths
 from tests.data.test_readers import the_scene
@@ -160,12 +160,11 @@ def test_training_goes_on_past_them_or_stops(truths: Truths, tmp_path: Path) -> 
     (scenes[3] / "cam_poses.txt").write_text("\n".join([lines[0].replace(lines[0].split()[4], "nan"), *lines[1:]]))
     sampler = ClipSampler(frames=5, height=32, width=32, max_stride=1)
     dataset = open_dataset("wildrgbd", tmp_path / "all")
-    stream = ClipStream({"wildrgbd": dataset}, sampler)
+    clips = SampledClips({"wildrgbd": dataset}, sampler)
     with pytest.warns(UserWarning, match="skipped so far"):
-        clips = [stream[p] for p in range(6)]
-    assert len(clips) == 6
-    assert stream.skipped["wildrgbd"] >= 4
-    strict = ClipStream({"wildrgbd": dataset}, sampler, strict=True)
+        assert len(list(clips)) == 6
+    assert clips.skipped["wildrgbd"] >= 4
+    strict = SampledClips({"wildrgbd": dataset}, sampler, strict=True)
     failures = 0
     for position in range(6):
         try:

@@ -16,8 +16,8 @@ from gen3r.data.captions import FOLDER, read_captions, write_captions
 from gen3r.data.clips import ClipSampler
 from gen3r.data.readers import open_dataset
 from gen3r.data.readers.base import Reader
+from gen3r.data.sampled_clips import SampledClips
 from gen3r.data.standard import convert
-from gen3r.data.stream import ClipStream
 from gen3r.errors import InputError
 from tests.data.layouts import Truths, write_standard
 
@@ -146,7 +146,7 @@ def test_captions_come_with_the_scenes_everywhere(source: Reader, truths: Truths
     own = (truths("standard").caption, "The same again.")
     reader = again(source)
     assert reader[1].captions == (*own, "picture 3", "picture 4")
-    stream = ClipStream({"standard": reader}, ClipSampler(frames=2, height=16, width=16))
+    stream = SampledClips({"standard": reader}, ClipSampler(frames=2, height=16, width=16), count=60)
     assert {stream[p].caption for p in range(60)} == {*own, *(f"picture {n}" for n in range(1, 7))}
     list(convert(reader, ["b/plaza"], tmp_path / "made"))
     assert open_dataset("standard", tmp_path / "made")[0].captions == (*own, "picture 3", "picture 4")

@@ -1,4 +1,4 @@
-"""Clips out of sequences: which frames, which size, which unit."""
+"""Clips out of sequences: which frames, which size."""
 
 import numpy as np
 import pytest
@@ -88,21 +88,13 @@ def test_intrinsics_follow_the_pixels(seed: int, size: tuple[int, int]) -> None:
     assert (centroid - seen[0]).norm() < 0.3
 
 
-def test_units() -> None:
+def test_depth_follows_the_pixels_and_the_unit_stays() -> None:
     made = render_clip(2, 3, 28, 28)
-    record = in_memory(made.frames, made.depth, made.cameras, metric=True)
-    own, cameras, points = (load_clip(record, [0, 1, 2], 28, 28, unit) for unit in ("dataset", "cameras", "points"))
-    assert torch.equal(own.depth, made.depth)
-    assert cameras.cameras.centres.norm(dim=-1).max().item() == pytest.approx(1, abs=1e-5)
-    for other in (cameras, points):  # depth and cameras change together
-        factor = other.cameras.centres[2].norm() / own.cameras.centres[2].norm()
-        torch.testing.assert_close(other.depth, own.depth * factor, rtol=1e-4, atol=1e-5)
-    still = in_memory(made.frames, None, Cameras(torch.eye(4).repeat(3, 1, 1), made.cameras.K_px, 28, 28))
-    assert load_clip(still, [0, 1], 28, 28, "cameras").cameras.centres.abs().max() == 0
-    with pytest.raises(InputError, match="no depth"):
-        load_clip(still, [0], 28, 28, "points")
-    with pytest.raises(InputError, match="no unit 'feet'"):
-        load_clip(still, [0], 28, 28, "feet")  # type: ignore[arg-type]
+    clip = load_clip(in_memory(made.frames, made.depth, made.cameras), [0, 1, 2], 28, 28)
+    assert torch.equal(clip.depth, made.depth)
+    assert torch.equal(clip.cameras.T_world_camera, made.cameras.relative_to_first().T_world_camera)
+    half = load_clip(in_memory(made.frames, made.depth, made.cameras), [0], 14, 14)
+    assert torch.equal(half.depth[0], made.depth[0, 1::2, 1::2])
 
 
 def test_a_picture_of_another_size_is_refused() -> None:

@@ -15,7 +15,10 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
 from gen3r.data.readers import READERS, open_dataset
-from gen3r.data.readers.base import Lens, PointFile, Reader, make_cameras
+from gen3r.data.readers.base import Reader
+from gen3r.data.readers.frames import PointFile
+from gen3r.data.readers.lens import Lens
+from gen3r.data.readers.poses import make_cameras
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
 from gen3r.geometry.points import project
@@ -132,7 +135,7 @@ def as_stored(name: str, truth: Truth) -> Truth:
 
 def test_every_reader_has_a_layout() -> None:
     """All but plain videos and photos, whose tests are their own."""
-    assert set(LAYOUTS) == set(READERS) - {"filmed"}
+    assert set(LAYOUTS) == set(READERS) - {"videos"}
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -175,10 +178,11 @@ def test_a_lens_that_is_not_undone_is_caught(
     assert wrong > 1.5 * right
 
 
+@pytest.mark.parametrize("turns", [CUBE[::6], pytest.param(CUBE, marks=pytest.mark.nightly)], ids=["four", "all"])
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_any_orientation_of_the_world(name: str, truths: Truths, tmp_path: Path) -> None:
+def test_any_orientation_of_the_world(name: str, turns: list[np.ndarray], truths: Truths, tmp_path: Path) -> None:
     truth = truths(name)
-    for number, turn in enumerate(CUBE):
+    for number, turn in enumerate(turns):
         stored = truth.in_world(turn, (3, -2, 5))
         (tmp_path / str(number)).mkdir()
         record = written(name, stored, tmp_path / str(number))
@@ -343,6 +347,25 @@ def test_nothing_there(name: str, tmp_path: Path) -> None:
         open_dataset(name, tmp_path).scenes  # noqa: B018
     with pytest.raises(InputError, match="no folder"):
         open_dataset(name, tmp_path / "none")
+
+
+@pytest.mark.parametrize("scene", ["none", "no/such", "no/such/scene", "a/b/c/d"])
+@pytest.mark.parametrize("name", READERS)
+def test_no_such_scene(name: str, scene: str, truths: Truths, tmp_path: Path) -> None:
+    if name in LAYOUTS:
+        LAYOUTS[name].write(tmp_path, truths(name))
+    with pytest.raises(InputError):
+        open_dataset(name, tmp_path).read(scene)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_no_such_scene_among_those_that_are_there(name: str, truths: Truths, tmp_path: Path) -> None:
+    LAYOUTS[name].write(tmp_path, truths(name))
+    reader = open_dataset(name, tmp_path)
+    folder, _, _ = reader.scenes[0].rpartition("/")
+    with pytest.raises(InputError) as caught:
+        reader.read(f"{folder}/none" if folder else "none")
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_no_such_dataset(tmp_path: Path) -> None:

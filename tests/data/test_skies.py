@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from gen3r.cameras import Cameras
-from gen3r.data.skies import draw_skies, open_horizon, recolour_sky
+from gen3r.data.skies import blend_sky, draw_skies, open_horizon
 from gen3r.geometry.points import unproject
 
 
@@ -13,11 +13,11 @@ def test_only_the_sky_gets_another_colour() -> None:
     depth = torch.ones(2, 3, 8, 8)
     depth[:, :, :4] = 0
     skies = torch.tensor([[1.0, 0.6, 0.2], [0.0, 0.0, 0.0]])[:, None, :, None, None].expand(2, 3, 3, 8, 8)
-    changed = recolour_sky(frames, depth, skies, torch.tensor([1.0, 0.0]))
+    changed = blend_sky(frames, depth, skies, torch.tensor([1.0, 0.0]))
     assert torch.equal(changed[1], frames[1])
     assert torch.equal(changed[0, :, :, 5:], frames[0, :, :, 5:])
     assert (changed[0, :, :, :3] == torch.tensor([255, 153, 51])[:, None, None]).all()
-    half = recolour_sky(frames, depth, skies, torch.tensor([0.5, 0.0]))[0, :, :, :3].float()
+    half = blend_sky(frames, depth, skies, torch.tensor([0.5, 0.0]))[0, :, :, :3].float()
     middle = (frames[0, :, :, :3].float() + changed[0, :, :, :3]) / 2
     assert (half - middle).abs().max() <= 0.5
 

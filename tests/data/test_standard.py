@@ -1,7 +1,6 @@
-"""The standard form: every dataset converts to it, resumably, and comes back the same, from folders and from tars."""
+"""The standard form: every dataset converts to it, resumably, and comes back the same."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from gen3r.data.readers import READERS, detect_dataset, open_dataset
 from gen3r.data.readers.base import Reader
 from gen3r.data.records import ClipRecord
 from gen3r.data.standard import convert, folder_name
-from gen3r.data.tars import convert_to_tars, read_tars
 from gen3r.errors import InputError
 from tests.data.layouts import LAYOUTS, Truths, write_standard
 from tests.data.test_readers import as_stored, frame_error, gap, points_gap, the_scene
@@ -67,12 +65,13 @@ def test_what_is_there_is_kept_and_what_is_unfinished_is_not(source: Reader, tmp
     list(convert(source, source.scenes[:1], made))
     first = made / "a__plaza" / "transforms.json"
     written = first.stat().st_mtime_ns
-    (made / ".b__plaza.unfinished" / "images").mkdir(parents=True)
-    (made / ".b__plaza.unfinished" / "images" / "frame00099.png").write_bytes(b"half")
+    (made / ".b__plaza-0x1y2z" / "images").mkdir(parents=True)
+    (made / ".b__plaza-0x1y2z" / "images" / "frame00099.png").write_bytes(b"half")
+    (made / ".notes-mine").mkdir()
     results = list(convert(source, source.scenes, made))
     assert [r.there for r in results] == [True, False, False]
     assert first.stat().st_mtime_ns == written
-    assert sorted(p.name for p in made.iterdir()) == ["a__plaza", "b__plaza", "c__plaza"]
+    assert sorted(p.name for p in made.iterdir()) == [".notes-mine", "a__plaza", "b__plaza", "c__plaza"]
     assert not (made / "b__plaza" / "images" / "frame00099.png").exists()
     equal(open_dataset("standard", made)[1], source[1])
 
@@ -87,7 +86,7 @@ def test_many_processes_write_the_same(source: Reader, tmp_path: Path) -> None:
 
 
 def test_options(source: Reader, tmp_path: Path) -> None:
-    list(convert(source, source.scenes[:1], tmp_path / "made", form="jpg", with_depth=False))
+    list(convert(source, source.scenes[:1], tmp_path / "made", image_format="jpg", with_depth=False))
     record = open_dataset("standard", tmp_path / "made")[0]
     assert record.read_depth is None
     assert {p.suffix for p in (tmp_path / "made" / "a__plaza" / "images").iterdir()} == {".jpg"}
@@ -98,20 +97,18 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("write", [convert, convert_to_tars])
-def test_broken_files_are_left_out_and_counted(write: Callable, source: Reader, tmp_path: Path) -> None:
+def test_broken_files_are_left_out_and_counted(source: Reader, tmp_path: Path) -> None:
     scene = source.root / "a" / "plaza"
     cut(scene / "images" / "frame00001.png")
     (scene / "depth" / "frame00003.png").unlink()
     (source.root / "b" / "plaza" / "transforms.json").write_text("")
     for number in range(1, 5):
         cut(source.root / "c" / "plaza" / "images" / f"frame{number:05d}.png")
-    a, b, c = write(source, source.scenes, tmp_path / "made", "png")
+    a, b, c = convert(source, source.scenes, tmp_path / "made", "png")
     assert (a.written, a.left_out, a.error) == (3, 2, "")
     assert "no whole transforms.json" in b.error
     assert "only 1 of 5 frames" in c.error
-    made = list(read_tars(str(tmp_path / "made" / "scenes-000000.tar"))) if write is convert_to_tars else None
-    (record,) = made or open_dataset("standard", tmp_path / "made")
+    (record,) = open_dataset("standard", tmp_path / "made")
     assert len(record) == 3
     right = open_dataset("standard", source.root).read("a/plaza")
     assert right.read_points is not None
@@ -120,25 +117,8 @@ def test_broken_files_are_left_out_and_counted(write: Callable, source: Reader, 
     assert torch.equal(record.read_frame(1), right.read_frame(2))
     torch.testing.assert_close(record.cameras.T_world_camera[2], right.cameras.T_world_camera[4])
     with pytest.raises(InputError, match=r"frame00001.png cannot be read"):
-        list(write(source, source.scenes, tmp_path / "strict", "png", strict=True))
-    assert not [p for p in (tmp_path / "strict").rglob("*") if p.name in ("transforms.json", "scenes-000000.tar")]
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_tars_come_back_the_same_and_are_kept(source: Reader, tmp_path: Path, workers: int) -> None:
-    results = list(convert_to_tars(source, source.scenes, tmp_path / "made", "png", workers=workers))
-    assert [r.written for r in results] == [5, 5, 5]
-    listed, shard = sorted((tmp_path / "made").iterdir())
-    assert json.loads(listed.read_text()) == source.scenes
-    written = shard.stat().st_mtime_ns
-    assert all(r.there for r in convert_to_tars(source, source.scenes, tmp_path / "made", "png"))
-    assert shard.stat().st_mtime_ns == written
-    with pytest.raises(InputError, match="holds other scenes"):
-        list(convert_to_tars(source, source.scenes[1:], tmp_path / "made", "png"))
-    records = list(read_tars(str(shard)))
-    assert [r.scene for r in records] == source.scenes
-    for record, before in zip(records, source, strict=True):
-        equal(record, before)
+        list(convert(source, source.scenes, tmp_path / "strict", "png", strict=True))
+    assert list((tmp_path / "strict").iterdir()) == []
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -153,12 +133,3 @@ def test_datasets_are_told_apart_by_their_layout(name: str, truths: Truths, tmp_
 def test_an_unknown_layout(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="name it with --dataset"):
         detect_dataset(tmp_path)
-
-
-def test_a_shard_that_was_cut_off(source: Reader, tmp_path: Path) -> None:
-    list(convert_to_tars(source, source.scenes, tmp_path, "png"))
-    cut(tmp_path / "scenes-000000.tar")
-    with pytest.warns(UserWarning, match="1 scenes of shards skipped"):
-        assert len(list(read_tars(str(tmp_path / "scenes-000000.tar")))) == 1
-    with pytest.raises(InputError, match="convert it again"):
-        list(read_tars(str(tmp_path / "scenes-000000.tar"), strict=True))

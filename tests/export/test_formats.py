@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plyfile import PlyData
 
-from gen3r.export.depth import apply_colour_map, colour_depth
 from gen3r.export.ply import write_ply
 from gen3r.export.video import FRAMES_PER_SECOND, write_video
+from gen3r.media.drawing import apply_colour_map, colour_depth
 from gen3r.scene import Scene
 from tests.export.conftest import make_scene
 

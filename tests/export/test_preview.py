@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from gen3r.cameras.camera import Cameras
-from gen3r.export.preview import CLOUD_BACKGROUND, WIDTH, contact_sheet
+from gen3r.export.preview import contact_sheet
 from gen3r.export.splatting import MAX_POINTS, PointCloud, View, frame_view, point_cloud, render
 from gen3r.geometry.points import project
+from gen3r.media.drawing import CLOUD_BACKGROUND, WIDTH
 from gen3r.scene import Scene
 from tests.export.conftest import make_scene
 

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from gen3r.checkpoints import convert, load_components
-from gen3r.checkpoints.identity import ADDED, component_hash
+from gen3r.checkpoints import load_components
 from gen3r.errors import InputError
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.presets import tiny
@@ -92,31 +91,15 @@ def test_the_linear_adapter_is_affine_and_looks_at_four_frames() -> None:
     assert changed.tolist() == [False, True, False]
 
 
-def test_a_varied_model_is_kept_whole_and_in_our_layout_alone(tmp_path: Path) -> None:
+def test_a_varied_model_is_refused(tmp_path: Path) -> None:
     pipe = tiny_pipeline()
     pipe.register_modules(
         transformer=Gen3RTransformer(**tiny().transformer, layout="channels", given_geometry="own").eval(),
         geo_adapter=GeometryAdapter(**tiny().geo_adapter, linear=True).eval(),
     )
     pipe.save_pretrained(tmp_path / "model")
-    again = load_components(tmp_path / "model")
-    for name in ("transformer", "geo_adapter"):
-        assert component_hash(again[name]) == component_hash(pipe.components[name])
-    assert again["transformer"].config["given_geometry"] == "own"
-    with pytest.raises(InputError, match="no place for a transformer whose layout is channels"):
-        convert(tmp_path / "model", tmp_path / "published")
-
-
-@pytest.mark.parametrize("name", ["transformer", "geo_adapter"])
-def test_models_from_before_have_their_hash_still(name: str) -> None:
-    component = tiny_pipeline().components[name]
-    now = component_hash(component)
-    old = {k: v for k, v in component.config.items() if k not in ADDED}
-    assert len(old) < len(component.config)
-    component._internal_dict = type(component.config)(old)
-    assert component_hash(component) == now
-    component.register_to_config(layout="channels", linear=True)
-    assert component_hash(component) != now
+    with pytest.raises(InputError, match="layout channels is no longer supported"):
+        load_components(tmp_path / "model")
 
 
 def test_without_geometry_latents_vggt_sees_the_frames() -> None:

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from gen3r.models.conditioning import camera_condition, control_latents, free_cameras, given_latents
+from gen3r.models.conditioning import camera_condition, control_latents, free_cameras, known_latents
 from gen3r.models.presets import tiny
 from gen3r.models.transformer import RESIDUAL, Gen3RTransformer, around_renders
 from gen3r.models.video_vae import VideoVAE
@@ -105,7 +105,7 @@ def test_renders_stand_in_frames_that_are_not_given_and_the_mask_beside_says_whe
     assert control[0, 16:, :, 0, 0].tolist() == [[1, 0], [1, 0], [1, 0], [1, 0]]
     assert (control[0, 16:, 0, :, 7:] == 1).all()
     assert control[0, 16:, 1, 0, 7:].tolist() == [[1] * 7, [1, 1, 1, 0.5, 0, 0, 0], [1] * 7, [1] * 7]
-    held, where = given_latents(control)
+    held, where = known_latents(control)
     assert torch.equal(held, control[:, :16])
     assert torch.equal(where.nonzero()[:, 2].unique(), torch.tensor([0]))  # the first latent, of the left half alone
     assert where.sum() == 7 * 7
@@ -120,7 +120,7 @@ def test_camera_condition_ignores_the_world_and_doubles_the_width() -> None:
     moved = random_cameras(9, 1).T_world_camera[0] @ T
     torch.testing.assert_close(camera_condition(moved, K, 16, 24), rays, atol=1e-4, rtol=1e-4)
     assert rays[0, :12, 0].abs().max() < 1e-5  # the first camera sits at the origin: no moment
-    free = free_cameras(1, 5, 16, 24, rays)
+    free = free_cameras(1, 5, 16, 24, rays.device)
     assert free.shape == rays.shape
     assert not free.any()
 
@@ -154,7 +154,7 @@ def test_where_nothing_is_rendered_the_network_is_the_velocity() -> None:
 
 
 def test_renders_reach_the_velocity_of_a_transformer_that_is_told_them(transformer: Gen3RTransformer) -> None:
-    other = Gen3RTransformer(**tiny().transformer, unseen_frames="rendered")
+    other = Gen3RTransformer(**tiny().transformer, unseen_frames="warped")
     other.load_state_dict(transformer.state_dict())
     told = inputs()
     with torch.no_grad():

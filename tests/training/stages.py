@@ -63,12 +63,12 @@ def tiny_stage(name: str, data: Path) -> Stage:
     if name == "distill":
         return distill_stage(tiny_pipeline(), data)
     parts = build_components(tiny())
-    parts["vggt"].init_weights()
+    parts.vggt.init_weights()
     if name == "autoencoder":
-        return AutoencoderStage(parts["vae"], clips, frames=(5,), photos=0.5)
+        return AutoencoderStage(parts.vae, clips, frames=(5,), photos=0.5)
     if name == "geometry":
-        return GeometryStage(parts["vggt"], clips, frames=(2, 4))
-    return AdapterStage(parts["geo_adapter"], parts["vggt"], parts["vae"], clips, frames=(5,))
+        return GeometryStage(parts.vggt, clips, frames=(2, 4))
+    return AdapterStage(parts.geo_adapter, parts.vggt, parts.vae, clips, frames=(5,))
 
 
 def distill_stage(pipe: Gen3RPipeline, data: Path, guidance: float = 3.0, **changes: Any) -> DistillStage:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
-from gen3r.models.conditioning import given_latents
+from gen3r.models.conditioning import known_latents
 from gen3r.models.presets import build_scheduler, distilled, nano
 from gen3r.training.engine.loop import train
 from gen3r.training.stages.stage import Batch
@@ -47,7 +47,7 @@ def test_targets_end_where_the_pipelines_loop_does(training_data: Path, batch: B
     pipe = tiny_pipeline()
     stage = distill_stage(pipe, training_data, guidance=3.0, fine_steps=2, hold_given=hold)
     told = stage.conditions(batch)
-    given, known = given_latents(told.control)
+    given, known = known_latents(told.control)
     noise = torch.randn(given.shape, generator=torch.Generator().manual_seed(2))
     z, path = noise, []
     for start, end in zip(stage.sigmas, stage.sigmas[1:], strict=False):

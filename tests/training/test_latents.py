@@ -13,8 +13,9 @@ from gen3r.cameras.conventions import decode_pose
 from gen3r.data.clips import ClipSampler
 from gen3r.data.readers import open_dataset
 from gen3r.data.records import Clip
-from gen3r.data.shards import ClipShards, synthesize
-from gen3r.data.sources import SampledClips, Scenes
+from gen3r.data.sampled_clips import SampledClips
+from gen3r.data.shards import ClipShards
+from gen3r.data.synthetic import synthesize
 from gen3r.errors import InputError
 from gen3r.geometry.normalise import to_first_camera, to_vggt_gauge
 from gen3r.models.encoders import encode_image, encode_text
@@ -282,9 +283,7 @@ def test_a_dataset_is_encoded_as_it_lies(pipe: Gen3RPipeline, truths: Truths, tm
     reader = open_dataset("wildrgbd", tmp_path / "wild")
 
     def drawn(seed: int) -> SampledClips:
-        return SampledClips(
-            {"wild": Scenes(reader, reader.scenes)}, ClipSampler(frames=5, height=112, width=112), count=3, seed=seed
-        )
+        return SampledClips({"wild": reader}, ClipSampler(frames=5, height=112, width=112), count=3, seed=seed)
 
     encoders = encoders_of(pipe)
     encode_clips(encoders, drawn(0), tmp_path / "latents")
@@ -301,7 +300,7 @@ def test_without_depth_the_unit_is_what_vggt_sees(pipe: Gen3RPipeline, truths: T
     write_realestate(tmp_path / "clips", truths("re10k"))
     reader = open_dataset("re10k", tmp_path / "clips")
     sampler = ClipSampler(frames=5, height=112, width=112, max_stride=1)
-    source = SampledClips({"re10k": Scenes(reader, reader.scenes)}, sampler)
+    source = SampledClips({"re10k": reader}, sampler)
     encoders = encoders_of(pipe)
     encode_clips(encoders, source, tmp_path / "latents")
     latents = LatentShards(tmp_path / "latents", hashes_of(encoders), source.shape, source)

@@ -9,7 +9,7 @@ import torch
 
 from gen3r.checkpoints.identity import component_hash
 from gen3r.cli.main import main
-from gen3r.data.sources import SampledClips
+from gen3r.data.sampled_clips import SampledClips
 from gen3r.errors import InputError
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.training.engine.checkpoint import saved_step
@@ -77,7 +77,7 @@ def test_clips_are_a_mixture_of_the_datasets_at_the_models_size(run: Run) -> Non
     assert isinstance(clips, SampledClips)
     assert set(clips.datasets) == {"wildrgbd", "re10k"}
     assert clips[0].images.shape == (5, 3, 112, 112)
-    assert len({clips.stream.mixture[n].dataset for n in range(len(clips))}) == 2
+    assert len({clips.mixture[n].dataset for n in range(len(clips))}) == 2
 
 
 def test_phases_follow_each_other_and_resume(run: Run, adapted: Path) -> None:

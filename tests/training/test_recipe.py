@@ -11,9 +11,9 @@ from PIL import Image
 
 from gen3r.checkpoints.identity import component_hash
 from gen3r.cli.main import main
-from gen3r.data.shards import synthesize
+from gen3r.data.synthetic import synthesize
 from gen3r.errors import InputError
-from gen3r.export.preview import GAP, LABEL, THUMBNAILS, WIDTH
+from gen3r.media.drawing import GAP, LABEL, THUMBNAILS, WIDTH
 from gen3r.models.presets import tiny
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene

@@ -13,7 +13,8 @@ from torch import nn
 
 from gen3r.cameras.camera import Cameras
 from gen3r.data.records import Clip
-from gen3r.data.shards import ClipShards, synthesize
+from gen3r.data.shards import ClipShards
+from gen3r.data.synthetic import synthesize
 from gen3r.errors import InputError
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.gaussian import DiagonalGaussian
@@ -194,7 +195,7 @@ def test_renders_are_the_same_in_training_and_sampling(with_depth: bool, trainin
     clips: Any = ClipShards(training_data / "clips")
     if not with_depth:
         clips = Blind(clips)
-    pipe = _told(Gen3RTransformer(**tiny().transformer, unseen_frames="rendered"))
+    pipe = _told(Gen3RTransformer(**tiny().transformer, unseen_frames="warped"))
     with pytest.raises(InputError, match="rendered-latents"):
         _stage(pipe, clips, tmp_path, "appearance", "geometry")
     diffusion = _stage(pipe, clips, tmp_path, "appearance", "geometry", "rendered")
@@ -215,7 +216,7 @@ def test_renders_are_the_same_in_training_and_sampling(with_depth: bool, trainin
 
 
 @pytest.mark.parametrize(("kind", "argument", "value"), [
-    ("given", "given_geometry", "own"), ("rendered", "unseen_frames", "rendered"),
+    ("given", "given_geometry", "own"), ("rendered", "unseen_frames", "warped"),
 ])  # fmt: skip
 def test_stills_are_first_frames_told_by_text_alone(
     kind: str, argument: str, value: str, training_data: Path, tmp_path: Path
@@ -233,7 +234,7 @@ def test_stills_are_first_frames_told_by_text_alone(
         sampled = pipe._control(torch.zeros(10, 0, 3, 112, 112), 1, 112, 112)
     assert all(map(_alike, conditions.control, sampled))
     assert not conditions.rays.any()
-    assert not conditions.image.any()
+    assert not conditions.image_embeds.any()
     loss, report = diffusion(batch)
     assert loss.isfinite()
     assert report["geometry"] > 0

@@ -11,9 +11,19 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gen3r.ablation.runner import Result
 from gen3r.ablation.variants import ADAPTER, BOTH, DIFFUSION, VARIANTS
-from gen3r.export.depth import apply_colour_map
-from gen3r.export.preview import BACKGROUND, CLOUD_BACKGROUND, GAP, INK, LABEL, WIDTH, labelled, side_by_side, stacked
 from gen3r.files import whole_file
+from gen3r.media.drawing import (
+    BACKGROUND,
+    CLOUD_BACKGROUND,
+    GAP,
+    INK,
+    LABEL,
+    WIDTH,
+    apply_colour_map,
+    labelled,
+    side_by_side,
+    stacked,
+)
 
 # Title, the stage, and the stages that its variants train.
 SECTIONS = {

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from gen3r.ablation.variants import DIFFUSION, VARIANTS, Variant
 from gen3r.checkpoints.identity import component_hash
 from gen3r.data.records import Clip
-from gen3r.data.shards import synthesize
+from gen3r.data.synthetic import synthesize
 from gen3r.errors import InputError
 from gen3r.evaluation.protocol import evaluate, held_out_clips
 from gen3r.files import link, whole_file
@@ -112,8 +112,7 @@ class Ablation:
         kinds = [
             ("appearance", any("diffusion" in v.stages for v in variants)),
             ("geometry", any(v.stages == DIFFUSION for v in variants)),
-            ("given", any("given_geometry" in v.transformer for v in variants)),
-            ("rendered", any("unseen_frames" in v.transformer for v in variants)),
+            ("warped", any("unseen_frames" in v.transformer for v in variants)),
         ]
         for kind, needed in kinds:
             if needed:
@@ -128,7 +127,7 @@ class Ablation:
             arguments: dict[str, Any] = {"kl": variant.kl} if stage == "adapter" else {}
             run.train(stage, self._changes(stage, seed), **arguments)
         parts = run.components(ALL)
-        pipe = run.pipeline(parts, replace(run.model, look_again=False))  # what is denoised is what is measured
+        pipe = run.pipeline(parts, replace(run.model, geometry_from="latents"))  # what is denoised is what is measured
         scores = evaluate(pipe, self._held_out, [MEASURED[s] for s in variant.stages])
         curves = {stage: read_metrics(run.folder / stage) for stage in variant.stages}
         result = Result(

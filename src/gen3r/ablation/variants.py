@@ -48,7 +48,7 @@ VARIANTS = {
     ),
     "denoiser-renders": Variant(
         "other frames show the given ones' points, as nano's, not black", DIFFUSION,
-        transformer={"unseen_frames": "rendered"},
+        transformer={"unseen_frames": "warped"},
     ),
 }  # fmt: skip
 

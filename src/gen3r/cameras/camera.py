@@ -1,13 +1,14 @@
-"""The frozen value that every part of Gen3R passes cameras around as."""
+"""The frozen value in which all of Gen3R passes cameras."""
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from gen3r.cameras.conventions import relative_to_first
 from gen3r.errors import InputError
+from gen3r.media.crop import cover_crop
 
 ROTATION_TOLERANCE = 1e-3
 
@@ -65,11 +66,6 @@ class Cameras:
         return cls(T_world_camera, K.expand(len(T_world_camera), 3, 3).clone(), height, width)
 
     @property
-    def T_camera_world(self) -> Tensor:
-        """World-to-camera poses [F, 4, 4]."""
-        return torch.linalg.inv(self.T_world_camera)
-
-    @property
     def centres(self) -> Tensor:
         """Camera centres in the world [F, 3]."""
         return self.T_world_camera[:, :3, 3]
@@ -85,9 +81,7 @@ class Cameras:
 
     def relative_to_first(self) -> "Cameras":
         """The same cameras in the first one's frame, which becomes the identity exactly."""
-        T = torch.linalg.inv(self.T_world_camera[:1].double()) @ self.T_world_camera.double()
-        T[0] = torch.eye(4, dtype=torch.float64, device=T.device)
-        return replace(self, T_world_camera=T.float())
+        return replace(self, T_world_camera=relative_to_first(self.T_world_camera.double()).float())
 
     def scaled(self, factor: float | Tensor) -> "Cameras":
         """The same cameras with the world's unit changed: translations times `factor`."""
@@ -100,37 +94,9 @@ class Cameras:
 
         The crop starts at a whole pixel, as it does in the published preparation of pictures.
         """
-        scale = max(height / self.height, width / self.width)
+        scale, left, top = cover_crop((self.height, self.width), (height, width))
         K = self.K_px.clone()
         K[:, :2] *= scale
-        K[:, 0, 2] -= (int(self.width * scale + 1e-6) - width) // 2
-        K[:, 1, 2] -= (int(self.height * scale + 1e-6) - height) // 2
+        K[:, 0, 2] -= left
+        K[:, 1, 2] -= top
         return replace(self, K_px=K, height=height, width=width)
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` reads back without loss."""
-        frames = [
-            {"T_world_camera": T.tolist(), "K_px": K.tolist()}
-            for T, K in zip(self.T_world_camera.double(), self.K_px.double(), strict=True)
-        ]
-        return {
-            "format": "gen3r-cameras",
-            "version": 1,
-            "convention": "camera-to-world, OpenCV axes, intrinsics in pixels",
-            "height": self.height,
-            "width": self.width,
-            "frames": frames,
-        }
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Cameras":
-        """The inverse of `to_json`."""
-        if data.get("format") != "gen3r-cameras" or not isinstance(data.get("frames"), list) or not data["frames"]:
-            raise InputError('not a Gen3R camera file: "format" must be "gen3r-cameras" and "frames" a list')
-        try:
-            T = torch.tensor([f["T_world_camera"] for f in data["frames"]], dtype=torch.float64)
-            K = torch.tensor([f["K_px"] for f in data["frames"]], dtype=torch.float64)
-            height, width = int(data["height"]), int(data["width"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"the camera file lacks or misshapes an entry: {error}") from error
-        return cls(T.float(), K.float(), height, width)

@@ -2,11 +2,26 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 MIN_FOV = math.radians(1.0)
 MAX_FOV = math.radians(179.0)
+
+
+def relative_to_first(T_world_camera: Tensor) -> Tensor:
+    """Poses [..., F, 4, 4] in the frame of each clip's first camera, which becomes the identity exactly."""
+    T = torch.linalg.inv(T_world_camera[..., :1, :, :]) @ T_world_camera
+    first = torch.eye(4, dtype=T.dtype, device=T.device).expand_as(T[..., :1, :, :])
+    return torch.cat([first, T[..., 1:, :, :]], dim=-3)
+
+
+def intrinsic_matrices(fx_fy_cx_cy: np.ndarray) -> Tensor:
+    """Intrinsics float64 [F, 3, 3] of rows [F, 4] of fx, fy, cx, cy."""
+    K = torch.eye(3, dtype=torch.float64).repeat(len(fx_fy_cx_cy), 1, 1)
+    K[:, [0, 1, 0, 1], [0, 1, 2, 2]] = torch.tensor(fx_fy_cx_cy, dtype=torch.float64)
+    return K
 
 
 def matrix_from_quaternion(xyzw: Tensor) -> Tensor:
@@ -69,49 +84,24 @@ def decode_pose(
     return T, K
 
 
-def opencv_to_opengl(T_world_camera: Tensor) -> Tensor:
-    """Camera axes x right, y down, z forward -> x right, y up, z backward (OpenGL, nerfstudio, Blender)."""
+def opengl_to_opencv(T_world_camera: Tensor) -> Tensor:
+    """Poses [..., 4, 4] with camera axes x right, y up, z backward (OpenGL, nerfstudio, Blender), and the inverse."""
     return T_world_camera * torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=T_world_camera.dtype)
 
 
-def opengl_to_opencv(T_world_camera: Tensor) -> Tensor:
-    """The inverse of `opencv_to_opengl`, which is itself."""
-    return opencv_to_opengl(T_world_camera)
-
-
-def opencv_to_colmap(T_world_camera: Tensor) -> tuple[Tensor, Tensor]:
-    """COLMAP's world-to-camera quaternions [..., 4] in w, x, y, z order and translations [..., 3]."""
-    T = torch.linalg.inv(T_world_camera)
-    return quaternion_from_matrix(T[..., :3, :3]).roll(1, -1), T[..., :3, 3]
-
-
 def colmap_to_opencv(quaternion: Tensor, translation: Tensor) -> Tensor:
-    """The inverse of `opencv_to_colmap`, [..., 4, 4]."""
+    """Poses [..., 4, 4] of COLMAP's world-to-camera quaternions [..., 4], w first, and translations [..., 3]."""
     return torch.linalg.inv(_pose(matrix_from_quaternion(quaternion.roll(-1, -1)), translation))
 
 
-def opencv_to_pytorch3d(T_world_camera: Tensor) -> tuple[Tensor, Tensor]:
-    """PyTorch3D's R [..., 3, 3] and T [..., 3] with x_view = x_world R + T and axes x left, y up, z forward."""
-    T = torch.linalg.inv(T_world_camera)
-    flip = torch.tensor([-1.0, -1.0, 1.0], dtype=T.dtype)
-    return (flip[:, None] * T[..., :3, :3]).mT, flip * T[..., :3, 3]
-
-
 def pytorch3d_to_opencv(R: Tensor, T: Tensor) -> Tensor:
-    """The inverse of `opencv_to_pytorch3d`, [..., 4, 4]."""
+    """Poses [..., 4, 4] of PyTorch3D's R [..., 3, 3] and T [..., 3]: x_view = x_world R + T; x left, y up, z ahead."""
     flip = torch.tensor([-1.0, -1.0, 1.0], dtype=R.dtype)
     return torch.linalg.inv(_pose(flip[:, None] * R.mT, flip * T))
 
 
-def opencv_to_ned(T_world_camera: Tensor) -> Tensor:
-    """World and camera axes to north-east-down (TartanAir): x forward, y right, z down in both."""
-    turn = torch.zeros(4, 4, dtype=T_world_camera.dtype)
-    turn[0, 2] = turn[1, 0] = turn[2, 1] = turn[3, 3] = 1
-    return turn @ T_world_camera @ turn.mT
-
-
 def ned_to_opencv(T_world_camera: Tensor) -> Tensor:
-    """The inverse of `opencv_to_ned`."""
+    """Poses [..., 4, 4] whose world and camera axes are north-east-down (TartanAir): x forward, y right, z down."""
     turn = torch.zeros(4, 4, dtype=T_world_camera.dtype)
     turn[0, 2] = turn[1, 0] = turn[2, 1] = turn[3, 3] = 1
     return turn.mT @ T_world_camera @ turn

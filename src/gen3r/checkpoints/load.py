@@ -1,6 +1,7 @@
-"""Loading, saving and converting of model folders. Only safetensors, JSON and tokenizer files are ever read."""
+"""Loading, saving and converting model folders. Only safetensors, JSON and tokenizer files are read."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from transformers import (
     UMT5EncoderModel,
 )
 
-from gen3r.checkpoints.identity import variations
-from gen3r.checkpoints.published import COMPONENTS, KEPT, PublishedComponent
+from gen3r.checkpoints.published import COMPONENTS, PublishedComponent, check_publishable, published_config
+from gen3r.checkpoints.retired import current_arguments, current_defaults
 from gen3r.errors import InputError
-from gen3r.files import whole_folder
+from gen3r.files import whole_folder, write_tensors
 from gen3r.models import presets
 from gen3r.models.adapter import GeometryAdapter
+from gen3r.models.components import MODULES, Components
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
@@ -36,7 +38,7 @@ _ALLOWED = ["*.json", "*.safetensors", "*.model", "*.txt"]
 
 
 def resolve_model(model: str | Path) -> Path:
-    """The folder of a model: `nano` (in the package), a folder, or a Hub id, which is fetched without any pickle.
+    """The folder of a model: `nano` (in the package), a folder, or a Hub id, which is downloaded without pickles.
 
     Raises:
         InputError: it is none of these, or cannot be fetched.
@@ -58,53 +60,51 @@ def resolve_model(model: str | Path) -> Path:
 
 
 def is_published_layout(folder: Path) -> bool:
-    """Whether a model folder is laid out as the public checkpoint (SPEC section 9) rather than as ours."""
+    """Whether a model folder is laid out as the public checkpoint rather than as ours."""
     return (folder / "wan_vae").is_dir() or (folder / "clip_image_encoder").is_dir()
 
 
 def model_defaults(model: str | Path) -> dict[str, Any]:
-    """A model's own clip length, size, steps and guidance, without loading it."""
+    """The clip length, size, steps and guidance of a model, without loading it."""
     index = _read_json(resolve_model(model) / "model_index.json")
-    return {**presets.published().defaults, **index.get("defaults", {})}
+    return {**presets.published().defaults, **current_defaults(index.get("defaults", {}))}
 
 
 def transformer_config(model: str | Path) -> dict[str, Any]:
-    """The arguments that a model's transformer is built with, without loading it; none for the published layout."""
-    folder = resolve_model(model)
-    return {} if is_published_layout(folder) else _read_json(folder / "transformer" / "config.json")
+    """The constructor arguments of a model's transformer, without loading it; none for the published layout."""
+    place = resolve_model(model) / "transformer"
+    if is_published_layout(place.parent):
+        return {}
+    return current_arguments("transformer", _read_json(place / "config.json"), place)
 
 
-def load_components(model: str | Path, dtype: torch.dtype | None = None, skip: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Every component of a model by its name in our pipeline, without a second copy of the weights in memory.
+def load_components(
+    model: str | Path, dtype: torch.dtype | None = None, only: Collection[str] | None = None
+) -> Components:
+    """The components of a model, without a second copy of the weights in memory.
 
-    dtype: the type that floating-point weights get; None keeps the stored one. skip: components to leave out (None).
+    dtype: the type of floating-point weights; None keeps the stored one. only: the modules to load, and "tokenizer";
+    by default all. Scheduler and defaults are always loaded.
 
     Raises:
-        InputError: a folder, tensor or config is missing, left over, misshapen, truncated, or pickled.
+        InputError: a folder, tensor or config is missing, left over, misshapen, truncated, pickled or not supported.
     """
     folder = resolve_model(model)
-    published = is_published_layout(folder)
-    components: dict[str, Any] = {"defaults": model_defaults(folder)}
-    for name, component in COMPONENTS.items():
-        if name in skip:
-            components[name] = None
-            continue
-        place = folder / (component.folder if published else name)
-        tensors = _open_tensors(place)
-        module, renamed = (
-            _published_module(component, place, tensors) if published else (_our_module(name, place), tensors)
-        )
-        components[name] = _assign(module, renamed, place, dtype)
-    components["tokenizer"] = None if "tokenizer" in skip else _load_tokenizer(folder / "tokenizer")
-    components["scheduler"] = _load_scheduler(folder / "scheduler")
+    wanted = {*MODULES, "tokenizer"} if only is None else {*only}
+    components = Components(defaults=model_defaults(folder), scheduler=_load_scheduler(folder / "scheduler"))
+    for name in MODULES:
+        if name in wanted:
+            setattr(components, name, _load_module(name, folder, dtype))
+    if "tokenizer" in wanted:
+        components.tokenizer = _load_tokenizer(folder / "tokenizer")
     return components
 
 
-def save_components(components: dict[str, Any], folder: Path, max_shard_size: str = "5GB") -> None:
-    """Writes components as our pipeline folder, whole or not at all; `folder` must not exist or be empty."""
+def save_components(components: Components, folder: Path, max_shard_size: str = "5GB") -> None:
+    """Writes a pipeline folder, whole or not at all; `folder` must not exist or be empty."""
     with whole_folder(folder) as partial:
-        index: dict[str, Any] = {"_class_name": "Gen3RPipeline", "defaults": components["defaults"]}
-        for name, component in components.items():
+        index: dict[str, Any] = {"_class_name": "Gen3RPipeline", "defaults": components.defaults}
+        for name, component in vars(components).items():
             if component is None or name == "defaults":
                 continue
             if isinstance(component, ModelMixin | PreTrainedModel):
@@ -112,7 +112,7 @@ def save_components(components: dict[str, Any], folder: Path, max_shard_size: st
             else:
                 component.save_pretrained(partial / name)
             index[name] = [type(component).__module__.split(".")[0], type(component).__name__]
-        (partial / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+        _write_json(partial / "model_index.json", index)
 
 
 def convert(source: str | Path, target: Path) -> str:
@@ -126,41 +126,23 @@ def convert(source: str | Path, target: Path) -> str:
     return "published"
 
 
-def _save_published(components: dict[str, Any], folder: Path) -> None:
-    from safetensors.torch import save_file
-
-    for name in ("transformer", "geo_adapter"):
-        for argument, value in variations(components[name].config).items():
-            raise InputError(f"the published layout has no place for a {name} whose {argument} is {value}")
+def _save_published(components: Components, folder: Path) -> None:
+    check_publishable(components)
     with whole_folder(folder) as partial:
         for name, component in COMPONENTS.items():
-            module = components[name]
-            place = partial / component.folder
-            place.mkdir()
+            module, place = getattr(components, name), partial / component.folder
             tensors = component.to_published(module.state_dict())
-            tensors = {component.prefix + k: v.contiguous() for k, v in tensors.items()}
-            save_file(tensors, place / f"{component.weights}.safetensors")
-            (place / "config.json").write_text(json.dumps(_published_config(name, module), indent=2) + "\n")
-        components["tokenizer"].save_pretrained(partial / "tokenizer")
-        components["scheduler"].save_pretrained(partial / "scheduler")
-        index = {
-            "_class_name": "Gen3RPipeline",
-            "defaults": components["defaults"],
-            **{c.folder: ["gen3r", c.folder] for c in COMPONENTS.values()},
-        }
-        (partial / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+            write_tensors({component.prefix + k: v for k, v in tensors.items()}, place / component.file)
+            _write_json(place / "config.json", published_config(name, module.config))
+        components.tokenizer.save_pretrained(partial / "tokenizer")
+        components.scheduler.save_pretrained(partial / "scheduler")
+        folders = {c.folder: ["gen3r", c.folder] for c in COMPONENTS.values()}
+        index = {"_class_name": "Gen3RPipeline", "defaults": components.defaults, **folders}
+        _write_json(partial / "model_index.json", index)
 
 
-def _published_config(name: str, module: Any) -> dict[str, Any]:
-    """What shapes alone do not tell."""
-    config = module.config
-    kept = {key: getattr(config, key) for key in KEPT.get(name, ())}
-    if name in ("transformer", "image_encoder"):
-        return {"num_heads": config.num_attention_heads}
-    if name == "vggt":
-        levels = list(config.intermediate_levels)
-        kept |= {"num_heads": config.num_heads, "patch_size": config.patch_size, "intermediate_layer_idx": levels}
-    return kept
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -170,6 +152,18 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is missing; the folder is not a complete model") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid JSON ({error}); fetch the model again") from error
+
+
+def _load_module(name: str, folder: Path, dtype: torch.dtype | None) -> nn.Module:
+    """A component with the weights in a model folder of either layout."""
+    component, published = COMPONENTS[name], is_published_layout(folder)
+    place = folder / (component.folder if published else name)
+    tensors = _open_tensors(place)
+    if published:
+        arguments, tensors = _read_published(component, place, tensors)
+    else:
+        arguments = current_arguments(name, _read_json(place / "config.json"), place)
+    return _assign(_empty(name, arguments), tensors, place, dtype)
 
 
 def _open_tensors(place: Path) -> dict[str, Tensor]:
@@ -192,9 +186,10 @@ def _open_tensors(place: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _published_module(
+def _read_published(
     component: PublishedComponent, place: Path, tensors: dict[str, Tensor]
-) -> tuple[nn.Module, dict[str, Tensor]]:
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The constructor arguments and our tensors of a component in the published layout."""
     names = [k for k in tensors if component.ignored_prefix is None or not k.startswith(component.ignored_prefix)]
     strangers = [k for k in names if not k.startswith(component.prefix)]
     if strangers:
@@ -203,22 +198,13 @@ def _published_module(
     shapes = {k: list(v.shape) for k, v in plain.items()}
     config = _read_json(place / "config.json") if (place / "config.json").exists() else {}
     try:
-        arguments = component.arguments(shapes, config)
-        renamed = component.from_published(plain)
+        return component.arguments(shapes, config), component.from_published(plain)
     except (KeyError, IndexError, ValueError) as error:
         raise InputError(f"{place} lacks the tensor {error}; fetch the model again") from error
-    name = next(n for n, c in COMPONENTS.items() if c is component)
-    return _empty(name, arguments), renamed
-
-
-def _our_module(name: str, place: Path) -> nn.Module:
-    config = _read_json(place / "config.json")
-    arguments = {k: v for k, v in config.items() if not k.startswith("_")}
-    return _empty(name, arguments)
 
 
 def _empty(name: str, arguments: dict[str, Any]) -> nn.Module:
-    """A component without storage for its parameters; its computed buffers are real."""
+    """A component whose parameters have no storage yet; its computed buffers are real."""
     with init_empty_weights(include_buffers=False):
         if name == "text_encoder":
             return UMT5EncoderModel(UMT5Config(**arguments))
@@ -241,12 +227,16 @@ def _assign(module: nn.Module, tensors: dict[str, Tensor], place: Path, dtype: t
     if wrong:
         shapes = f"{list(tensors[wrong[0]].shape)} instead of {list(wanted[wrong[0]])}"
         raise InputError(f"{place}: tensor {wrong[0]} has shape {shapes}; it is not this model")
-    if dtype is not None:
-        tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in tensors.items()}
+    exact = tuple(f"{name}." for name in getattr(module, "_keep_in_fp32_modules", None) or ())
+    tensors = {k: _typed(v, torch.float32 if k.startswith(exact) else dtype) for k, v in tensors.items()}
     module.load_state_dict(tensors, strict=not tied, assign=True)
     if tied and hasattr(module, "tie_weights"):
         module.tie_weights()  # pyright: ignore[reportCallIssue]
     return module.eval().requires_grad_(False)
+
+
+def _typed(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
 
 
 def _load_tokenizer(place: Path) -> Any:
@@ -256,12 +246,14 @@ def _load_tokenizer(place: Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"the tokenizer in {place} cannot be read: {str(error).splitlines()[0]}") from error
-    for how in ("is_local", "local_files_only"):  # how it was read, which would be saved as its own
+    for how in ("is_local", "local_files_only"):  # arguments of reading, which would be saved with the tokenizer
         tokenizer.init_kwargs.pop(how, None)
     return tokenizer
 
 
 def _load_scheduler(place: Path) -> Any:
     config = _read_json(place / "scheduler_config.json")
-    kind = _SCHEDULERS.get(config.get("_class_name", ""), FlowMatchEulerDiscreteScheduler)
-    return kind.from_config({k: v for k, v in config.items() if not k.startswith("_")})
+    name = config.get("_class_name")
+    if name not in _SCHEDULERS:
+        raise InputError(f"{place} has the scheduler {name}; gen3r samples with {' or '.join(_SCHEDULERS)}")
+    return _SCHEDULERS[name].from_config({k: v for k, v in config.items() if not k.startswith("_")})

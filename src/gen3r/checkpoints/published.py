@@ -1,4 +1,4 @@
-"""The published checkpoint layout: folders, prefixes, and sizes read from shapes and config.json (SPEC section 9)."""
+"""The published checkpoint layout: folders, prefixes, and constructor arguments from shapes and config.json."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from gen3r.checkpoints import keymaps_vae, keymaps_wan
+from gen3r.errors import InputError
+from gen3r.models.components import Components
 from gen3r.models.presets import GEOMETRY_MEAN, GEOMETRY_STD, WAN_MEAN, WAN_STD, build_components, published
 
 Tensors = dict[str, Tensor]
@@ -19,7 +21,7 @@ class PublishedComponent:
     """Where a component lies in a published folder and how its tensors are named there."""
 
     folder: str
-    weights: str  # file name without .safetensors
+    file: str
     prefix: str
     from_published: Callable[[Tensors], Tensors]
     to_published: Callable[[Tensors], Tensors]
@@ -27,8 +29,8 @@ class PublishedComponent:
     ignored_prefix: str | None = None
 
 
-# What shapes do not tell of models unlike the public checkpoint; `gen3r convert` writes it to config.json.
-KEPT = {
+# Constructor arguments that shapes do not tell; `gen3r convert` writes them to config.json.
+_KEPT = {
     "vae": (
         "dim_mult", "num_res_blocks", "temperal_downsample", "patch_size", "in_channels", "out_channels",
         "latents_mean", "latents_std",
@@ -38,8 +40,36 @@ KEPT = {
 }  # fmt: skip
 
 
+# Arguments that the published layout cannot hold, and the published values.
+_FIXED = {"transformer": {"unseen_frames": "black"}, "geo_adapter": {"residual_blocks": 2}}
+
+
+def check_publishable(components: Components) -> None:
+    """Refuses a model that the published layout cannot hold.
+
+    Raises:
+        InputError: names the component and the argument.
+    """
+    for name, fixed in _FIXED.items():
+        for argument, value in fixed.items():
+            found = getattr(components, name).config[argument]
+            if found != value:
+                raise InputError(f"the published layout has no place for a {name} whose {argument} is {found}")
+
+
+def published_config(name: str, config: Any) -> dict[str, Any]:
+    """The config.json of a component: what shapes do not tell."""
+    kept = {key: getattr(config, key) for key in _KEPT.get(name, ())}
+    if name in ("transformer", "image_encoder"):
+        return {"num_heads": config.num_attention_heads}
+    if name == "vggt":
+        levels = list(config.intermediate_levels)
+        kept |= {"num_heads": config.num_heads, "patch_size": config.patch_size, "intermediate_layer_idx": levels}
+    return kept
+
+
 def _kept(name: str, config: dict[str, Any]) -> dict[str, Any]:
-    return {key: config[key] for key in KEPT[name] if key in config}
+    return {key: config[key] for key in _KEPT[name] if key in config}
 
 
 def _layers(shapes: Shapes, prefix: str) -> int:
@@ -132,7 +162,7 @@ def _same(tensors: Tensors) -> Tensors:
     return dict(tensors)
 
 
-_WEIGHTS = "diffusion_pytorch_model"
+_WEIGHTS = "diffusion_pytorch_model.safetensors"
 COMPONENTS = {
     "transformer": PublishedComponent(
         "transformer", _WEIGHTS, "",
@@ -145,7 +175,7 @@ COMPONENTS = {
         "geo_adapter", _WEIGHTS, "model.",
         keymaps_vae.adapter_from_published, keymaps_vae.adapter_to_published, _adapter,
     ),
-    "vggt": PublishedComponent("vggt", "model", "", _same, _same, _vggt),
+    "vggt": PublishedComponent("vggt", "model.safetensors", "", _same, _same, _vggt),
     "text_encoder": PublishedComponent(
         "text_encoder", _WEIGHTS, "", keymaps_wan.text_from_published, keymaps_wan.text_to_published, _text
     ),
@@ -165,7 +195,7 @@ def published_tensor_shapes() -> dict[str, dict[str, list[int]]]:
         modules = build_components(published())
     shapes = {}
     for name, component in COMPONENTS.items():
-        tensors = component.to_published(modules[name].state_dict())
+        tensors = component.to_published(getattr(modules, name).state_dict())
         image = name == "image_encoder"
         title = f"{component.folder}.{component.prefix.rstrip('.')}" if image else component.folder
         prefix = "" if image else component.prefix

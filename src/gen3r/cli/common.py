@@ -1,25 +1,45 @@
-"""Arguments and steps that several subcommands share."""
+"""Options and steps that several subcommands share."""
 
 import argparse
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from gen3r.errors import InputError
+from gen3r.options import option
 
 if TYPE_CHECKING:
     import torch
 
-    from gen3r.media import Pictures
     from gen3r.pipeline import Gen3RPipeline
     from gen3r.scene import Scene
 
-DTYPES = ("float32", "bfloat16", "float16")
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """The model of a command, and where it runs."""
+
+    model: str = option(
+        "nano", "nano (in the package), a model folder, or a Hub id such as owner/name (default: nano)", metavar="MODEL"
+    )
+    device: str = option("auto", "cpu, or any device of torch (default: the accelerator, if any)", metavar="NAME")
+    dtype: Literal["float32", "bfloat16", "float16"] | None = option(
+        None, "type of the weights (default: the best for model and device)"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """Where a command writes its scene."""
+
+    out: Path = option(help="folder for the scene; it appears when the scene is complete", metavar="DIR")
+    overwrite: bool = option(False, "replace the files of an earlier scene in DIR")
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -38,36 +58,6 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """A wrong command line, as any other input that cannot be used."""
         raise InputError(f"{message} (see {self.prog} --help)")
-
-
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """--model, --device, --dtype."""
-    group = parser.add_argument_group("model")
-    group.add_argument(
-        "--model",
-        default="nano",
-        metavar="MODEL",
-        help="nano (in the package), a model folder, or a Hub id such as owner/name (default: nano)",
-    )
-    add_device_argument(group)
-    group.add_argument("--dtype", choices=DTYPES, help="type of the weights (default: the best for model and device)")
-
-
-def add_device_argument(parser: argparse._ActionsContainer) -> None:
-    """--device."""
-    parser.add_argument(
-        "--device", default="auto", metavar="NAME",
-        help="cpu, or any that torch knows (default: the accelerator, if any)",
-    )  # fmt: skip
-
-
-def add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    """--out, --overwrite."""
-    group = parser.add_argument_group("output")
-    group.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder for the scene; made when the scene is whole"
-    )
-    group.add_argument("--overwrite", action="store_true", help="replace the files of an earlier scene in DIR")
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -109,15 +99,15 @@ def pick_dtype(name: str | None, device: "torch.device") -> "torch.dtype | None"
     return torch.float32 if fast_dtype(device) == torch.float32 else None
 
 
-def load_pipeline(args: argparse.Namespace) -> "Gen3RPipeline":
+def load_pipeline(options: ModelOptions) -> "Gen3RPipeline":
     """The pipeline of --model on --device, with a line that says so."""
     from gen3r.pipeline import Gen3RPipeline
 
-    device = pick_device(args.device)
-    chosen = pick_dtype(args.dtype, device)
-    say(f"loading {args.model} on {device} ...")
+    device = pick_device(options.device)
+    chosen = pick_dtype(options.dtype, device)
+    say(f"loading {options.model} on {device} ...")
     with enough_memory():
-        pipe = Gen3RPipeline.from_pretrained(args.model, torch_dtype=chosen).to(device)
+        pipe = Gen3RPipeline.from_pretrained(options.model, torch_dtype=chosen).to(device)
     pipe.set_progress_bar_config(desc="gen3r: denoising", unit="step", file=sys.stderr)
     return pipe
 
@@ -137,28 +127,21 @@ def enough_memory() -> Iterator[None]:
         raise InputError(_NO_MEMORY) from error
 
 
-_NO_MEMORY = "the memory does not suffice; try fewer --frames, a smaller --size, --dtype bfloat16 or another --device"
+_NO_MEMORY = "out of memory; try fewer --frames, a smaller --size, --dtype bfloat16 or another --device"
 
 
-def read_pictures(pictures: "Pictures", indices: Sequence[int], height: int, width: int) -> "torch.Tensor":
-    """Pictures of these numbers as [n, 3, height, width], with a line that says so."""
-    say(f"reading {len(indices)} of {pictures.count} pictures ...")
-    with enough_memory():
-        return pictures.read(indices, height, width)
-
-
-def write_scene(scene: "Scene", args: argparse.Namespace) -> None:
-    """Writes all files of a scene and says where."""
+def write_scene(scene: "Scene", output: OutputOptions) -> None:
+    """Writes all files of a scene and prints their paths."""
     from gen3r.export import save_scene
 
     say("writing ...")
-    for path in save_scene(scene, args.out, args.overwrite):
+    for path in save_scene(scene, output.out, output.overwrite):
         print(path)
 
 
 @contextmanager
 def whole_files_stay(folder: Path) -> Iterator[None]:
-    """Says so when the command is interrupted."""
+    """When the command is interrupted, says that complete files stay and that the same command goes on."""
     try:
         yield
     except KeyboardInterrupt:

@@ -1,62 +1,59 @@
 """`gen3r data caption`: captions for datasets that have none."""
 
 import argparse
+from dataclasses import dataclass
 
-from gen3r.cli.common import add_device_argument, enough_memory, pick_device, say, whole_files_stay
-from gen3r.cli.data_common import add_source_arguments, at_least_one, chosen_scenes, open_reader
+from gen3r.cli.common import ModelOptions, enough_memory, pick_device, say
+from gen3r.cli.data_common import SourceOptions, add_action, at_least_one, each_scene
 from gen3r.errors import InputError
+from gen3r.options import add_options, option, read_options
 
+_DESCRIPTION = """\
+Lets a model describe the pictures of each scene. The captions are kept in the dataset's folder, under .gen3r/captions,
+and come with its scenes from then on: in training, convert and show. A command that was stopped goes on."""
 _EXAMPLES = """\
 examples:
   gen3r data caption downloads/wildrgbd --model Salesforce/blip-image-captioning-large
   gen3r data caption downloads/re10k --model models/a-vision-language-model --frames 3 --device cuda"""
 
 
+@dataclass(frozen=True, kw_only=True)
+class CaptionOptions(SourceOptions):
+    model: str = option(
+        help="of transformers' task image-text-to-text: a Hub id such as owner/name, or a folder", metavar="MODEL"
+    )
+    prompt: str | None = option(
+        None, "a question, or the beginning of the caption (default: by the model)", metavar="TEXT"
+    )
+    frames: int = option(1, "pictures of each scene (default: 1)", metavar="N")
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "frames")
+
+
 def add_parser(actions: argparse._SubParsersAction) -> None:
     """Adds the action."""
-    parser = actions.add_parser(
-        "caption",
-        help="captions for scenes, written by a model of transformers",
-        description="Lets a model say what the pictures of each scene show. The captions are kept in the dataset's\n"
-        "folder, under .gen3r/captions, and come with its scenes from then on: in training, convert and show. A\n"
-        "command that was stopped goes on.",
-        epilog=_EXAMPLES,
-    )
-    add_source_arguments(parser)
-    parser.add_argument(
-        "--model", required=True, metavar="MODEL",
-        help="of transformers' task image-text-to-text: a Hub id such as owner/name, or a folder",
+    parser = add_action(
+        actions, "caption", CaptionOptions, run, help="captions for scenes, written by a model of transformers",
+        description=_DESCRIPTION, epilog=_EXAMPLES,
     )  # fmt: skip
-    parser.add_argument("--prompt", metavar="TEXT", help="what to ask it, or to go on from (default: by the model)")
-    parser.add_argument("--frames", type=int, default=1, metavar="N", help="pictures of each scene (default: 1)")
-    add_device_argument(parser)
-    parser.set_defaults(run=run)
+    add_options(parser, ModelOptions, "device")
 
 
 def run(args: argparse.Namespace) -> None:
     """Loads the model, captions, and says what was left out."""
-    at_least_one(args, "frames")
-    reader = open_reader(args.source, args.dataset)
-    scenes = chosen_scenes(reader, args.scene)
-    from tqdm import tqdm
-
+    options = read_options(args, CaptionOptions)
+    reader = options.open()
     from gen3r.data.captioner import TransformersCaptioner
-    from gen3r.data.captions import FOLDER, Captioned, write_captions
+    from gen3r.data.captions import FOLDER, write_captions
 
-    device = pick_device(args.device)
-    say(f"loading {args.model} on {device} ...")
+    scenes, folder = reader.scenes, options.source / FOLDER
+    device = pick_device(read_options(args, ModelOptions).device)
+    say(f"loading {options.model} on {device} ...")
     with enough_memory():
-        captioner = TransformersCaptioner(args.model, args.prompt, str(device))
-    done: list[Captioned] = []
-    results = write_captions(reader, scenes, captioner, args.model, captioner.prompt, args.frames)
-    with whole_files_stay(args.source / FOLDER):
-        for result in tqdm(results, total=len(scenes), desc="scenes", unit="scene"):
-            done.append(result)
-            if result.error:
-                say(f"warning: {result.scene} skipped ({sum(bool(r.error) for r in done)} so far): {result.error}")
-    skipped, there = sum(bool(r.error) for r in done), sum(r.there for r in done)
-    print(
-        f"{args.source / FOLDER}: {len(done) - skipped - there} scenes captioned, {there} were there, {skipped} skipped"
-    )
-    if skipped == len(done):
-        raise InputError(f"no scene of {args.source} can be read; see gen3r data check")
+        captioner = TransformersCaptioner(options.model, options.prompt, str(device))
+    results = write_captions(reader, scenes, captioner, options.model, captioner.prompt, options.frames)
+    done, counts = each_scene(results, len(scenes), folder)
+    print(f"{folder}: {sum(not r.error and not r.there for r in done)} scenes captioned, {counts}")
+    if all(result.error for result in done):
+        raise InputError(f"no scene of {options.source} can be read; see gen3r data check")

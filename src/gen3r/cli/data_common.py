@@ -1,38 +1,50 @@
-"""What the actions of `gen3r data` that read a dataset share."""
+"""Options and steps of the actions of `gen3r data` that read a dataset."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from gen3r.cli.common import say
+from gen3r.cli.common import say, whole_files_stay
+from gen3r.data.readers import READERS
 from gen3r.errors import InputError
+from gen3r.options import add_options, option
 
 if TYPE_CHECKING:
     from gen3r.data.readers.base import Reader
 
-# The keys of gen3r.data.readers.READERS, which loads too much for a help text.
-DATASETS = (
-    "re10k", "acid", "dl3dv", "tartanair", "kitti360", "waymo", "co3d", "mvimgnet", "vkitti2", "wildrgbd", "standard",
-    "nerfstudio", "colmap", "filmed",
-)  # fmt: skip
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """A dataset, and which of its scenes."""
+
+    dataset: str = option(
+        "auto", f"{', '.join(READERS)} (default: recognised by the layout)", metavar="NAME", choices=("auto", *READERS)
+    )
+    source: Path = option(help="folder of the dataset, as it was downloaded", metavar="SRC", positional=True)
+    scene: Sequence[str] = option((), "only scenes whose name holds NAME; may be repeated", metavar="NAME")
+
+    def open(self, strict: bool = False) -> "Reader":
+        """The reader of these scenes, with a line that says what was found."""
+        reader = open_reader(self.source, self.dataset, strict)
+        return reader.select(self.scene) if self.scene else reader
+
+
+def add_action(
+    actions: argparse._SubParsersAction, name: str, options: type, run: Callable[..., Any], **texts: Any
+) -> argparse.ArgumentParser:
+    """A parser of an action with the options of a dataclass. texts: help, description and epilog."""
+    parser = actions.add_parser(name, **texts)
+    repeated = {"scene": {"action": "append"}} if issubclass(options, SourceOptions) else {}
+    add_options(parser, options, **repeated)
+    parser.set_defaults(run=run)
+    return parser
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """SRC, --dataset, --scene."""
-    parser.add_argument("source", type=Path, metavar="SRC", help="folder of the dataset, as it was downloaded")
-    parser.add_argument(
-        "--dataset", choices=("auto", *DATASETS), default="auto", metavar="NAME",
-        help=f"{', '.join(DATASETS)} (default: found by the layout)",
-    )  # fmt: skip
-    add_scene_argument(parser)
-
-
-def add_scene_argument(parser: argparse.ArgumentParser) -> None:
-    """--scene."""
-    parser.add_argument(
-        "--scene", action="append", metavar="NAME", help="only scenes whose name holds NAME; may come again"
-    )
+    add_options(parser, SourceOptions, scene={"action": "append"})
 
 
 def open_reader(source: Path, dataset: str = "auto", strict: bool = False) -> "Reader":
@@ -44,17 +56,44 @@ def open_reader(source: Path, dataset: str = "auto", strict: bool = False) -> "R
     return reader
 
 
-def chosen_scenes(reader: "Reader", names: Sequence[str] | None) -> list[str]:
-    """The scenes that --scene asks for; all without it."""
-    chosen = [s for s in reader.scenes if names is None or any(name in s for name in names)]
-    if not chosen:
-        raise InputError(f"no scene of {reader.root} is called like that; the first is {reader.scenes[0]}")
-    return chosen
+class Outcome(Protocol):
+    """What became of a scene."""
+
+    @property
+    def scene(self) -> str: ...
+
+    @property
+    def there(self) -> bool: ...
+
+    @property
+    def error(self) -> str: ...
 
 
-def at_least_one(args: argparse.Namespace, *names: str) -> None:
+Result = TypeVar("Result", bound=Outcome)
+
+
+def each_scene(results: Iterable[Result], total: int, folder: Path) -> tuple[list[Result], str]:
+    """All results, with a progress bar and a warning per skipped scene, and "2 were there, 1 skipped".
+
+    Raises:
+        KeyboardInterrupt: says that `folder` keeps what is whole.
+    """
+    from tqdm import tqdm
+
+    done: list[Result] = []
+    skipped = 0
+    with whole_files_stay(folder):
+        for result in tqdm(results, total=total, desc="scenes", unit="scene"):
+            done.append(result)
+            if result.error:
+                skipped += 1
+                say(f"warning: {result.scene} skipped ({skipped} so far): {result.error}")
+    return done, f"{sum(result.there for result in done)} were there, {skipped} skipped"
+
+
+def at_least_one(options: object, *names: str) -> None:
     """Refuses numbers under 1."""
     for name in names:
-        value = getattr(args, name)
+        value = getattr(options, name)
         if value is not None and value < 1:
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {value}")

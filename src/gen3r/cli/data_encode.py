@@ -2,11 +2,12 @@
 
 import argparse
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gen3r.cli.common import (
-    add_model_arguments,
+    ModelOptions,
     enough_memory,
     parse_size,
     pick_device,
@@ -14,33 +15,47 @@ from gen3r.cli.common import (
     say,
     whole_files_stay,
 )
-from gen3r.cli.data_common import add_source_arguments, at_least_one, chosen_scenes, open_reader
+from gen3r.cli.data_common import add_source_arguments, open_reader
 from gen3r.errors import InputError
-from gen3r.training.recipes import TWO_VIEWS_EVERY
+from gen3r.options import add_options, given_options, option, read_options
+from gen3r.training.latent_cache.options import EncodeOptions
 
 if TYPE_CHECKING:
-    from gen3r.data.sources import ClipSource
+    from gen3r.data.records import ClipSource
+    from gen3r.models.components import Components
 
 _HELP = """\
-Runs clips through a model's frozen parts and stores what comes out, so that training the diffusion transformer
+Runs clips through a model's frozen components and stores the results, so that training of the diffusion transformer
 needs none of them:
-  appearance-*.safetensors  the autoencoder's posterior (mean, log-variance), condition latents, first frame, cameras
-  geometry-*.safetensors    the posterior of the adapter on VGGT's tokens
-  rendered-*.safetensors    for a transformer that is told it, as nano's: what given frames show from the other cameras
-  contexts-*.safetensors    with --contexts: what the text and image encoders say of caption and first frame
-SRC holds clip shards (gen3r data synthesize), a dataset as it was downloaded, or several in sub-folders of their
-names (re10k, dl3dv, ...), from which clips are drawn.
-Every shard is marked with hashes of the models and clips that made it, and training refuses one that is stale.
-A command that was stopped goes on; several processes share the work with --part and --parts."""
+  appearance-*.safetensors  means of the autoencoder's latents, latents of the conditioning frames, first frame
+  geometry-*.safetensors    means of the adapter's latents of VGGT's tokens, cameras
+  warped-*.safetensors      only for transformers with unseen_frames="warped" (nano): latents of the warped views
+  embeddings-*.safetensors  with --embeddings: embeddings of the caption and of the first frame
+SRC holds clip shards (gen3r data synthesize), a dataset as it was downloaded, or several datasets in sub-folders of
+their names (re10k, dl3dv, ...), from which clips are drawn.
+Every file is marked with hashes of the models and clips that made it, and training refuses a stale one.
+A command that was stopped goes on; several processes share the work with --shard and --num-shards."""
 _EXAMPLES = """\
 examples:
   gen3r data encode runs/mine/train runs/mine/latents --model nano
-  gen3r data encode downloads/wildrgbd latents --model models/published --contexts --clips 20000
-  for i in 0 1; do OMP_NUM_THREADS=1 gen3r data encode clips latents --part $i --parts 2 & done; wait
+  gen3r data encode downloads/wildrgbd latents --model models/published --embeddings --clips 20000
+  for i in 0 1; do OMP_NUM_THREADS=1 gen3r data encode clips latents --shard $i --num-shards 2 & done; wait
 
 then:
   gen3r train diffusion --folder runs/mine --start nano     reads runs/mine/latents"""
-_OF_DATASETS = ("dataset", "frames", "size", "stride", "seed", "scene")  # options that clip shards have decided already
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawOptions:
+    """How clips are drawn from a dataset. Clip shards have decided all but `strict` already."""
+
+    frames: int | None = option(None, "frames per clip (default: the model's)", metavar="N")
+    size: tuple[int, int] | None = option(
+        None, "height and width (default: the model's)", metavar="N|HxW", parse=parse_size
+    )
+    stride: int = option(2, "frames are 1 to N apart (default: 2)", metavar="N")
+    seed: int = option(0, "which clips are drawn (default: 0)", metavar="N")
+    strict: bool = option(False, "stop at a scene that cannot be read")
 
 
 def add_parser(actions: argparse._SubParsersAction) -> None:
@@ -50,100 +65,89 @@ def add_parser(actions: argparse._SubParsersAction) -> None:
     )
     add_source_arguments(parser)
     parser.add_argument("target", type=Path, metavar="DST", help="folder for the latents")
-    parser.add_argument("--clips", type=int, metavar="N", help="how many (default: all; of a dataset, one a scene)")
     parser.add_argument(
-        "--contexts", action="store_true",
-        help="text and image features too, for models whose encoders stay frozen; nano trains its own along",
+        "--embeddings", action="store_true",
+        help="embeddings of text and images too, for models whose encoders stay frozen; nano trains its own",
     )  # fmt: skip
-    parser.add_argument(
-        "--two-views-every", type=int, default=TWO_VIEWS_EVERY, metavar="N",
-        help="every N-th clip is conditioned on its first and last frame, the rest on the first (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument("--part", type=int, default=0, metavar="I", help="this process's number, from 0")
-    parser.add_argument("--parts", type=int, default=1, metavar="N", help="how many processes share the work")
-    parser.add_argument("--overwrite", action="store_true", help="replace shards that other models or clips made")
-    drawn = parser.add_argument_group("clips of a dataset")
-    drawn.add_argument("--frames", type=int, metavar="N", help="frames a clip (default: the model's)")
-    drawn.add_argument("--size", type=parse_size, metavar="N|HxW", help="height and width (default: the model's)")
-    drawn.add_argument("--stride", type=int, metavar="N", help="frames are 1 to N apart (default: 2)")
-    drawn.add_argument("--seed", type=int, metavar="N", help="which clips are drawn (default: 0)")
-    drawn.add_argument("--strict", action="store_true", help="stop at a scene that cannot be read")
-    add_model_arguments(parser)
+    add_options(parser, EncodeOptions)
+    add_options(parser.add_argument_group("clips of a dataset"), DrawOptions, size={"nargs": None})
+    add_options(parser.add_argument_group("model"), ModelOptions)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Encodes."""
-    at_least_one(args, "clips", "parts", "frames", "stride", "two_views_every")
+    vars(args).update(vars(read_options(args, ModelOptions)))
+    options = read_options(args, EncodeOptions)
     if args.target.is_file():
         raise InputError(f"{args.target} is a file; choose a folder")
     from gen3r.checkpoints.load import model_defaults, transformer_config
 
     defaults = model_defaults(args.model)
-    clips = _clips(args, defaults)
-    from gen3r.training.latent_cache.encode import clip_encoder, encode_clips
+    clips = _clips(args, options.clips, defaults)
+    from gen3r.training.latent_cache.encode import encode_clips
     from gen3r.training.latent_cache.shards import KINDS, kinds_of
 
-    kinds = kinds_of(transformer_config(args.model)) + ["contexts"] * args.contexts
+    kinds = kinds_of(transformer_config(args.model)) + ["embeddings"] * args.embeddings
     with enough_memory(), whole_files_stay(args.target):
-        parts = _load(args, [name for kind in kinds for name in KINDS[kind]])
-        encoders = [clip_encoder(kind, parts, defaults["text_length"], args.two_views_every) for kind in kinds]
-        encode_clips(encoders, clips, args.target, args.clips, args.part, args.parts, _command(args), args.overwrite)
+        components = _load(args, {name for kind in kinds for name in KINDS[kind]})
+        encode_clips(kinds, components, clips, args.target, defaults["text_length"], options, _command(args))
     print(args.target)
 
 
-def _clips(args: argparse.Namespace, defaults: dict[str, Any]) -> "ClipSource":
+def _clips(args: argparse.Namespace, count: int | None, defaults: dict[str, Any]) -> "ClipSource":
     """The shards in SRC, or clips drawn from the dataset there."""
     from gen3r.data.shards import ClipShards
 
+    draw = read_options(args, DrawOptions)
     if any(args.source.glob("clips-*.safetensors")):
-        if given := [name for name in _OF_DATASETS if getattr(args, name) not in (None, "auto")]:
-            raise InputError(f"{args.source} holds clips that are drawn already; leave out --{given[0]}")
+        decided = ["dataset"] * (args.dataset != "auto") + ["scene"] * bool(args.scene)
+        if decided := decided + [name for name in given_options(args, DrawOptions) if name != "strict"]:
+            raise InputError(f"{args.source} holds clips that are drawn already; leave out --{decided[0]}")
         return ClipShards(args.source)
     from gen3r.data.clips import ClipSampler
     from gen3r.data.readers import open_mixture
-    from gen3r.data.sources import SampledClips, Scenes
+    from gen3r.data.sampled_clips import SampledClips
 
-    readers = open_mixture(args.source, args.strict) if args.dataset == "auto" else {}
+    readers = open_mixture(args.source, draw.strict) if args.dataset == "auto" else {}
     if not readers:
-        reader = open_reader(args.source, args.dataset, args.strict)
+        reader = open_reader(args.source, args.dataset, draw.strict)
         readers = {reader.name: reader}
-    height, width = args.size or (defaults["height"], defaults["width"])
-    sampler = ClipSampler(
-        frames=args.frames or defaults["num_frames"], height=height, width=width, max_stride=args.stride or 2
-    )
-    datasets = {name: Scenes(reader, chosen_scenes(reader, args.scene)) for name, reader in readers.items()}
-    return SampledClips(datasets, sampler, args.clips, args.seed or 0, args.strict)
+    height, width = draw.size or (defaults["height"], defaults["width"])
+    frames = defaults["num_frames"] if draw.frames is None else draw.frames
+    sampler = ClipSampler(frames=frames, height=height, width=width, max_stride=draw.stride)
+    datasets = {name: reader.select(args.scene or ()) for name, reader in readers.items()}
+    return SampledClips(datasets, sampler, count, draw.seed, draw.strict)
 
 
-def _load(args: argparse.Namespace, names: list[str]) -> dict[str, Any]:
+def _load(args: argparse.Namespace, names: set[str]) -> "Components":
     """The model's components of these names, on the device; models of the package in float32, as training has them."""
     import torch
-    from torch import nn
 
     from gen3r.checkpoints import load_components, resolve_model
     from gen3r.checkpoints.load import PACKAGED
-    from gen3r.checkpoints.published import COMPONENTS
 
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, device)
     if args.dtype is None and resolve_model(args.model).parent == PACKAGED:
         dtype = torch.float32
     say(f"loading {args.model} on {device} ...")
-    skip = tuple(name for name in (*COMPONENTS, "tokenizer") if name not in names)
-    parts = load_components(args.model, dtype, skip)
-    return {name: parts[name].to(device) if isinstance(parts[name], nn.Module) else parts[name] for name in names}
+    components = load_components(args.model, dtype, names)
+    for module in components.modules().values():
+        module.to(device)
+    return components
 
 
 def _command(args: argparse.Namespace) -> str:
     """The command that makes the whole cache again."""
-    words = ["gen3r", "data", "encode", args.source, args.target, "--model", args.model]
-    for name in ("dataset", "clips", "frames", "stride", "seed"):
-        if getattr(args, name) not in (None, "auto"):
-            words += [f"--{name}", getattr(args, name)]
-    words += ["--size", "{}x{}".format(*args.size)] if args.size else []
+    words: list[Any] = ["gen3r", "data", "encode", args.source, args.target, "--model", args.model]
+    words += ["--dataset", args.dataset] if args.dataset != "auto" else []
     for scene in args.scene or ():
         words += ["--scene", scene]
-    words += ["--contexts"] if args.contexts else []
-    words += ["--two-views-every", args.two_views_every] if args.two_views_every != TWO_VIEWS_EVERY else []
+    words += ["--embeddings"] if args.embeddings else []
+    for name, value in {**given_options(args, EncodeOptions), **given_options(args, DrawOptions)}.items():
+        if name == "size":
+            words += ["--size", "{}x{}".format(*value)]
+        elif name in ("clips", "two_views_every", "frames", "stride", "seed"):
+            words += ["--" + name.replace("_", "-"), value]
     return shlex.join(map(str, [*words, "--overwrite"]))

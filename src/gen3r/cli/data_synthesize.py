@@ -1,75 +1,84 @@
-"""`gen3r data synthesize`: clips of the procedural world."""
+"""`gen3r data synthesize`: clips of the procedural worlds."""
 
 import argparse
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 from gen3r.cli.common import whole_files_stay
-from gen3r.cli.data_common import at_least_one
+from gen3r.cli.data_common import add_action, at_least_one
+from gen3r.data.synthetic.options import LargeOptions, WorldName
 from gen3r.errors import InputError
+from gen3r.options import given_options, option, read_options
 
-# The keys of gen3r.data.synthetic's tables, which load too much for a help text.
-PLACES = ("room", "corridor", "street", "plaza", "terrain")
-TIMES = ("morning", "noon", "afternoon", "dusk", "night")
-WEATHERS = ("clear", "cloudy", "fog", "rain")
+_DESCRIPTION = """\
+Renders clips with exact depth, cameras and captions into shards, one seed per clip. The same command gives the same
+clips, and one that was stopped goes on. Needs the extra gen3r[world]."""
+_EXAMPLES = """\
+examples:
+  gen3r data synthesize 2048 runs/nano/train
+  gen3r data synthesize 512 runs/wide --world large --movers
+  gen3r data synthesize 512 runs/wider --world large --movers --seed 512
+  gen3r data synthesize 64 runs/rainy --world large --place street --time night --weather rain"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesizeOptions(LargeOptions):
+    count: int = option(help="how many clips", metavar="N", positional=True)
+    folder: Path = option(help="folder for the shards", metavar="DST", positional=True)
+    split: Literal["train", "test"] = option("train", "the splits share no scene (default: train)")
+    world: WorldName = option(
+        "small",
+        "small: rooms and plazas, on which nano is trained; large: rooms, corridors, streets, plazas and open terrain, "
+        "at any time of day and in any weather (default: small)",
+    )
+    seed: int = option(0, "of the first clip; each clip has the next one (default: 0)", metavar="N")
+    skies: float = option(
+        0.0,
+        "small world: the share of the clips, 0 to 1, whose sky is replaced, where they have one; half of these also "
+        "lose distant geometry, so that the sky reaches the horizon (default: 0)",
+        metavar="SHARE",
+    )
+    frames: int = option(17, "frames per clip (default: 17)", metavar="N")
+    size: int = option(112, "height and width in pixels (default: 112)", metavar="N")
+    workers: int = option(2, "processes (default: 2)", metavar="N")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.count < 1:
+            raise InputError(f"the number of clips must be at least 1, not {self.count}")
+        if self.seed < 0:
+            raise InputError(f"--seed must not be negative, as {self.seed} is")
+        at_least_one(self, "frames", "size", "workers")
+        if self.world == "small" and self.large != LargeOptions():
+            raise InputError("--place, --time, --weather and --movers are the large world's; add --world large")
+        if not 0 <= self.skies <= 1:
+            raise InputError(f"--skies is a share of the clips, from 0 to 1, not {self.skies:g}")
+        if self.world == "large" and self.skies:
+            raise InputError("--skies is the small world's; the large one draws its own, see --time and --weather")
+
+    @property
+    def large(self) -> LargeOptions:
+        """The large world's part of the options."""
+        return LargeOptions(**{field.name: getattr(self, field.name) for field in fields(LargeOptions)})
 
 
 def add_parser(actions: argparse._SubParsersAction) -> None:
     """Adds the action."""
-    make = actions.add_parser(
-        "synthesize",
-        help="render posed RGB-D clips of a procedural world",
-        description="Renders clips with exact depth, cameras and captions into shards. A seed a clip: the same\n"
-        "command gives the same clips, and one that was stopped goes on. Needs the extra gen3r[world].",
-        epilog="examples:\n  gen3r data synthesize 2048 runs/nano/train\n"
-        "  gen3r data synthesize 512 runs/wide --world large --movers\n"
-        "  gen3r data synthesize 512 runs/wider --world large --movers --seed 512\n"
-        "  gen3r data synthesize 64 runs/rainy --world large --place street --time night --weather rain",
-    )
-    make.add_argument("count", type=int, metavar="N", help="how many clips")
-    make.add_argument("folder", type=Path, metavar="DST", help="folder for the shards")
-    make.add_argument("--split", choices=("train", "test"), default="train", help="the splits share no scene")
-    make.add_argument(
-        "--world", choices=("small", "large"), default="small",
-        help="small: rooms and plazas, which nano is trained on; large: rooms, corridors, streets, plazas and open "
-        "terrain, at any time of day and in any weather (default: small)",
+    add_action(
+        actions, "synthesize", SynthesizeOptions, run, help="render posed RGB-D clips of a procedural world",
+        description=_DESCRIPTION, epilog=_EXAMPLES,
     )  # fmt: skip
-    make.add_argument("--seed", type=int, default=0, help="of the first clip; the next has the next (default: 0)")
-    for name, known in (("place", PLACES), ("time", TIMES), ("weather", WEATHERS)):
-        make.add_argument(f"--{name}", choices=known, help="large world: only this one (default: any)")
-    make.add_argument("--movers", action="store_true", help="large world: things move, and depth is 0 where they do")
-    make.add_argument(
-        "--skies", type=float, default=0.0, metavar="SHARE",
-        help="small world: that share of the clips, 0 to 1, get another sky if they have one, with haze and clouds; "
-        "half of these also lose what is far, so that sky goes down to the horizon (default: 0)",
-    )  # fmt: skip
-    make.add_argument("--frames", type=int, default=17, help="frames a clip (default: 17)")
-    make.add_argument("--size", type=int, default=112, help="height and width in pixels (default: 112)")
-    make.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
-    make.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Renders."""
-    if args.count < 1:
-        raise InputError(f"the number of clips must be at least 1, not {args.count}")
-    if args.seed < 0:
-        raise InputError(f"--seed must not be negative, as {args.seed} is")
-    at_least_one(args, "frames", "size", "workers")
-    asked = args.place or args.time or args.weather or args.movers
-    if args.world == "small" and asked:
-        raise InputError("--place, --time, --weather and --movers are the large world's; add --world large")
-    if not 0 <= args.skies <= 1:
-        raise InputError(f"--skies is a share of the clips, from 0 to 1, not {args.skies:g}")
-    if args.world == "large" and args.skies:
-        raise InputError("--skies is the small world's; the large one draws its own, see --time and --weather")
-    from gen3r.data.shards import synthesize
-    from gen3r.data.synthetic import LargeOptions
+    options = read_options(args, SynthesizeOptions)
+    from gen3r.data.synthetic import synthesize
 
-    options = (
-        LargeOptions(place=args.place, time=args.time, weather=args.weather, movers=args.movers) if asked else None
-    )
-    with whole_files_stay(args.folder):
+    large = options.large if given_options(args, LargeOptions) else None
+    with whole_files_stay(options.folder):
         synthesize(
-            args.folder, args.count, args.split, args.frames, args.size, args.workers, args.world, options, args.seed,
-            args.skies,
+            options.folder, options.count, options.split, options.frames, options.size, options.workers, options.world,
+            large, options.seed, options.skies,
         )  # fmt: skip

@@ -4,8 +4,9 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from gen3r.cli.common import add_model_arguments, load_pipeline
+from gen3r.cli.common import ModelOptions, load_pipeline
 from gen3r.errors import InputError
+from gen3r.options import add_options, read_options
 
 if TYPE_CHECKING:
     from gen3r.evaluation.protocol import Mean
@@ -37,7 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the first scene's sampling; the next is one more")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    add_model_arguments(parser)
+    add_options(parser.add_argument_group("model"), ModelOptions)
     parser.set_defaults(run=run)
 
 
@@ -45,11 +46,12 @@ def run(args: argparse.Namespace) -> None:
     """Renders the scenes, measures, prints."""
     if args.scenes < 1:
         raise InputError(f"at least 1 scene is needed, not {args.scenes}")
-    import gen3r.data.synthetic  # noqa: F401  says at once that its extra is missing
+    from gen3r.data.synthetic import render_clip  # noqa: F401  says at once that its extra is missing
     from gen3r.evaluation.probe import fitted_probe
     from gen3r.evaluation.protocol import evaluate, held_out_clips
 
-    pipe = load_pipeline(args)
+    args.model = read_options(args, ModelOptions).model
+    pipe = load_pipeline(read_options(args, ModelOptions))
     defaults = pipe.defaults
     size = defaults["height"], defaults["width"]
     probe = fitted_probe(args.world, *size) if "text" in args.only else None
@@ -71,7 +73,10 @@ def _json(args: argparse.Namespace, scores: "dict[str, Mean]") -> str:
 
 def _table(args: argparse.Namespace, scores: "dict[str, Mean]") -> str:
     """Markdown."""
-    rows = [f"| {args.model}, {args.scenes} held-out scenes, {args.world} world | mean ± standard error |", "|---|---|"]
+    rows = [
+        f"| {args.model}, {args.scenes} held-out scenes, {args.world} world | mean ± standard error |",
+        "|---|---|",
+    ]
     for name, mean in scores.items():
         digits, unit = (2, " dB") if name.endswith("PSNR") else (3, "")
         spread = "" if mean.error is None else f" ± {mean.error:.{digits}f}"

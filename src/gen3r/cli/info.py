@@ -20,23 +20,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Loads the model and prints a table."""
-    from torch import nn
-
     from gen3r.checkpoints import load_components, resolve_model
 
     components = load_components(args.model)
-    defaults = components.pop("defaults")
-    modules = {name: part for name, part in components.items() if isinstance(part, nn.Module)}
+    modules = components.modules()
     print(f"{args.model}: {resolve_model(args.model)}")
     print(_ROW.format("component", "class", "parameters", "size", "type").rstrip())
     rows = {name: _count(module) for name, module in modules.items()}
     for name, (count, size, types) in rows.items():
         print(_row(name, type(modules[name]).__name__, count, size, types))
     print(_row("total", "", sum(r[0] for r in rows.values()), sum(r[1] for r in rows.values()), ""))
-    for name in components.keys() - modules.keys():
-        print(_ROW.format(name, type(components[name]).__name__, "", "", "").rstrip())
+    for name in ("tokenizer", "scheduler"):
+        print(_ROW.format(name, type(getattr(components, name)).__name__, "", "", "").rstrip())
     print("defaults")
-    for name, value in defaults.items():
+    for name, value in components.defaults.items():
         print(f"  {name:<20} {value!r}")
 
 

@@ -1,25 +1,39 @@
-"""`gen3r reconstruct`: depth, points and cameras of pictures that exist, by VGGT alone."""
+"""`gen3r reconstruct`: depth, points and cameras of a video or of photos, with nothing generated."""
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 from gen3r.cli.common import (
-    add_model_arguments,
-    add_output_arguments,
+    ModelOptions,
+    OutputOptions,
     enough_memory,
     load_pipeline,
     parse_size,
-    read_pictures,
     say,
     write_scene,
 )
 from gen3r.errors import InputError
+from gen3r.options import add_options, option, read_options
 
 _EXAMPLES = """\
 examples:
   gen3r reconstruct clip.mp4 --frames 17 --out scene
-  gen3r reconstruct pictures/ --size 112x224 --out scene
+  gen3r reconstruct images/ --size 112x224 --out scene
   gen3r reconstruct left.png right.png --out scene"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructOptions:
+    """What is reconstructed."""
+
+    inputs: tuple[Path, ...] = option((), "one video, one folder, or images", metavar="INPUT", positional=True)
+    frames: int | None = option(
+        None, "number of images, evenly spaced (default: all that are named; else the model's number)", metavar="N"
+    )
+    size: tuple[int, int] | None = option(
+        None, "N or HEIGHTxWIDTH, multiples of 14 (default: the model's)", parse=parse_size
+    )
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -27,45 +41,43 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "reconstruct",
         help="depth, points and cameras of a video or of photos",
-        description="Reconstructs a scene from a video, a folder of pictures, or pictures, with nothing generated.",
+        description="Reconstructs a scene from a video, a folder of images, or images, with nothing generated.",
         epilog=_EXAMPLES,
     )
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="one video, one folder, or pictures")
-    group = parser.add_argument_group("what to look at")
-    group.add_argument(
-        "--frames",
-        type=int,
-        metavar="N",
-        help="pictures, spread evenly (default: all named ones; else the model's number)",
-    )
-    group.add_argument("--size", type=parse_size, help="N or HEIGHTxWIDTH, multiples of 14 (default: the model's)")
-    add_model_arguments(parser)
-    add_output_arguments(parser)
+    add_options(parser, ReconstructOptions, "inputs", inputs={"nargs": "+"})
+    add_options(parser.add_argument_group("what to reconstruct"), ReconstructOptions, "frames", "size")
+    add_options(parser.add_argument_group("model"), ModelOptions)
+    add_options(parser.add_argument_group("output"), OutputOptions)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Reads, looks, writes."""
+    """Reads the images, runs VGGT, writes the scene."""
     from gen3r.files import check_folder
-    from gen3r.media import Pictures, spread
+    from gen3r.media.images import evenly_spaced
+    from gen3r.media.sequence import ImageSequence
 
-    check_folder(args.out, args.overwrite)
-    if args.frames is not None and args.frames < 1:
-        raise InputError(f"give at least 1 frame, not {args.frames}")
-    pictures = Pictures.open(args.inputs)
+    options, model = read_options(args, ReconstructOptions), read_options(args, ModelOptions)
+    output = read_options(args, OutputOptions)
+    check_folder(output.out, output.overwrite)
+    if options.frames is not None and options.frames < 1:
+        raise InputError(f"give at least 1 frame, not {options.frames}")
+    sequence = ImageSequence.open(options.inputs)
     from gen3r.checkpoints import model_defaults  # loads all model classes: after the quick checks
+    from gen3r.request import check_patches
 
-    defaults = model_defaults(args.model)
-    height, width = args.size or (defaults["height"], defaults["width"])
-    if min(height, width) < 14 or height % 14 or width % 14:
-        raise InputError(f"the size must be in multiples of 14, not {height} x {width}")
-    # Pictures that were named one by one are all meant; a video has more frames than anyone needs.
-    usual = len(args.inputs) if len(args.inputs) > 1 else defaults["num_frames"]
-    frames = min(pictures.count, usual if args.frames is None else args.frames)
-    images = read_pictures(pictures, spread(pictures.count, frames), height, width)
-    pipe = load_pipeline(args)
+    defaults = model_defaults(model.model)
+    height, width = options.size or (defaults["height"], defaults["width"])
+    check_patches(height, width)
+    # Images that are named one by one are all meant; a video has more frames than anyone needs.
+    usual = len(options.inputs) if len(options.inputs) > 1 else defaults["num_frames"]
+    frames = min(sequence.count, usual if options.frames is None else options.frames)
+    say(f"reading {frames} of {sequence.count} images ...")
+    with enough_memory():
+        images = sequence.read(evenly_spaced(sequence.count, frames), height, width)
+    pipe = load_pipeline(model)
     say(f"reconstructing {frames} frames of {height} x {width} ...")
     with enough_memory():
         scene = pipe.reconstruct(images, height, width)
-    scene.settings.update(model=str(args.model), inputs=[p.name for p in args.inputs])
-    write_scene(scene, args)
+    scene.settings.update(model=str(model.model), inputs=[p.name for p in options.inputs])
+    write_scene(scene, output)

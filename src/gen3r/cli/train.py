@@ -15,8 +15,7 @@ stages, in order (each goes on from its own checkpoint when it was stopped):
   adapter             the geometry adapter               after autoencoder and geometry
   appearance-latents  half of the latent cache           after autoencoder; --part/--parts share it among processes
   geometry-latents    its second half                    after adapter
-  given-latents       geometry of given frames alone     after adapter; only for a transformer that is told it
-  rendered-latents    what given frames show from the    after adapter; for a transformer that is told it, as nano's
+  warped-latents      what given frames show from the    after adapter; for a transformer that is told it, as nano's
                       other cameras
   text                the text encoder, ahead of the     after the latents; may be left out
                       denoiser, which trains it further
@@ -30,7 +29,7 @@ beside them:
 
 example:
   gen3r data synthesize 2048 runs/nano/train
-  for stage in autoencoder geometry adapter {appearance,geometry,rendered}-latents text diffusion
+  for stage in autoencoder geometry adapter {appearance,geometry,warped}-latents text diffusion
   do gen3r train $stage; done
   gen3r train package --out my-nano && gen3r evaluate --model my-nano
 
@@ -52,13 +51,12 @@ _SWITCHES = {
 }
 _CHANGES = (
     "steps", "minutes", "batch_size", "micro_batches", "learning_rate", "schedule", "optimizer", "seed", "keep_every",
-    "sheet_every", "gradient_checkpointing", "shard", "context_parallel",
+    "sheet_every", "gradient_checkpointing", "shard",
 )  # fmt: skip
 
 
 _STAGE_NAMES = (
-    "autoencoder", "geometry", "adapter", "appearance-latents", "geometry-latents", "given-latents",
-    "rendered-latents", "text", "diffusion", "distill", "package",
+    "autoencoder", "geometry", "adapter", "appearance-latents", "geometry-latents", "warped-latents", "text", "diffusion", "distill", "package",
 )  # fmt: skip
 
 
@@ -137,10 +135,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     changes.add_argument("--sheet-every", type=int, metavar="STEPS", help="steps between sample sheets")
     for flag, what in _SWITCHES.items():
         changes.add_argument(flag, action="store_const", const=True, help=what)
-    changes.add_argument(
-        "--context-parallel", type=int, metavar="N",
-        help="N processes share the transformer's tokens of each micro-batch (diffusion, distill)",
-    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="say parameters, memory, steps and time; train nothing")
     parser.add_argument(
         "--tracker", action="append", default=[], metavar="NAME", help="tensorboard or wandb, beside metrics.jsonl"
@@ -151,7 +145,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the stage."""
-    at_least_one(args, "steps", "batch_size", "micro_batches", "clips", "parts", "threads", "lora", "context_parallel")
+    at_least_one(args, "steps", "batch_size", "micro_batches", "clips", "parts", "threads", "lora")
     if args.minutes is not None and not args.minutes > 0:
         raise InputError(f"--minutes must be over 0, not {args.minutes:g}")
     if args.preset == "published" and args.start is None:

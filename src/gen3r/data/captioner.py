@@ -1,4 +1,4 @@
-"""Captions from any of transformers' models that turn pictures and text to text."""
+"""Captions from any model of transformers that turns images and text into text."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ LONGEST = 80  # tokens of a caption
 
 
 class TransformersCaptioner:
-    """A picture -> what it shows. The model is of transformers' task image-text-to-text, on the Hub or in a folder.
+    """An image -> its caption, by a model of transformers' task image-text-to-text, on the Hub or in a folder.
 
-    prompt: what a model that chats is asked; or what the caption of another goes on from, or the word for its task.
-    None: a question for the former, nothing for the latter. Decoding is greedy: the same picture, the same caption.
+    prompt: the question to a chat model; for other models the beginning of the caption, or the word for the task.
+    None: a question for the former, nothing for the latter. Decoding is greedy: the same image, the same caption.
 
     Raises:
-        InputError: there is no such model, it has no safetensors, or it is of another task.
+        InputError: there is no such model, it has no safetensors, or its task is another one.
     """
 
     def __init__(self, model: str, prompt: str | None = None, device: str = "cpu") -> None:

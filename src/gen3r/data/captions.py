@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from gen3r.errors import InputError
-from gen3r.files import whole_file
+from gen3r.files import write_text
 
 if TYPE_CHECKING:
     from gen3r.data.readers.base import Reader
     from gen3r.data.records import ClipRecord
 
-Captioner = Callable[[Image.Image], str]  # a picture -> what it shows, in one line
-FOLDER = Path(".gen3r", "captions")  # in the dataset's: one file a model
-EVERY = 30.0  # seconds after which what is written is saved
+Captioner = Callable[[Image.Image], str]  # an image -> its description in one line
+FOLDER = Path(".gen3r", "captions")  # in the dataset's folder; one file per model
+EVERY = 30.0  # seconds between saves
 
 
 @dataclass(frozen=True)
 class Captioned:
-    """scene: its name. captions: what was written. there: it was before. error: why nothing was, if so."""
+    """scene: its name. captions: those written. there: they were written before. error: why there are none, if so."""
 
     scene: str
     captions: tuple[str, ...] = ()
@@ -47,9 +47,9 @@ def read_captions(root: Path) -> dict[str, tuple[str, ...]]:
 def write_captions(
     reader: "Reader", scenes: Sequence[str], captioner: Captioner, model: str, prompt: str = "", frames: int = 1
 ) -> Iterator[Captioned]:
-    """Captions `frames` pictures of each scene, evenly spread, and saves them now and then and at the end.
+    """Captions `frames` evenly spaced frames of each scene; saves the captions every half minute and at the end.
 
-    Scenes that this model has captions for are kept; a scene that cannot be read is left out.
+    Captions that this model wrote before are kept; a scene that cannot be read is left out.
 
     Raises:
         InputError: the folder cannot be written to; the file there is damaged or of another prompt.
@@ -72,7 +72,7 @@ def write_captions(
                 yield Captioned(scene, error=str(error))
                 continue
             about["captions"][scene] = captions
-            if time.monotonic() - saved > EVERY:
+            if time.monotonic() - saved >= EVERY:
                 _save(path, about)
                 saved = time.monotonic()
             yield Captioned(scene, captions)
@@ -81,7 +81,7 @@ def write_captions(
 
 
 def _caption(record: "ClipRecord", captioner: Captioner, frames: int) -> tuple[str, ...]:
-    """One line for each of some pictures: the middle ones of as many equal parts of the sequence."""
+    """One line for each of some frames: the middles of as many equal parts of the sequence."""
     numbers = sorted({(2 * i + 1) * len(record) // (2 * frames) for i in range(frames)})
     lines = [" ".join(captioner(Image.fromarray(record.read_frame(n).numpy())).split()) for n in numbers]
     return tuple(dict.fromkeys(line for line in lines if line))
@@ -98,5 +98,4 @@ def _load(path: Path) -> dict:
 
 
 def _save(path: Path, about: dict) -> None:
-    with whole_file(path) as partial:
-        partial.write_text(json.dumps(about, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(json.dumps(about, indent=0, ensure_ascii=False) + "\n", path)

@@ -1,7 +1,5 @@
-"""A weighted mixture of datasets as one endless sequence that depends on its seed and position alone."""
+"""A weighted mixture of datasets: an endless sequence of draws that depends on its seed and position alone."""
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +8,7 @@ import numpy as np
 
 from gen3r.errors import InputError
 
-# How often the published training draws each dataset (SPEC, section 7).
+# How often the published implementation draws each dataset in training.
 PUBLISHED_WEIGHTS = {
     "dl3dv": 1.0, "acid": 1.0, "mvimgnet": 0.25, "waymo": 0.5, "co3d": 1.0, "re10k": 1.0, "kitti360": 0.5,
     "vkitti2": 0.5, "wildrgbd": 1.0, "tartanair": 1.0,
@@ -19,7 +17,7 @@ PUBLISHED_WEIGHTS = {
 
 @dataclass(frozen=True)
 class Draw:
-    """One draw: the scene's number in its dataset, and a seed for all that is random about its clip."""
+    """One draw: the scene's number in its dataset, and a seed for everything random about its clip."""
 
     dataset: str
     scene: int
@@ -29,9 +27,9 @@ class Draw:
 class Mixture:
     """Draws of scenes. Position p is the same draw in every run, on every rank, in every worker.
 
-    In an epoch every dataset comes up in proportion to its weight, and the scenes of each are gone through in a fresh
-    order before one comes again. An epoch is as long as the dataset with the most scenes for its weight needs to show
-    each of them once. To resume, go on from the position; rank r of R takes the positions r, r + R, r + 2R, ...
+    In an epoch, each dataset is drawn in proportion to its weight. All scenes of a dataset are drawn, in a new random
+    order, before one is drawn again. An epoch is as long as the dataset with the most scenes for its weight needs to
+    show each of them once. To resume, continue from the position; rank r of R takes the positions r, r + R, r + 2R, ...
 
     Raises:
         InputError: no dataset, an empty one, or a weight that is not positive.
@@ -66,25 +64,19 @@ class Mixture:
         slot = int(self._shuffled(0, epoch, len(self))[place])
         number = int(np.searchsorted(self._ends, slot, side="right"))
         name = self._names[number]
-        # The how-manieth draw of this dataset since the start: its slots come after those of the datasets before it.
+        # Index of this draw among all draws of its dataset, whose slots follow those of the datasets before it.
         turn = epoch * self.counts[name] + slot - int(self._ends[number] - self.counts[name])
         lap, step = divmod(turn, self.sizes[name])
         return Draw(name, int(self._shuffled(number + 1, lap, self.sizes[name])[step]), (self.seed, position))
 
     def instead(self, position: int, attempt: int) -> Draw:
-        """Another draw from the same dataset, for a position whose own scene cannot be read; `attempt` from 1."""
+        """Another draw of the same dataset, for a position whose scene cannot be read; `attempt` counts from 1."""
         name = self[position].dataset
         seed = (self.seed, position, attempt)
         return Draw(name, int(np.random.default_rng(seed).integers(self.sizes[name])), seed)
 
-    @property
-    def fingerprint(self) -> str:
-        """What the sequence depends on. A run resumes exactly where this is the same."""
-        facts = json.dumps([self.seed, list(self.sizes.items()), list(self.counts.items())])
-        return hashlib.sha256(facts.encode()).hexdigest()[:16]
-
     def _shuffled(self, stream: int, lap: int, length: int) -> np.ndarray:
-        """The order of `length` things in a lap; the last ones asked for are kept at hand."""
+        """The order of `length` items in a lap; the latest orders are cached."""
         key = (stream, lap)
         order = self._order.get(key)
         if order is None:

@@ -1,8 +1,8 @@
-"""What every dataset becomes: a scene whose frames are read when they are asked for, and a clip in memory."""
+"""What every dataset becomes: sequences whose frames are read on request, clips in memory, and numbered clips."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -15,9 +15,9 @@ class Clip:
     """A posed RGB-D clip in memory.
 
     frames: uint8 [F, H, W, 3]. depth: float32 [F, H, W], along the camera's z axis, 0 where it is unknown (sky, or
-    things that move); all 0 where the dataset has none. cameras: F cameras of the same size as the frames.
-    caption: one to three sentences, or nothing. attributes: what is known about the clip, as JSON has it. moving_depth:
-    as `depth`, but of the things that move alone; None where it is not known which do.
+    dynamic objects); all 0 where the dataset has none. cameras: F cameras of the same size as the frames.
+    caption: one to three sentences, or nothing. attributes: facts about the clip, as JSON holds them. moving_depth:
+    as `depth`, but of the dynamic objects alone; None where it is not known which objects move.
     """
 
     frames: torch.Tensor
@@ -29,12 +29,12 @@ class Clip:
 
     @property
     def moving(self) -> torch.Tensor | None:
-        """Where things move, bool [F, H, W]."""
+        """Where objects move, bool [F, H, W]."""
         return None if self.moving_depth is None else self.moving_depth > 0
 
     @property
     def full_depth(self) -> torch.Tensor:
-        """The depth [F, H, W] of everything, of what moves too where it is known."""
+        """The depth [F, H, W] of everything, dynamic objects included where they are known."""
         return self.depth if self.moving_depth is None else self.depth + self.moving_depth
 
     @property
@@ -57,14 +57,40 @@ def take_frames(clips: Sequence[Clip], index: torch.Tensor) -> dict[str, Any]:
     }
 
 
+class ClipSource(Protocol):
+    """Numbered clips, the same whenever they are asked for: `ClipShards`, `SampledClips` and online synthesis."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Frames, height and width of a clip."""
+        ...
+
+    @property
+    def zero_is_sky(self) -> bool:
+        """Whether depth is 0 in the sky and nowhere else, as in the small world."""
+        ...
+
+    def fingerprint(self, numbers: range) -> str:
+        """A hash of these clips, without reading them whole."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Clip: ...
+
+    def take(self, numbers: Sequence[int], index: torch.Tensor) -> dict[str, Any]:
+        """The frames of several clips at the places [B, F], as `take_frames`."""
+        ...
+
+
 @dataclass(frozen=True)
 class ClipRecord:
-    """A posed sequence as a dataset holds it. Nothing but its cameras is in memory.
+    """A posed sequence as a dataset holds it. Only its cameras are in memory.
 
-    dataset, scene: where it comes from; together they name it. cameras: all F of its cameras, OpenCV axes,
-    camera-to-world, in pixels of the stored pictures. read_frame: number -> uint8 [H, W, 3], any lens distortion
-    undone. read_depth: number -> float32 [H, W], z-depth in the cameras' unit, 0 where unknown or moving; None for a
-    dataset without depth. metric: the unit is the metre, else it is the dataset's own. captions: any number of them.
+    dataset, scene: its origin; together they name it. cameras: all F of its cameras, OpenCV axes, camera-to-world, in
+    pixels of the stored pictures. read_frame: number -> uint8 [H, W, 3], without lens distortion. read_depth: number
+    -> float32 [H, W], z-depth in the cameras' unit, 0 where it is unknown or something moves; None for a dataset
+    without depth. metric: the unit is the metre; otherwise it is the dataset's own. captions: any number of them.
     read_points: -> the scene's points, float32 [N, 3], in the frame and unit of its cameras; None where it has none.
     """
 

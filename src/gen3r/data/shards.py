@@ -1,115 +1,26 @@
-"""Clips in safetensors shards: written by many processes, resumable, read without loading a whole shard."""
+"""Clips in safetensors shards, read without loading a whole shard."""
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from tqdm import tqdm
 
 from gen3r.cameras.camera import Cameras
 from gen3r.data.records import Clip, take_frames
-from gen3r.data.skies import with_other_sky
-from gen3r.data.workers import in_parallel
 from gen3r.errors import InputError
 from gen3r.files import write_tensors
-
-if TYPE_CHECKING:
-    from gen3r.data.synthetic import LargeOptions, WorldName
 
 SHARD_CLIPS = 64
 
 
-@dataclass(frozen=True)
-class _Job:
-    """The clips of one shard."""
-
-    path: Path
-    first: int
-    seeds: range
-    frames: int
-    size: int
-    split: str
-    world: "WorldName"
-    options: "LargeOptions | None"
-    skies: float
-
-    @property
-    def made(self) -> str:
-        """What the clips are drawn from, for the shard's header."""
-        options = asdict(self.options) if self.options else None
-        made = {"split": self.split, "world": self.world, "options": options, "seed": self.first}
-        return json.dumps(made | ({"skies": self.skies} if self.skies else {}))
-
-
-def synthesize(
-    folder: Path,
-    count: int,
-    split: str = "train",
-    frames: int = 17,
-    size: int = 112,
-    workers: int = 2,
-    world: "WorldName" = "small",
-    options: "LargeOptions | None" = None,
-    seed: int = 0,
-    skies: float = 0.0,
-) -> None:
-    """Renders `count` clips of a split of a procedural world into `folder`, of seeds from `seed` on.
-
-    Shards of these clips that are whole are kept; a last one of fewer clips is made anew. skies: the share of the
-    clips that get another sky if they have one (`other_skies`), which takes 0 depth to mean sky.
-
-    Raises:
-        InputError: a shard is damaged, or holds clips of another size, split, world, options, skies or first seed.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    jobs = [
-        _Job(
-            folder / f"clips-{start:06d}.safetensors", seed,
-            range(seed + start, seed + min(start + SHARD_CLIPS, count)), frames, size, split, world, options, skies,
-        )
-        for start in range(0, count, SHARD_CLIPS)
-    ]  # fmt: skip
-    jobs = [job for job in jobs if not _is_done(job)]
-    with tqdm(total=count, desc="clips", unit="clip") as bar:
-        bar.update(count - sum(len(job.seeds) for job in jobs))
-        for written in in_parallel(_render_shard, jobs, workers):
-            bar.update(written)
-
-
-def _is_done(job: _Job) -> bool:
-    """Whether the shard is there with all of its clips."""
-    if not job.path.exists():
-        return False
-    file = open_shard(job.path)
-    clips, *shape = file.get_slice("frames").get_shape()
-    made = file.metadata().get("made", job.made)  # shards of the first version do not say it
-    if shape[:3] != [job.frames, job.size, job.size] or made != job.made:
-        raise InputError(
-            f"{job.path} holds clips of another size, split, world or seed, or with other skies; choose another folder "
-            "or remove it"
-        )
-    return clips >= len(job.seeds)
-
-
-def _render_shard(job: _Job) -> int:
-    from gen3r.data.synthetic import render_clip
-
-    clips = [render_clip(seed, job.frames, job.size, job.size, job.split, job.world, job.options) for seed in job.seeds]
-    if job.skies:
-        clips = [with_other_sky(clip, job.skies, seed) for clip, seed in zip(clips, job.seeds, strict=True)]
-    write_shard(job.path, clips, job.made)
-    return len(clips)
-
-
 def write_shard(path: Path, clips: Sequence[Clip], made: str) -> None:
-    """Clips of one size, with their captions, and their attributes and what moves where they have any.
+    """Writes clips of one size with their captions, and with attributes and moving depth where they have any.
 
-    made: what the clips were drawn from.
+    made: the settings that the clips were drawn with, for the header.
     """
     tensors = {
         "frames": torch.stack([c.frames for c in clips]),
@@ -148,7 +59,7 @@ def has_room(device: torch.device, size: int) -> bool:
 
 
 class ClipShards:
-    """The clips of a folder of shards, by number.
+    """The clips of a folder of shards, by number: a `ClipSource`.
 
     zero_is_sky: nothing moves in them, so that a depth of 0 is the sky.
     """
@@ -169,7 +80,7 @@ class ClipShards:
         self.zero_is_sky = not any("moving_depth" in file.keys() for file in self._files)
 
     def hold(self, device: torch.device) -> None:
-        """Keeps all clips in an accelerator's memory, for `take`, if a third of what is free there holds them."""
+        """Keeps all clips in an accelerator's memory, for `take`, if they fit in a third of its free memory."""
         if has_room(device, self._bytes):
             names = ("frames", "depth", "T_world_camera", "K_px")
             self._held = {k: torch.cat([f.get_tensor(k).to(device) for f in self._files]) for k in names}
@@ -186,7 +97,7 @@ class ClipShards:
         return frames, height, width
 
     def fingerprint(self, numbers: range) -> str:
-        """What these clips are: a hash of their captions and cameras and of a row of pixels each, most left unread."""
+        """A hash of the clips' captions and cameras, and of one row of pixels each; most pixels are left unread."""
         digest = hashlib.sha256()
         for number in numbers:
             i, j = self._index[number]
@@ -199,7 +110,7 @@ class ClipShards:
 
     @property
     def attributes(self) -> list[dict[str, Any] | None]:
-        """What is known about each clip, in order; None where it is not recorded."""
+        """The attributes of each clip, in order; None where they are not recorded."""
         return [a for attributes in self._attributes for a in attributes]
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Other skies for clips whose sky has no depth: of any colour, with haze and clouds, down to the horizon."""
+"""Sky replacement, for clips in which depth 0 means sky: any colour, haze and clouds, down to the horizon."""
 
 from dataclasses import replace
 
@@ -12,13 +12,13 @@ from gen3r.data.records import Clip
 from gen3r.geometry.points import unproject
 
 
-def other_skies(
+def replace_skies(
     rng: np.random.Generator, frames: Tensor, depth: Tensor, T_world_camera: Tensor, K_px: Tensor, share: float
 ) -> tuple[Tensor, Tensor]:
-    """Frames uint8 [B, F, 3, H, W] and depth [B, F, H, W], 0 in the sky, of which a share has got another sky, where it
-    has one; half of these have also lost what is far.
+    """Clips, of which a share gets another sky, where it has one; half of these also lose distant geometry.
 
-    T_world_camera: [B, F, 4, 4]. K_px: [B, F, 3, 3].
+    frames: uint8 [B, F, 3, H, W]. depth: [B, F, H, W], 0 in the sky. T_world_camera: [B, F, 4, 4]. K_px: [B, F, 3, 3].
+    Returns new frames and depth.
     """
     size = len(frames)
     changed = rng.random(size) < share
@@ -28,12 +28,12 @@ def other_skies(
     depth = open_horizon(depth, T_world_camera, K_px, torch.from_numpy(reach))
     rays = pluecker_rays(T_world_camera, K_px, *depth.shape[-2:])
     skies = draw_skies(rng, rays[:, 3:].transpose(1, 2))
-    return recolour_sky(frames, depth, skies, torch.from_numpy(amount)), depth
+    return blend_sky(frames, depth, skies, torch.from_numpy(amount)), depth
 
 
-def with_other_sky(clip: Clip, share: float, seed: int) -> Clip:
-    """The clip after `other_skies`, drawn from a seed."""
-    views, depth = other_skies(
+def replace_sky(clip: Clip, share: float, seed: int) -> Clip:
+    """The clip after `replace_skies`, drawn from a seed."""
+    views, depth = replace_skies(
         np.random.default_rng([seed, 2]),
         clip.frames.permute(0, 3, 1, 2)[None],
         clip.depth[None],
@@ -45,10 +45,10 @@ def with_other_sky(clip: Clip, share: float, seed: int) -> Clip:
 
 
 def open_horizon(depth: Tensor, T_world_camera: Tensor, K_px: Tensor, reach: Tensor) -> Tensor:
-    """Depth [B, F, H, W] with 0, sky, for all that is farther from the first camera than most of what it sees: the
-    `reach` [B] of its pixels that have depth keep it, 1 means all. Clips without any sky stay as they are.
+    """Depth [B, F, H, W] that is 0, sky, beyond a distance from the first camera; clips without sky do not change.
 
-    The small world's plazas have buildings all around, so that sky down to the horizon was taken for a wall.
+    reach: [B], the share of the first frame's pixels with depth that keep it; 1 keeps all. The small world's plazas are
+    enclosed by buildings, so that models took a sky down to the horizon for a wall.
     """
     points = unproject(depth, T_world_camera, K_px)
     distance = (points - T_world_camera[:, :1, None, None, :3, 3]).norm(dim=-1)
@@ -62,15 +62,15 @@ def open_horizon(depth: Tensor, T_world_camera: Tensor, K_px: Tensor, reach: Ten
 
 
 def sky_colours(rng: np.random.Generator, count: int) -> Tensor:
-    """Colours that skies have on photographs, [count, 3] in [0, 1]: bright ones for the most part, none saturated."""
+    """Colours of skies on photographs, [count, 3] in [0, 1]: mostly bright, never saturated."""
     brightness, saturation = rng.uniform(0, 1, (count, 1)) ** (1 / 3), rng.uniform(0, 0.6, (count, 1))
     return torch.from_numpy(brightness * (1 - saturation * rng.random((count, 3)))).float()
 
 
 def draw_skies(rng: np.random.Generator, direction: Tensor) -> Tensor:
-    """A sky a clip, [B, F, 3, H, W] in [0, 1], where pixels look in `direction` [B, F, 3, H, W], so that frames agree.
+    """One sky per clip, [B, F, 3, H, W] in [0, 1], as seen along `direction` [B, F, 3, H, W]; frames agree.
 
-    Haze and clouds: some smooth waves go from one colour to another that is more or less different.
+    Haze and clouds are smooth waves between two colours.
     """
     count, one_a_clip = len(direction), (len(direction), 1, 1, 1, 1)
     first, other = (sky_colours(rng, count).to(direction)[:, None, :, None, None] for _ in range(2))
@@ -84,10 +84,10 @@ def draw_skies(rng: np.random.Generator, direction: Tensor) -> Tensor:
     return first + (contrast * height).sigmoid() * (difference * (other - first))
 
 
-def recolour_sky(frames: Tensor, depth: Tensor, skies: Tensor, amount: Tensor) -> Tensor:
-    """Frames uint8 [B, F, 3, H, W] whose sky goes `amount` [B] of the way to `skies` [B, F, 3, H, W] in [0, 1].
+def blend_sky(frames: Tensor, depth: Tensor, skies: Tensor, amount: Tensor) -> Tensor:
+    """Frames uint8 [B, F, 3, H, W] with the sky blended towards `skies` [B, F, 3, H, W] in [0, 1] by `amount` [B].
 
-    depth: [B, F, H, W], 0 in the sky, whose edge is soft.
+    depth: [B, F, H, W], 0 in the sky. The edge of the sky is soft.
     """
     sky = F.avg_pool2d((depth == 0).float(), 3, stride=1, padding=1, count_include_pad=False)[:, :, None]
     move = amount.to(sky)[:, None, None, None, None] * sky

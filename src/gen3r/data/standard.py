@@ -1,6 +1,8 @@
-"""The standard form: what every dataset can be converted to, scene by scene, by many processes, resumably."""
+"""The standard form, to which every dataset can be converted: its reader and its writer."""
 
 import json
+import math
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,23 +13,59 @@ import numpy as np
 from PIL import Image
 
 from gen3r.data.readers.base import Reader
+from gen3r.data.readers.frames import DepthFiles
+from gen3r.data.readers.transforms import CAPTIONS, TRANSFORMS, TransformsReader, load_transforms
 from gen3r.data.records import ClipRecord
 from gen3r.data.workers import in_parallel
 from gen3r.errors import InputError
 from gen3r.files import whole_folder
 from gen3r.geometry.clouds import write_ply
 
-PictureForm = Literal["png", "jpg"]
-JPEG_QUALITY = 95
-TOP = 65535  # of a 16-bit picture
-FEWEST = 2  # frames of a scene
-POINTS = "points.ply"
+IMAGES, DEPTH, POINTS = "images", "depth", "points.ply"
+ImageFormat = Literal["png", "jpg"]
+SAVE_OPTIONS = {"png": {"compress_level": 4}, "jpg": {"quality": 95, "subsampling": 0}}
+MAX_STORED = 65535  # of a 16-bit image
+MIN_FRAMES = 2
+
+
+class Standard(TransformsReader):
+    """The form that training reads and `gen3r data convert` writes; the published Gen3R reads it too.
+
+    Tree: <scene>/transforms.json, <scene>/images/frame00000.png ..., <scene>/captions.txt (one per line, optional),
+    <scene>/depth/frame00000.png (16 bits, optional), <scene>/points.ply (optional). Poses: transform_matrix,
+    camera-to-world, OpenCV axes. Intrinsics: w h fl_x fl_y cx cy in pixels, in every frame. Depth: stored numbers over
+    the frame's depth_per_unit, 0 unknown; metres where "metric" is true. Points: in the world of the poses.
+
+    Licence: that of the dataset it was made from.
+    """
+
+    name = "standard"
+    licence = "that of the dataset it was made from"
+    layout = "<scene>/transforms.json"
+
+    def recognises(self) -> bool:
+        """The standard form has the lens in every frame and nowhere else."""
+        data = load_transforms(self.root / next(iter(self.find_scenes())) / TRANSFORMS)
+        return "fl_x" in data["frames"][0] and not {"fl_x", "camera_angle_x", "camera_model"} & set(data)
+
+    def picture(self, folder: Path, file_path: str) -> Path:
+        """Only the base name of an entry counts, as in the published implementation."""
+        return folder / IMAGES / Path(file_path).name
+
+    def depth(self, folder: Path, pictures: list[Path], data: dict[str, Any]) -> DepthFiles | None:
+        stored = [float({**data, **frame}.get("depth_per_unit", 0)) for frame in data["frames"]]
+        if not all(stored):
+            return None
+        return DepthFiles([folder / DEPTH / f"{p.stem}.png" for p in pictures], stored, math.inf)
+
+    def points(self, folder: Path, data: dict[str, Any]) -> Path:
+        return folder / POINTS
 
 
 @dataclass(frozen=True)
 class Converted:
-    """scene: its name in the dataset. written, left_out: frames. there: it was converted before. error: why nothing
-    was written, if so."""
+    """scene: its name in the dataset. written, left_out: counts of frames. there: it was converted before. error: why
+    nothing was written, if so."""
 
     scene: str
     written: int = 0
@@ -37,7 +75,7 @@ class Converted:
 
 
 def folder_name(scene: str) -> str:
-    """The folder of a scene: its name with the slashes gone."""
+    """The folder of a scene: its name without slashes."""
     return scene.replace("/", "__") if scene != "." else "scene"
 
 
@@ -45,30 +83,38 @@ def convert(
     reader: Reader,
     scenes: Sequence[str],
     folder: Path,
-    form: PictureForm = "png",
+    image_format: ImageFormat = "png",
     with_depth: bool = True,
     workers: int = 1,
     strict: bool = False,
 ) -> Iterator[Converted]:
-    """Writes scenes into `folder`, each whole or not at all; those that are there are kept.
+    """Writes scenes into `folder`, each whole or not at all; scenes that are there are kept.
 
     Frames that cannot be read, or whose depth cannot, are left out; a scene with fewer than two left, or that cannot
-    be read at all, is skipped. `strict` raises instead.
+    be read at all, is skipped. `strict` raises instead. What a killed run left of one of these scenes is removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    work = partial(_convert_scene, reader, folder, form, with_depth, strict)
-    yield from in_parallel(work, scenes, workers)
+    _remove_partial(scenes, folder)
+    yield from in_parallel(partial(_convert_scene, reader, folder, image_format, with_depth, strict), scenes, workers)
+
+
+def _remove_partial(scenes: Sequence[str], folder: Path) -> None:
+    """Removes the hidden folders that `whole_folder` works in, of these scenes."""
+    names = {folder_name(scene) for scene in scenes}
+    for path in folder.glob(".*-*"):
+        if path.is_dir() and path.name[1:].rpartition("-")[0] in names:
+            shutil.rmtree(path)
 
 
 def _convert_scene(
-    reader: Reader, folder: Path, form: PictureForm, with_depth: bool, strict: bool, scene: str
+    reader: Reader, folder: Path, image_format: ImageFormat, with_depth: bool, strict: bool, scene: str
 ) -> Converted:
-    whole = folder / folder_name(scene)
-    if (whole / "transforms.json").exists():
+    target = folder / folder_name(scene)
+    if (target / TRANSFORMS).exists():
         return Converted(scene, there=True)
     try:
-        with whole_folder(whole) as partial:
-            counts = write_scene(reader.read(scene), partial, reader.licence, form, with_depth, strict)
+        with whole_folder(target) as unfinished:
+            counts = write_scene(reader.read(scene), unfinished, reader.licence, image_format, with_depth, strict)
         return Converted(scene, *counts)
     except InputError as error:
         if strict:
@@ -80,26 +126,25 @@ def write_scene(
     record: ClipRecord,
     folder: Path,
     licence: str = "",
-    form: PictureForm = "png",
+    image_format: ImageFormat = "png",
     with_depth: bool = True,
     strict: bool = False,
 ) -> tuple[int, int]:
-    """Writes a sequence as images/, depth/, points.ply, transforms.json and captions.txt; returns the frames written
-    and left out.
+    """Writes a sequence in the form that `Standard` reads; returns the counts of frames written and left out.
 
     Raises:
         InputError: fewer than two frames can be read, or any cannot and `strict`; the points cannot be read.
     """
-    (folder / "images").mkdir(parents=True, exist_ok=True)
+    (folder / IMAGES).mkdir(parents=True, exist_ok=True)
     frames, failures = [], []
     for number in range(len(record)):
         try:
-            frames.append(_write_frame(record, number, len(frames), folder, form, with_depth))
+            frames.append(_write_frame(record, number, f"frame{len(frames):05d}", folder, image_format, with_depth))
         except InputError as error:
             if strict:
                 raise
             failures.append(str(error))
-    if len(frames) < FEWEST:
+    if len(frames) < MIN_FRAMES:
         raise InputError(f"only {len(frames)} of {len(record)} frames can be read ({failures[:1]})")
     about = {
         "dataset": record.dataset, "scene": record.scene, "licence": licence, "metric": record.metric,
@@ -107,39 +152,40 @@ def write_scene(
     }  # fmt: skip
     if record.read_points is not None:
         write_ply(record.read_points(), folder / POINTS)
-    (folder / "captions.txt").write_text("\n".join(record.captions) + "\n", encoding="utf-8")
-    (folder / "transforms.json").write_text(json.dumps({**about, "frames": frames}), encoding="utf-8")
+    (folder / CAPTIONS).write_text("\n".join(record.captions) + "\n", encoding="utf-8")
+    (folder / TRANSFORMS).write_text(json.dumps({**about, "frames": frames}), encoding="utf-8")
     return len(frames), len(failures)
 
 
 def _write_frame(
-    record: ClipRecord, number: int, place: int, folder: Path, form: PictureForm, with_depth: bool
+    record: ClipRecord, number: int, stem: str, folder: Path, image_format: ImageFormat, with_depth: bool
 ) -> dict[str, Any]:
     """Writes one frame and returns its entry in transforms.json."""
     pixels = record.read_frame(number).numpy()
     depth = record.read_depth(number).numpy() if with_depth and record.read_depth else None
-    if pixels.shape[:2] != (record.cameras.height, record.cameras.width):
+    cameras = record.cameras
+    if pixels.shape[:2] != (cameras.height, cameras.width):
         raise InputError(f"picture {number} is {pixels.shape[0]} x {pixels.shape[1]}, unlike its camera")
-    name = f"images/frame{place:05d}.{form}"
-    options: dict[str, Any] = {"quality": JPEG_QUALITY, "subsampling": 0} if form == "jpg" else {"compress_level": 4}
+    name = f"{IMAGES}/{stem}.{image_format}"
+    options: dict[str, Any] = SAVE_OPTIONS[image_format]
     Image.fromarray(pixels).save(folder / name, **options)
-    K = record.cameras.K_px[number].tolist()
+    K = cameras.K_px[number].tolist()
     entry = {
-        "file_path": name, "w": record.cameras.width, "h": record.cameras.height,
+        "file_path": name, "w": cameras.width, "h": cameras.height,
         "fl_x": K[0][0], "fl_y": K[1][1], "cx": K[0][2], "cy": K[1][2],
-        "transform_matrix": record.cameras.T_world_camera[number].tolist(),
+        "transform_matrix": cameras.T_world_camera[number].tolist(),
     }  # fmt: skip
     if depth is not None:
-        entry["depth_per_unit"] = _write_depth(depth, folder / "depth" / f"frame{place:05d}.png")
+        entry["depth_per_unit"] = _write_depth(depth, folder / DEPTH / f"{stem}.png")
     return entry
 
 
 def _write_depth(depth: np.ndarray, path: Path) -> float:
-    """Depth in 16 bits, as fine as the farthest pixel of the frame allows; returns the stored numbers a unit."""
+    """Writes depth in 16 bits, as fine as the frame's farthest pixel allows; returns the stored numbers per unit."""
     path.parent.mkdir(exist_ok=True)
     farthest = float(depth.max())
-    per_unit = TOP / farthest if farthest > 0 else 1.0
+    per_unit = MAX_STORED / farthest if farthest > 0 else 1.0
     stored = np.round(depth.astype(np.float64) * per_unit)
-    stored = np.where(depth > 0, stored.clip(1, TOP), 0).astype(np.uint16)
+    stored = np.where(depth > 0, stored.clip(1, MAX_STORED), 0).astype(np.uint16)
     Image.fromarray(stored).save(path, compress_level=4)
     return per_unit

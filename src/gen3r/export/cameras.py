@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from gen3r.cameras import files
+from gen3r.cameras import formats
 from gen3r.scene import Scene
 
 
 def write_cameras(scene: Scene, path: Path) -> None:
     """Writes the scene's cameras; `gen3r generate --camera` reads them."""
-    files.write_cameras(path, scene.cameras)
+    formats.write_cameras(path, scene.cameras)

@@ -5,21 +5,29 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
-from gen3r.export.depth import apply_colour_map, colour_depth
 from gen3r.export.splatting import PointCloud, View, frame_view, point_cloud, render
 from gen3r.files import whole_file
+from gen3r.media.drawing import (
+    CLOUD_BACKGROUND,
+    GAP,
+    SUPERSAMPLE,
+    THUMBNAILS,
+    WIDTH,
+    apply_colour_map,
+    colour_depth,
+    labelled,
+    side_by_side,
+    stacked,
+    strip,
+)
 from gen3r.scene import Scene
 
-WIDTH, GAP, LABEL = 1200, 8, 26
 CLOUD_HEIGHT = 440
-THUMBNAILS = 6
-SUPERSAMPLE = 2
 FRUSTA, FRUSTUM_DEPTH = 6, 0.12  # how many, and how deep in the points' median distance
-BACKGROUND, CLOUD_BACKGROUND, INK = (18, 20, 26), (30, 33, 41), (214, 218, 226)
 # Azimuth and elevation of the viewer.
 SIDE, ABOVE = (math.radians(35), math.radians(20)), (0.0, math.radians(65))
 SKY = 3.0  # in the points' median distance: what lies farther would make all the rest a speck
@@ -50,13 +58,6 @@ def contact_sheet(scene: Scene) -> Image.Image:
             side_by_side(views),
         ]
     )
-
-
-def strip(frames: Tensor) -> Image.Image:
-    """Frames uint8 [N, H, W, 3], at most six, in a row as wide as a sheet."""
-    width = (WIDTH - (THUMBNAILS + 1) * GAP) // THUMBNAILS
-    size = (width, max(1, round(width * frames.shape[1] / frames.shape[2])))
-    return side_by_side([Image.fromarray(f.numpy()).resize(size, Image.Resampling.BICUBIC) for f in frames])
 
 
 def _without_sky(cloud: PointCloud) -> PointCloud:
@@ -106,28 +107,3 @@ def _frustum(cameras: Cameras, i: int, depth: float) -> Tensor:
     local = torch.cat([torch.zeros(1, 3), depth * corners @ torch.linalg.inv(cameras.K_px[i]).T])
     T = cameras.T_world_camera[i]
     return local @ T[:3, :3].T + T[:3, 3]
-
-
-def labelled(text: str, picture: Image.Image) -> Image.Image:
-    """A picture with a line of text over it."""
-    sheet = Image.new("RGB", (picture.width, picture.height + LABEL), BACKGROUND)
-    sheet.paste(picture, (0, LABEL))
-    ImageDraw.Draw(sheet).text((2, LABEL // 2), text, INK, ImageFont.load_default(15), anchor="lm")
-    return sheet
-
-
-def side_by_side(pictures: list[Image.Image]) -> Image.Image:
-    """Pictures in a row, with gaps."""
-    width = sum(p.width for p in pictures) + GAP * (len(pictures) - 1)
-    sheet = Image.new("RGB", (width, max(p.height for p in pictures)), BACKGROUND)
-    for i, picture in enumerate(pictures):
-        sheet.paste(picture, (sum(p.width for p in pictures[:i]) + GAP * i, 0))
-    return sheet
-
-
-def stacked(rows: list[Image.Image]) -> Image.Image:
-    """Rows under each other, with a margin."""
-    sheet = Image.new("RGB", (WIDTH, sum(r.height + GAP for r in rows) + GAP), BACKGROUND)
-    for i, row in enumerate(rows):
-        sheet.paste(row, (GAP, GAP + sum(r.height + GAP for r in rows[:i])))
-    return sheet

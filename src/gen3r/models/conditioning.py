@@ -1,6 +1,10 @@
-"""What the transformer is told: given frames and cameras. Sampling and training share this code (Gen3R, sec. 3.3)."""
+"""What the transformer is conditioned on: frames, text and cameras, and how it is trained to denoise.
+
+Sampling and training share this code (Gen3R, sec. 3.3).
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,101 +20,142 @@ from gen3r.models.tokens import packed_tokens
 from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
 
+MASK_CHANNELS = 4  # the frames that one latent stands for
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The inputs of the transformer besides noisy latents and time, for B samples.
+
+    prompt_embeds, negative_prompt_embeds: [B, L, D], the latter None without guidance. image_embeds: [B, N, D'].
+    control: [B, 20, f, h, 2w]. rays: [B, 24, f, H, 2W].
+    """
+
+    prompt_embeds: Tensor
+    negative_prompt_embeds: Tensor | None
+    image_embeds: Tensor
+    control: Tensor
+    rays: Tensor
+
+
+def add_noise(sample: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """x_t = (1 - sigma) x + sigma n of samples [B, ...], at the noise levels sigma [B] or [] (rectified flow)."""
+    s = sigma.reshape(-1, *[1] * (sample.ndim - 1))
+    return (1 - s) * sample + s * noise
+
+
+def velocity_target(sample: Tensor, noise: Tensor) -> Tensor:
+    """The velocity d x_t / d sigma = n - x that the transformer learns to predict."""
+    return noise - sample
+
+
+def shift_timestep(time: Tensor, shift: float) -> Tensor:
+    """Noise levels of uniform times in [0, 1]: a shift above 1 moves them towards noise (Esser et al. 2024, eq. 23)."""
+    return shift * time / (1 + (shift - 1) * time)
+
+
+def control_layout(
+    latents: Tensor, mask: Tensor, geometry: Tensor | None = None, visible: Tensor | None = None
+) -> Tensor:
+    """The control [B, 20, f, h, 2w]: 16 condition latents and 4 mask channels, appearance left, geometry right.
+
+    latents: [B, 16, f, h, w]. mask: [B, 4, f, h, w], 1 for conditioning frames. geometry: [B, 16, f, h, w] or zeros.
+    visible: [B, 4, f, h, w], the share of pixels that warped views fill; the mask of the geometry half, or zeros.
+    """
+    geometry = torch.zeros_like(latents) if geometry is None else geometry.to(latents.dtype)
+    visible = torch.zeros_like(mask) if visible is None else visible.to(mask.dtype)
+    halves = [torch.cat(half, dim=1) for half in ((latents, mask), (geometry, visible))]
+    return torch.cat(halves, dim=-1)
+
 
 def control_latents(
-    vae: VideoVAE, frames: Tensor, given: Tensor, geometry: Tensor | None = None, known: Tensor | None = None
+    vae: VideoVAE,
+    frames: Tensor,
+    conditioning_mask: Tensor,
+    geometry: Tensor | None = None,
+    visible: Tensor | None = None,
 ) -> Tensor:
-    """16 condition latents and 4 mask channels, [B, 20, f, h, 2w]; the mask says which frames are given.
+    """The control [B, 20, f, h, 2w] of conditioning frames.
 
-    frames: [B, F, 3, H, W] in [0, 1], of which `given`, bool [B, F], count; the others are black, unless there is
-        `known`, bool [B, F, H, W]: pixels that renders of the given frames show. The mask of the geometry half is the
-        share of these, and zero without.
-    geometry: [B, 16, f, h, w]; without it the geometry half is zero.
+    frames: [B, F, 3, H, W] in [0, 1]. conditioning_mask: bool [B, F]; the other frames become black, unless `visible`
+        says that they are warped views. geometry: [B, 16, f, h, w]. visible: bool [B, F, H, W], the pixels that warped
+        views fill.
     """
-    shown = given[:, :, None, None, None]
-    video = frames if known is not None else torch.where(shown, frames, torch.zeros_like(frames))
-    latents = vae.encode_video((2 * video - 1).transpose(1, 2)).mean
-    folded = fold_frames(given[:, None, :, None, None].to(latents.dtype))
+    if visible is None:
+        kept = conditioning_mask[:, :, None, None, None]
+        frames = torch.where(kept, frames, torch.zeros_like(frames))
+    latents = vae.encode_video((2 * frames - 1).transpose(1, 2)).mean
+    folded = fold_frames(conditioning_mask[:, None, :, None, None].to(latents.dtype))
     mask = folded.expand(-1, -1, -1, *latents.shape[-2:])
-    appearance = torch.cat([latents, mask], dim=1)
-    beside = torch.zeros_like(appearance)
-    if geometry is not None:
-        beside[:, : geometry.shape[1]] = geometry
-    if known is not None:
-        share = F.adaptive_avg_pool2d(known.to(latents.dtype), (latents.shape[-2], latents.shape[-1]))
-        beside[:, latents.shape[1] :] = fold_frames(share[:, None])
-    return torch.cat([appearance, beside], dim=-1)
+    if visible is not None:
+        share = F.adaptive_avg_pool2d(visible.to(latents.dtype), (latents.shape[-2], latents.shape[-1]))
+        visible = fold_frames(share[:, None])
+    return control_layout(latents, mask, geometry, visible)
 
 
-def given_geometry(vggt: VGGT, adapter: GeometryAdapter, given: Tensor, places: list[int], frames: int) -> Tensor:
-    """Geometry latents [B, 16, f, h, w] of given pictures [B, n, 3, H, W] as VGGT sees them by themselves.
-
-    Their tokens stand at their `places` among `frames` frames, and the others' are zero.
-    """
-    seen = packed_tokens(vggt, given.to(vggt.dtype)).to(adapter.dtype)
-    tokens = seen.new_zeros(*seen.shape[:2], frames, *seen.shape[3:])
-    tokens[:, :, places] = seen
-    return adapter.encode(tokens).mean
+def geometry_latents(vggt: VGGT, adapter: GeometryAdapter, frames: Tensor) -> Tensor:
+    """Geometry latents [B, 16, f, h, w] of frames [B, F, 3, H, W] in [0, 1], by VGGT and the adapter."""
+    return adapter.encode(packed_tokens(vggt, frames.to(vggt.dtype)).to(adapter.dtype).contiguous()).mean
 
 
-def rendered_control(
+def warped_control(
     vae: VideoVAE,
     vggt: VGGT,
     adapter: GeometryAdapter,
-    given: Sequence[Tensor],
+    images: Sequence[Tensor],
     depth: Sequence[Tensor],
-    places: Sequence[list[int]],
+    frame_indices: Sequence[list[int]],
     paths: Sequence[Cameras],
 ) -> Tensor:
-    """Control latents [B, 20, f, h, 2w] of every sample's given pictures and of what they show from its other cameras.
+    """The control [B, 20, f, h, 2w] of conditioning frames, and of their warped views in the other frames.
 
-    given: [n, 3, H, W] a sample. depth: [n, H, W] of these pictures, in the path's unit, as VGGT sees it by themselves;
-    of two pictures, the path may correct it. places: where they stand in the path. The geometry half is what
-    VGGT sees in the whole.
+    Each sequence has one entry per sample. images: [n, 3, H, W]. depth: [n, H, W] in the unit of the path; with two
+    images, a plane sweep along the path refines it. frame_indices: where the images stand in the clip.
+    The geometry half holds the geometry latents of all frames, warped ones included.
     """
-    shown = [_shown(*sample) for sample in zip(given, depth, places, paths, strict=True)]
-    views, known, marked = (torch.stack(x) for x in zip(*shown, strict=True))
-    geometry = given_geometry(vggt, adapter, views, list(range(views.shape[1])), views.shape[1])
-    return control_latents(vae, views.to(vae.dtype), marked, geometry, known)
+    samples = [_warp(*sample) for sample in zip(images, depth, frame_indices, paths, strict=True)]
+    frames, visible, mask = (torch.stack(x) for x in zip(*samples, strict=True))
+    geometry = geometry_latents(vggt, adapter, frames)
+    return control_latents(vae, frames.to(vae.dtype), mask, geometry, visible)
 
 
-def _shown(given: Tensor, depth: Tensor, places: list[int], path: Cameras) -> tuple[Tensor, Tensor, Tensor]:
-    """A sample's frames [F, 3, H, W], given or rendered, where they are known, [F, H, W], and which are given, [F]."""
-    device = given.device if given.is_cuda else torch.device("cpu")
-    pictures, depth = given.float().to(device), depth.to(device)
+def _warp(images: Tensor, depth: Tensor, frame_indices: list[int], path: Cameras) -> tuple[Tensor, Tensor, Tensor]:
+    """A sample's frames [F, 3, H, W], the pixels that have a colour [F, H, W], and the conditioning mask [F]."""
+    device = images.device if images.is_cuda else torch.device("cpu")
+    sources, depth = images.float().to(device), depth.to(device)
     with exact_products(device):
-        if len(places) == 2:
-            cameras = (x[places].to(device) for x in (path.T_world_camera, path.K_px))
-            depth = sharpened_depth(pictures, depth, *cameras)
-        rendered = render_views(pictures, depth, places, path)
-    views, known = (x.to(given.device) for x in rendered)
-    views[places], known[places] = given.to(views.dtype), True
-    marked = torch.zeros(len(views), dtype=torch.bool, device=given.device)
-    marked[places] = True
-    return views, known, marked
+        if len(frame_indices) == 2:
+            cameras = (x[frame_indices].to(device) for x in (path.T_world_camera, path.K_px))
+            depth = sharpened_depth(sources, depth, *cameras)
+        warped = render_views(sources, depth, frame_indices, path)
+    frames, visible = (x.to(images.device) for x in warped)
+    frames[frame_indices], visible[frame_indices] = images.to(frames.dtype), True
+    mask = torch.zeros(len(frames), dtype=torch.bool, device=images.device)
+    mask[frame_indices] = True
+    return frames, visible, mask
 
 
-def given_latents(control: Tensor) -> tuple[Tensor, Tensor]:
-    """The latents in a control [B, 20, f, h, 2w], [B, 16, f, h, 2w], and where they are those to be sampled.
+def known_latents(control: Tensor) -> tuple[Tensor, Tensor]:
+    """The latents [B, 16, f, h, 2w] of a control, and where they are known: bool [B, 1, f, h, 2w].
 
-    The second is bool [B, 1, f, h, 2w]: all frames that a latent stands for are given, such as the first one's.
+    A latent is known where all frames that it stands for are conditioning frames, as for the first one.
     """
-    latents, mask = control.float().split([control.shape[1] - 4, 4], dim=1)
+    latents, mask = control.float().split([control.shape[1] - MASK_CHANNELS, MASK_CHANNELS], dim=1)
     known = (mask == 1).all(1, keepdim=True)
-    known[..., known.shape[-1] // 2 :] = False  # the mask there is of what is rendered
+    known[..., known.shape[-1] // 2 :] = False  # there the mask is about warped views
     return latents, known
 
 
 def camera_condition(T_world_camera: Tensor, K_px: Tensor, height: int, width: int) -> Tensor:
-    """Folded Pluecker rays [B, 24, f, H, 2W], the same for both halves.
+    """Folded Pluecker rays [B, 24, f, H, 2W], the same in both halves.
 
-    T_world_camera: [B, F, 4, 4], taken relative to each clip's first camera; K_px: [B, F, 3, 3].
+    T_world_camera: [B, F, 4, 4], taken relative to the first camera of each clip. K_px: [B, F, 3, 3].
     """
     relative = torch.linalg.inv(T_world_camera[:, :1]) @ T_world_camera
     rays = fold_frames(pluecker_rays(relative, K_px, height, width))
     return torch.cat([rays, rays], dim=-1)
 
 
-def free_cameras(batch: int, frames: int, height: int, width: int, like: Tensor) -> Tensor:
+def free_cameras(batch: int, frames: int, height: int, width: int, device: torch.device) -> Tensor:
     """The camera condition that leaves the cameras to the model: zeros, [B, 24, f, H, 2W]."""
-    return like.new_zeros(batch, 24, 1 + (frames - 1) // 4, height, 2 * width)
+    return torch.zeros(batch, 24, 1 + (frames - 1) // 4, height, 2 * width, device=device)

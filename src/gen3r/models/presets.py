@@ -1,17 +1,26 @@
-"""Complete configurations: the published size, the one that ships, and one for tests."""
+"""Complete configurations: the published size, nano, and one for tests."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, UMT5Config, UMT5EncoderModel
 
 from gen3r.models.adapter import GeometryAdapter
+from gen3r.models.components import Components
+from gen3r.models.conditioning import shift_timestep
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
 
 Arguments = dict[str, Any]
+
+# What a pipeline keeps of a configuration besides its components.
+DEFAULTS = (
+    "text_length", "num_frames", "height", "width", "num_inference_steps", "guidance_scale", "negative_prompt",
+    "clamp_known", "geometry_from", "cameras",
+)  # fmt: skip
 
 # Channel statistics of the published latents (the checkpoint's own numbers).
 WAN_MEAN = (
@@ -38,10 +47,13 @@ GEOMETRY_STD = (
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """One set of constructor arguments a component, and the defaults of generation with these models.
+    """The constructor arguments of each component, and the defaults of generation with these models.
 
-    last_sigma: the noise level that the last step of sampling leaves from; None: almost none, whatever the steps.
-    cameras: the path of a task ("one view", "two views", ...) that is given none; without one, cameras are free.
+    last_sigma: noise level before the last sampling step; None keeps the scheduler's own, which is almost 0.
+    clamp_known: whether known latents are kept at their values. geometry_from: what cameras, depth and points are
+        computed from.
+    cameras: task ("one view", "two views", ...) -> path of the cameras where a request names none. Other tasks have
+        free cameras.
     """
 
     vggt: Arguments = field(default_factory=dict)
@@ -59,26 +71,14 @@ class ModelConfig:
     shift: float = 2.0
     last_sigma: float | None = None
     negative_prompt: str = "bad detailed"
-    hold_given: bool = False
-    look_again: bool = False
+    clamp_known: bool = False
+    geometry_from: Literal["frames", "latents"] = "latents"
     cameras: dict[str, str] = field(default_factory=dict)
 
     @property
     def defaults(self) -> Arguments:
-        """What a pipeline remembers of a configuration besides its modules."""
-        names = (
-            "text_length",
-            "num_frames",
-            "height",
-            "width",
-            "num_inference_steps",
-            "guidance_scale",
-            "negative_prompt",
-            "hold_given",
-            "look_again",
-            "cameras",
-        )
-        return {name: getattr(self, name) for name in names}
+        """What a pipeline keeps of a configuration besides its components."""
+        return {name: getattr(self, name) for name in DEFAULTS}
 
 
 def published() -> ModelConfig:
@@ -100,7 +100,7 @@ def published() -> ModelConfig:
 def nano() -> ModelConfig:
     """The models in the package, 33 M parameters: 17 frames of 112 x 112 on a laptop's CPU.
 
-    Trained on the procedural world with `gen3r train`; docs/train.md gives commands, hours and scores.
+    They were trained on the procedural world with `gen3r train`; weights/nano/README.md gives commands and scores.
     """
     return ModelConfig(
         vggt={
@@ -116,7 +116,7 @@ def nano() -> ModelConfig:
         },
         transformer={
             "num_attention_heads": 4, "attention_head_dim": 64, "text_dim": 128, "freq_dim": 128, "ffn_dim": 896,
-            "num_layers": 8, "image_dim": 128, "unseen_frames": "rendered",
+            "num_layers": 8, "image_dim": 128, "unseen_frames": "warped",
         },
         text_encoder={
             "vocab_size": 512, "d_model": 128, "d_kv": 32, "d_ff": 256, "num_heads": 4, "num_layers": 2,
@@ -127,13 +127,13 @@ def nano() -> ModelConfig:
             "num_attention_heads": 2, "image_size": 112, "patch_size": 14, "hidden_act": "gelu",
         },
         text_length=48, num_frames=17, height=112, width=112, num_inference_steps=8, guidance_scale=1.0,
-        negative_prompt="", hold_given=True, look_again=True,
+        negative_prompt="", clamp_known=True, geometry_from="frames",
         cameras={"one view": "orbit_left", "two views": "between"},
     )  # fmt: skip
 
 
 def tiny() -> ModelConfig:
-    """A few thousand random parameters a component, for tests only."""
+    """A few thousand random parameters per component, for tests only."""
     return ModelConfig(
         vggt={
             "embed_dim": 32, "depth": 4, "num_heads": 2, "image_size": 112, "patch_embed_depth": 1,
@@ -163,25 +163,27 @@ def tiny() -> ModelConfig:
 
 
 def distilled(config: ModelConfig, steps: int = 4) -> ModelConfig:
-    """The same models with a transformer distilled to a few steps, at least 2, with guidance folded in.
+    """The same models with a transformer distilled to a few steps, at least 2, without guidance.
 
-    Of four steps, the usual schedule gives the last one the way from sigma 0.004 to 0; here it leaves from 1 / steps,
-    shifted, so that every step counts.
+    With four steps, the usual schedule spends the last one between sigma 0.004 and 0. Here the last step starts at
+    1 / steps, shifted, so that every step counts.
     """
-    last_sigma = config.shift / (steps + config.shift - 1)
+    last_sigma = shift_timestep(torch.tensor(1 / steps, dtype=torch.float64), config.shift).item()
     return replace(config, num_inference_steps=steps, guidance_scale=1.0, last_sigma=last_sigma)
 
 
-def build_components(config: ModelConfig) -> dict[str, Any]:
-    """The modules of a configuration, on the current default device, untrained."""
-    return {
-        "vggt": VGGT(**config.vggt),
-        "geo_adapter": GeometryAdapter(**config.geo_adapter),
-        "vae": VideoVAE(**config.vae),
-        "transformer": Gen3RTransformer(**config.transformer),
-        "text_encoder": UMT5EncoderModel(UMT5Config(**config.text_encoder)),
-        "image_encoder": CLIPVisionModelWithProjection(CLIPVisionConfig(**config.image_encoder)),
-    }
+def build_components(config: ModelConfig) -> Components:
+    """The components of a configuration without the tokenizer: modules on the default device, untrained."""
+    return Components(
+        vggt=VGGT(**config.vggt),
+        geo_adapter=GeometryAdapter(**config.geo_adapter),
+        vae=VideoVAE(**config.vae),
+        transformer=Gen3RTransformer(**config.transformer),
+        text_encoder=UMT5EncoderModel(UMT5Config(**config.text_encoder)),
+        image_encoder=CLIPVisionModelWithProjection(CLIPVisionConfig(**config.image_encoder)),
+        scheduler=build_scheduler(config),
+        defaults=config.defaults,
+    )
 
 
 def build_scheduler(config: ModelConfig) -> FlowMatchEulerDiscreteScheduler:

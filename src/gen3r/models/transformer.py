@@ -87,7 +87,7 @@ class Gen3RTransformer(WanTransformer3DModel):
     "appearance" sees the left half alone and leaves the right one at rest, for VGGT to see the geometry in the frames.
 
     given_geometry: what stands in the geometry half of given frames, `zeros` or their `own` geometry latents.
-    unseen_frames: what stands for the others, "black", or the given ones "rendered" from the requested cameras; the
+    unseen_frames: what stands for the others, "black", or the given ones "warped" to the requested cameras; the
         network then predicts what is to be changed in these.
     """
 
@@ -114,7 +114,7 @@ class Gen3RTransformer(WanTransformer3DModel):
         spatial_compression: int = 8,
         layout: Literal["shared_columns", "plain_columns", "channels", "appearance"] = "shared_columns",
         given_geometry: Literal["zeros", "own"] = "zeros",
-        unseen_frames: Literal["black", "rendered"] = "black",
+        unseen_frames: Literal["black", "warped"] = "black",
     ) -> None:
         dim, layers = num_attention_heads * attention_head_dim, 2 if layout == "channels" else 1
         super().__init__(

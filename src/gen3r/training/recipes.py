@@ -7,7 +7,6 @@ from typing import Any
 from gen3r.errors import InputError
 from gen3r.training.engine.config import TrainConfig
 
-TWO_VIEWS_EVERY = 2  # of the encoded clips, each so many-th is conditioned on two views, the rest on one
 GPUS = 24  # of the published training; how many clips each had at a time it does not say, here it is one
 
 

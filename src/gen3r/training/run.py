@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
@@ -24,10 +25,12 @@ from gen3r.checkpoints.identity import component_hash
 from gen3r.checkpoints.load import load_components, save_components
 from gen3r.data.clips import ClipSampler
 from gen3r.data.readers import open_mixture
+from gen3r.data.records import ClipSource
+from gen3r.data.sampled_clips import SampledClips
 from gen3r.data.shards import ClipShards
-from gen3r.data.sources import ClipSource, SampledClips, Scenes
 from gen3r.errors import InputError
 from gen3r.files import whole_file
+from gen3r.models.components import Components
 from gen3r.models.encoders import encode_text
 from gen3r.models.presets import ModelConfig, build_components, build_scheduler, distilled, nano
 from gen3r.models.tokens import packed_tokens
@@ -36,8 +39,9 @@ from gen3r.training.engine.checkpoint import CHECKPOINT, holds, load_average, sa
 from gen3r.training.engine.logs import check_trackers
 from gen3r.training.engine.loop import train
 from gen3r.training.engine.plan import plan
-from gen3r.training.latent_cache.encode import clip_encoder, encode_clips
-from gen3r.training.latent_cache.shards import KINDS, LatentShards, kinds_in, model_hashes, shards_of
+from gen3r.training.latent_cache.encode import encode_clips
+from gen3r.training.latent_cache.options import EncodeOptions
+from gen3r.training.latent_cache.shards import KINDS, LatentCache, kinds_in, model_hashes, shards_of
 from gen3r.training.lora import save_adapters
 from gen3r.training.recipes import PRESETS, Preset
 from gen3r.training.sheets import sample_sheet
@@ -177,7 +181,7 @@ class Run:
                 stage.start_afresh()
             return stage
         if name == "text":
-            if shards_of(self.folder / "latents", "contexts"):
+            if shards_of(self.folder / "latents", "embeddings"):
                 raise InputError("this run's latents hold what a frozen text encoder says; text would train another")
             tokenizer = self.tokenizer()
             latents = self.still_latents(parts) or self.latents(parts)
@@ -190,7 +194,7 @@ class Run:
             )
         parts["tokenizer"] = self.tokenizer()
         latents, stills = self.latents(parts), None if name == "distill" else self.still_latents(parts)
-        frozen = "contexts" in latents.kinds
+        frozen = "embeddings" in latents.kinds
         text_encoder, image_encoder = (None if frozen else parts[n] for n in ENCODERS)
         arguments = {
             "transformer": parts["transformer"], "text_encoder": text_encoder, "image_encoder": image_encoder,
@@ -210,15 +214,15 @@ class Run:
             ).float()  # fmt: skip
         return DistillStage(
             build_scheduler(student), student.num_inference_steps, guidance=config.guidance_scale, no_text=no_text,
-            hold_given=config.hold_given, **arguments,
+            hold_given=config.clamp_known, **arguments,
         )  # fmt: skip
 
-    def latents(self, parts: dict[str, Any]) -> LatentShards:
+    def latents(self, parts: dict[str, Any]) -> LatentCache:
         """The run's latent cache, which must be what these components make of its clips (of any, if it has none)."""
         clips = self.clips(count=DRAWS) if (self.folder / "train").is_dir() else None
         return self._latents_in(self.folder / "latents", parts, self.model.num_frames, clips)
 
-    def still_latents(self, parts: dict[str, Any]) -> LatentShards | None:
+    def still_latents(self, parts: dict[str, Any]) -> LatentCache | None:
         """Latents of the scenes of one frame each in stills/; None where there are none."""
         folder = self.folder / "stills"
         if not (folder / "latents").is_dir():
@@ -226,12 +230,11 @@ class Run:
         clips = self.stills() if (folder / "train").is_dir() else None
         return self._latents_in(folder / "latents", parts, 1, clips)
 
-    def _latents_in(self, folder: Path, parts: dict[str, Any], frames: int, clips: ClipSource | None) -> LatentShards:
+    def _latents_in(self, folder: Path, parts: dict[str, Any], frames: int, clips: ClipSource | None) -> LatentCache:
         """A latent cache, in an accelerator's memory where there is room."""
         config = self.model
-        hashes = [model_hashes(kind, parts, config.text_length) for kind in kinds_in(folder)]
-        models = {name: value for kind in hashes for name, value in kind.items()}
-        latents = LatentShards(folder, models, (frames, config.height, config.width), clips)
+        models = model_hashes(kinds_in(folder), SimpleNamespace(**parts), config.text_length)
+        latents = LatentCache(folder, models, (frames, config.height, config.width), clips)
         latents.hold(Accelerator().device)
         return latents
 
@@ -244,13 +247,14 @@ class Run:
         """
         names = KINDS[kind]
         components = self.components(names, names)
-        modules = {name: components[name].to(Accelerator().device) for name in names}
-        encoder = clip_encoder(kind, modules, self.model.text_length)
+        modules = SimpleNamespace(**{name: components[name].to(Accelerator().device) for name in names})
         command = ["gen3r", "train", f"{kind}-latents", "--folder", str(self.folder)]
         command += ["--start", str(self.start)] if self.start else []
         command += ["--stills"] if stills else []
         clips, folder = (self.stills(), self.folder / "stills") if stills else (self.clips(), self.folder)
-        encode_clips([encoder], clips, folder / "latents", count, part, parts, shlex.join(command), overwrite=True)
+        options = EncodeOptions(clips=count, shard=part, num_shards=parts, overwrite=True)
+        length = self.model.text_length
+        encode_clips([kind], modules, clips, folder / "latents", length, options, shlex.join(command))
 
     def package(self, target: Path, teacher: bool = False) -> None:
         """Writes a pipeline folder: the averaged weights of all stages in bfloat16, what was not trained as it is.
@@ -263,8 +267,7 @@ class Run:
         trained = self._begun() if self.start else ALL
         parts = self.components(trained, trained)
         if self.start:
-            given = load_components(self.start, skip=(*trained, "tokenizer"))
-            parts |= {name: given[name] for name in ALL if name not in trained}
+            parts |= load_components(self.start, only=set(ALL) - {*trained}).modules()
         scheduler, defaults = self._sampling()
         if not teacher and (self.folder / "distill" / CHECKPOINT).exists():
             self._check_base("distill", parts)
@@ -273,13 +276,13 @@ class Run:
             scheduler, defaults = build_scheduler(student), student.defaults
         parts |= {name: parts[name].to(torch.bfloat16) for name in trained}
         save_components(
-            {**parts, "tokenizer": self.tokenizer(), "scheduler": scheduler, "defaults": defaults}, target, SHARD_SIZE
+            Components(**parts, tokenizer=self.tokenizer(), scheduler=scheduler, defaults=defaults), target, SHARD_SIZE
         )
 
     def components(self, finished: tuple[str, ...], used: tuple[str, ...] = ALL) -> dict[str, Any]:
         """The modules `used`: `finished` ones with the averaged weights of their stage, the rest ready to train."""
         begun = self._begun()
-        parts = self._given_modules(self.start, used) if self.start else build_components(self.config)
+        parts = self._given_modules(self.start, used) if self.start else build_components(self.config).modules()
         for name, module in parts.items():
             trains = name not in finished
             if self.anew is not None and (trains or name in begun):
@@ -319,7 +322,7 @@ class Run:
             return EndlessClips((config.num_frames, config.height, config.width))
         if readers := open_mixture(folder):
             sampler = ClipSampler(frames=frames or config.num_frames, height=config.height, width=config.width)
-            return SampledClips({name: Scenes(r, r.scenes) for name, r in readers.items()}, sampler, count)
+            return SampledClips(readers, sampler, count)
         shards = ClipShards(folder)
         if shards.shape[0] < (frames or 0):
             raise InputError(f"the clips in {folder} have {shards.shape[0]} frames; this phase takes {frames}")
@@ -348,19 +351,19 @@ class Run:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The starting model's, or one learned from the training captions: the same captions give the same one."""
         if self.start:
-            return load_components(self.start, skip=ALL)["tokenizer"]
+            return load_components(self.start, only=("tokenizer",)).tokenizer
         return learn_tokenizer(ClipShards(self.folder / "train").captions, self.config)
 
     def _given_modules(self, model: str | Path, used: tuple[str, ...]) -> dict[str, Any]:
         """The starting model's modules in float32; encoders that are not run, in their stored type."""
-        given = load_components(model, skip=tuple(name for name in (*ALL, "tokenizer") if name not in used))
-        idle = ENCODERS if shards_of(self.folder / "latents", "contexts") else ()
+        given = vars(load_components(model, only=used))
+        idle = ENCODERS if shards_of(self.folder / "latents", "embeddings") else ()
         return {name: given[name] if name in idle else given[name].float() for name in used}
 
     def _given_sampling(self, model: str | Path) -> tuple[Any, dict[str, Any]]:
         """The starting model's scheduler and defaults."""
-        given = load_components(model, skip=(*ALL, "tokenizer"))
-        return given["scheduler"], given["defaults"]
+        given = load_components(model, only=())
+        return given.scheduler, given.defaults
 
     def _sampling(self) -> tuple[Any, dict[str, Any]]:
         """Scheduler and defaults of the transformer before `distill`: its own where the starting model brings it."""

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
 from gen3r.data.records import Clip
-from gen3r.export.depth import colour_depth
-from gen3r.export.preview import THUMBNAILS, labelled, stacked, strip
 from gen3r.geometry.normalise import to_vggt_gauge
+from gen3r.media.drawing import THUMBNAILS, colour_depth, labelled, stacked, strip
 from gen3r.models.encoders import encode_text
 from gen3r.models.tokens import packed_tokens
 from gen3r.pipeline import Gen3RPipeline
@@ -60,7 +59,8 @@ def _diffusion(pipe: Gen3RPipeline, clip: Clip) -> list[Row]:
     )  # as in training: what is too long is cut without a word
     noise = torch.Generator().manual_seed(0)
     scene = pipe(
-        frames[:, :1], cameras=path, num_frames=len(clip.frames), generator=noise, prompt_embeds=text, look_again=False
+        frames[:, :1], cameras=path, num_frames=len(clip.frames), generator=noise, prompt_embeds=text,
+        geometry_from="latents",
     )[0]  # fmt: skip
     assert not isinstance(scene, Tensor)
     return [("from the first frame", scene.frames), ("its depth", _depth(scene.depth))]

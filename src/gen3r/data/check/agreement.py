@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from gen3r.data.check.matches import Matches, fundamental_matrix, match_pictures, sampson_distance
 from gen3r.data.records import ClipRecord
-from gen3r.geometry.matches import Matches, fundamental_matrix, match_pictures, sampson_distance
 from gen3r.geometry.points import project
 
 LONGEST = 384  # pixels of the longer side that pictures are matched at

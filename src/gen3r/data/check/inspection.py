@@ -18,6 +18,7 @@ from gen3r.data.records import ClipRecord
 from gen3r.data.workers import in_parallel
 from gen3r.errors import InputError
 from gen3r.geometry.points import project
+from gen3r.media.images import evenly_spaced
 
 # A step is a jump where it is so many times the sequence's median, and turns or moves by more than this.
 JUMP, JUMP_DEGREES, JUMP_EXTENT = 8.0, 10.0, 0.05
@@ -90,7 +91,7 @@ def inspect_record(record: ClipRecord, frames: int | None = None, tolerance_px: 
         float(steps.sum()), record.metric,
     )  # fmt: skip
     report.problems += [*camera_problems(cameras)]
-    wanted = range(len(record)) if frames is None else _spread(len(record), frames)
+    wanted = range(len(record)) if frames is None else evenly_spaced(len(record), min(frames, len(record)))
     thumbnails = _read_frames(record, wanted, report)
     _read_depths(record, wanted, report)
     readable = sorted(thumbnails)
@@ -207,10 +208,6 @@ def _disagreement(agreement: Agreement, tolerance_px: float) -> list[str]:
     if line is not None and line > tolerance_px and off is None:
         return [f"cameras disagree with the pictures: {line:.1f} px from the epipolar lines (median)"]
     return []
-
-
-def _spread(available: int, wanted: int) -> list[int]:
-    return sorted({round(x) for x in np.linspace(0, available - 1, wanted)})
 
 
 def table(reports: Sequence[SceneReport]) -> str:

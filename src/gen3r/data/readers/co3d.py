@@ -13,7 +13,9 @@ import numpy as np
 import torch
 
 from gen3r.cameras.conventions import pytorch3d_to_opencv
-from gen3r.data.readers.base import PictureFiles, PointFile, Reader, keep_known, make_cameras, read_pixels
+from gen3r.data.readers.base import Reader
+from gen3r.data.readers.frames import PictureFiles, PointFile, keep_known, read_depth_values, read_values
+from gen3r.data.readers.poses import make_cameras
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
 from gen3r.geometry.clouds import read_ply
@@ -47,10 +49,12 @@ class Co3D(Reader):
                         yield f"{path.parent.name}/{sequence}"
 
     def read_scene(self, scene: str) -> ClipRecord:
-        category, sequence = scene.split("/")
+        category, sequence = self.name_parts(scene, 2)
         path = self.root / category / "frame_annotations.jgz"
-        frames = sorted(_annotations(path)[sequence], key=lambda f: f["image"]["path"])
+        if sequence not in _annotations(path):
+            raise self.unknown(scene)
         try:
+            frames = sorted(_annotations(path)[sequence], key=lambda f: f["image"]["path"])
             sizes = {tuple(f["image"]["size"]) for f in frames}
             R = torch.tensor([f["viewpoint"]["R"] for f in frames], dtype=torch.float64)
             T = torch.tensor([f["viewpoint"]["T"] for f in frames], dtype=torch.float64)
@@ -78,7 +82,7 @@ class Co3D(Reader):
 
 @lru_cache(maxsize=4)
 def _annotations(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """A category's frames by sequence; a category holds 10^5 frames, so the last few stay in memory."""
+    """A category's frames by sequence. A category holds 10^5 frames, so the last few categories stay in memory."""
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             frames = json.load(file)
@@ -100,16 +104,14 @@ def _intrinsics(viewpoint: dict[str, Any], height: int, width: int) -> np.ndarra
 
 @dataclass(frozen=True)
 class Float16Depth:
-    """Depth whose float16 bits are stored as 16-bit whole numbers; files with their scale adjustments and masks."""
+    """Depth whose float16 bits are stored as 16-bit integers; files with their scale adjustments and masks."""
 
     files: Sequence[tuple[Path, float, Path | None]]
 
     def __call__(self, number: int) -> torch.Tensor:
         path, scale, mask = self.files[number]
-        pixels = read_pixels(path)
-        if pixels.ndim != 2:
-            raise InputError(f"{path} is no depth map: it has {pixels.ndim} axes")
+        pixels = read_depth_values(path)
         depth = keep_known(pixels.astype(np.uint16).view(np.float16).astype(np.float32) * scale, np.inf)
         if mask is not None and mask.is_file():
-            depth[torch.from_numpy(read_pixels(mask)[..., 0] == 0)] = 0
+            depth[torch.from_numpy(read_values(mask) == 0)] = 0
         return depth

@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from gen3r.cameras.colmap import read_colmap_model, read_colmap_points
-from gen3r.data.readers.base import Lens, PictureFiles, PointFile, Reader, folders_with, make_cameras
+from gen3r.cameras.formats.colmap import read_colmap_model, read_colmap_points
+from gen3r.data.readers.base import Reader, folders_with
+from gen3r.data.readers.frames import PictureFiles, PointFile
+from gen3r.data.readers.lens import Lens
+from gen3r.data.readers.poses import make_cameras
 from gen3r.data.records import ClipRecord
 from gen3r.geometry.clouds import PointCloud
 

@@ -10,16 +10,11 @@ from xml.etree import ElementTree
 import numpy as np
 import torch
 
-from gen3r.data.readers.base import (
-    PictureFiles,
-    Reader,
-    as_pose,
-    inverse,
-    make_cameras,
-    number_table,
-    text_lines,
-)
+from gen3r.data.readers.base import Reader
+from gen3r.data.readers.frames import PictureFiles
 from gen3r.data.readers.lasers import outside, sparse_depth, transformed
+from gen3r.data.readers.poses import as_pose, inverse, make_cameras
+from gen3r.data.readers.text import number_table, text_lines
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
 
@@ -52,10 +47,10 @@ class KITTI360(Reader):
                     yield f"{path.parent.name}/{first:010d}"
 
     def read_scene(self, scene: str) -> ClipRecord:
-        drive, first = scene.split("/")
+        drive, first = self.name_parts(scene, 2)
         pieces = self._pieces(drive)
-        if int(first) not in pieces:
-            raise InputError(f"{self.root}: no piece of {drive} starts at frame {first}")
+        if not first.isdecimal() or int(first) not in pieces:
+            raise self.unknown(scene)
         numbers, poses = pieces[int(first)]
         pictures = self.root / "data_2d_raw" / drive / "image_00" / "data_rect"
         scans = self.root / "data_3d_raw" / drive / "velodyne_points" / "data"

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from gen3r.data.readers.base import keep_known
+from gen3r.data.readers.frames import keep_known
 
 NEAREST, FARTHEST = 0.1, 1e4  # of the depths that count
 MARGIN = 1.1  # boxes are drawn tight, and scans are not instantaneous

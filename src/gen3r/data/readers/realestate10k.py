@@ -1,33 +1,27 @@
-"""RealEstate10K and ACID: camera files whose frames everyone cuts from the videos themselves."""
+"""RealEstate10K and ACID: camera files for videos, whose frames users extract themselves."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from gen3r.data.readers.base import (
-    PictureFiles,
-    Reader,
-    VideoFrames,
-    as_pose,
-    files_in,
-    inverse,
-    make_cameras,
-    number_table,
-    picture_size,
-    text_lines,
-)
+from gen3r.cameras.formats.realestate10k import parse_realestate
+from gen3r.data.readers.base import Reader, files_in
+from gen3r.data.readers.frames import PictureFiles, VideoFrames, picture_size
+from gen3r.data.readers.poses import make_cameras
+from gen3r.data.readers.text import read_text
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
-from gen3r.media import VIDEO_SUFFIXES, Pictures
+from gen3r.media.sequence import ImageSequence
+from gen3r.media.video import VIDEO_SUFFIXES
 
 
 class RealEstate10K(Reader):
     """RealEstate10K (Zhou et al., 2018).
 
     Tree: <split>/<clip>.txt, and beside it either <split>/<clip>/<timestamp>.png (or .jpg) or <split>/<clip>.mp4 with
-    one frame a line. A line: time [us], fx fy cx cy as fractions of width and height, 0 0, world-to-camera 3 x 4 row
-    by row, OpenCV axes; the first line is the video's URL. Unit: arbitrary, another one each clip. Depth: none.
+    one frame per line. A line: time [us], fx fy cx cy as fractions of width and height, 0 0, world-to-camera 3 x 4 row
+    by row, OpenCV axes; the first line is the video's URL. Unit: arbitrary, another one in each clip. Depth: none.
 
     Licence: cameras CC BY 4.0 (Google); the frames are their uploaders'.
     """
@@ -44,19 +38,20 @@ class RealEstate10K(Reader):
 
     def read_scene(self, scene: str) -> ClipRecord:
         path = self.root / f"{scene}.txt"
-        first = next(iter(text_lines(path)), "")
-        rows = number_table(path, 19, skip_lines=int(len(first.split()) == 1))
-        rows = rows[np.argsort(rows[:, 0], kind="stable")]
-        read_frame, (height, width) = self._frames(path, rows[:, 0])
-        T = inverse(as_pose(rows[:, 7:]), path)
-        cameras = make_cameras(T, rows[:, 1:5] * [width, height, width, height], (height, width))
+        try:
+            found = parse_realestate(read_text(path))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        order = np.argsort(found.times, kind="stable")
+        read_frame, size = self._frames(path, found.times[order])
+        cameras = make_cameras(found.T_world_camera[order], found.intrinsics(size)[order], size)
         return ClipRecord(self.name, scene, cameras, read_frame)
 
     @staticmethod
     def _video(path: Path) -> Path | None:
         return next((v for s in VIDEO_SUFFIXES if (v := path.with_suffix(s)).is_file()), None)
 
-    def _frames(self, path: Path, times: np.ndarray) -> tuple["PictureFiles | VideoFrames", tuple[int, int]]:
+    def _frames(self, path: Path, times: np.ndarray) -> tuple[PictureFiles | VideoFrames, tuple[int, int]]:
         if path.with_suffix("").is_dir():
             by_time = {int(p.stem): p for p in files_in(path.with_suffix("")) if p.stem.isdecimal()}
             lacking = [int(t) for t in times if int(t) not in by_time]
@@ -70,7 +65,7 @@ class RealEstate10K(Reader):
         video = self._video(path)
         if video is None:
             raise InputError(f"{path.with_suffix('')} has neither frames nor a video; cut them from the video")
-        count = Pictures.open([video]).count
+        count = ImageSequence.open([video]).count
         if count != len(times):
             raise InputError(f"{video} has {count} frames, {path} has {len(times)} cameras; cut it again")
         frames = VideoFrames(video)

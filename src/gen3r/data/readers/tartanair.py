@@ -8,7 +8,10 @@ import numpy as np
 import torch
 
 from gen3r.cameras.conventions import matrix_from_quaternion, ned_to_opencv
-from gen3r.data.readers.base import PictureFiles, Reader, files_in, keep_known, make_cameras, number_table, picture_size
+from gen3r.data.readers.base import Reader, files_in
+from gen3r.data.readers.frames import PictureFiles, keep_known, picture_size
+from gen3r.data.readers.poses import make_cameras
+from gen3r.data.readers.text import number_table
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
 

@@ -6,19 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
-from gen3r.data.readers.base import (
-    DepthFiles,
-    PictureFiles,
-    Reader,
-    as_pose,
-    inverse,
-    make_cameras,
-    number_table,
-    picture_size,
-    text_lines,
-)
+from gen3r.data.readers.base import Reader
+from gen3r.data.readers.frames import DepthFiles, PictureFiles, picture_size, read_values
+from gen3r.data.readers.poses import as_pose, inverse, make_cameras
+from gen3r.data.readers.text import number_table, text_lines
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
 
@@ -48,8 +40,10 @@ class VirtualKITTI2(Reader):
                 yield f"{path.parent.relative_to(self.root).as_posix()}/{camera.name}"
 
     def read_scene(self, scene: str) -> ClipRecord:
-        place, camera = scene.rsplit("/", 1)
-        folder, number = self.root / place, int(camera.removeprefix("Camera_"))
+        *place, camera = self.name_parts(scene, 3)
+        if not camera.removeprefix("Camera_").isdecimal():
+            raise self.unknown(scene)
+        folder, number = self.root.joinpath(*place), int(camera.removeprefix("Camera_"))
         poses = number_table(folder / "extrinsic.txt", 18, skip_lines=1)
         lenses = number_table(folder / "intrinsic.txt", 6, skip_lines=1)
         poses, lenses = (t[t[:, 1] == number] for t in (poses, lenses))
@@ -91,16 +85,5 @@ class StaticDepth:
         depth = self.depth(number)
         if not self.moving[number]:
             return depth
-        tracks = read_indices(self.masks[number]) - 1
+        tracks = read_values(self.masks[number]).astype(int) - 1
         return torch.where(torch.from_numpy(np.isin(tracks, list(self.moving[number]))), torch.zeros(()), depth)
-
-
-def read_indices(path: Path) -> np.ndarray:
-    """The palette numbers int [H, W] of an indexed picture."""
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("P", "L"):
-                raise InputError(f"{path} is no indexed picture")
-            return np.array(image).astype(int)
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{path} cannot be read as a picture ({error}); download it again") from error

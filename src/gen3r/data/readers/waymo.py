@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from gen3r.data.readers.base import Lens, Reader, make_cameras, read_pixels
+from gen3r.data.readers.base import Reader
+from gen3r.data.readers.frames import read_frame
+from gen3r.data.readers.lens import Lens
 from gen3r.data.readers.parquet import read_rows
+from gen3r.data.readers.poses import make_cameras
 from gen3r.data.readers.waymo_laser import TIME, RangeDepth
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
@@ -49,7 +52,9 @@ class Waymo(Reader):
                     yield f"{path.parents[1].name}/{path.stem}/{camera}"
 
     def read_scene(self, scene: str) -> ClipRecord:
-        split, segment, camera = scene.split("/")
+        split, segment, camera = self.name_parts(scene, 3)
+        if camera not in CAMERAS:
+            raise self.unknown(scene)
         path = self.root / split / "camera_image" / f"{segment}.parquet"
         calibration = self.root / split / "camera_calibration" / path.name
         lens, (height, width), T_vehicle_camera = _lens(calibration, CAMERAS[camera])
@@ -98,8 +103,8 @@ class ParquetFrames:
     lens: Lens
 
     def __call__(self, number: int) -> torch.Tensor:
-        pixels = read_pixels(_pictures(self.path, self.camera)[number], f"picture {number} of {self.path}")
-        return torch.from_numpy(self.lens.undistort(pixels))
+        frame = read_frame(_pictures(self.path, self.camera)[number], f"picture {number} of {self.path}")
+        return self.lens.undistort(frame)
 
 
 @lru_cache(maxsize=1)

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from gen3r.data.readers.base import inverse
 from gen3r.data.readers.lasers import outside, sparse_depth, transformed
 from gen3r.data.readers.parquet import read_rows
+from gen3r.data.readers.poses import inverse
 from gen3r.errors import InputError
 
 TIME, LASER = "key.frame_timestamp_micros", "key.laser_name"

@@ -1,11 +1,31 @@
-"""The procedural worlds, small and large: seeded places with exact depth, cameras and captions."""
+"""The procedural worlds, small and large: seeded places with exact depth, cameras and captions.
 
+Importing this is light. The first use of a name loads the renderer, which needs the extra gen3r[world].
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from gen3r.data.synthetic.options import LargeOptions, WorldName
 from gen3r.errors import InputError
 
-try:
-    from gen3r.data.synthetic.clip import EndlessClips, WorldName, render_clip
-    from gen3r.data.synthetic.large import LargeOptions
-except ModuleNotFoundError as error:
-    raise InputError(f"the procedural worlds need an extra ({error}): pip install 'gen3r[world]'") from error
+if TYPE_CHECKING:
+    from gen3r.data.synthetic.clip import EndlessClips, render_clip
+    from gen3r.data.synthetic.photos import moving_photos
+    from gen3r.data.synthetic.shards import synthesize
 
-__all__ = ["EndlessClips", "LargeOptions", "WorldName", "render_clip"]
+__all__ = ["EndlessClips", "LargeOptions", "WorldName", "moving_photos", "render_clip", "synthesize"]
+
+_HOMES = {"EndlessClips": "clip", "moving_photos": "photos", "render_clip": "clip", "synthesize": "shards"}
+
+
+def __getattr__(name: str) -> Any:
+    """A name of the renderer, from the module that defines it (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        raise InputError(f"the procedural worlds need an extra ({error}): pip install 'gen3r[world]'") from error
+    globals()[name] = value
+    return value

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,16 +10,14 @@ from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
 from gen3r.data.records import Clip, take_frames
-from gen3r.data.synthetic.large import LargeOptions, render_large_clip
+from gen3r.data.synthetic.large import render_large_clip
 from gen3r.data.synthetic.meshes import Array
+from gen3r.data.synthetic.options import SPLITS, LargeOptions, WorldName
 from gen3r.data.synthetic.paths import camera_path
 from gen3r.data.synthetic.render import Renderer
 from gen3r.data.synthetic.textures import Rng
 from gen3r.data.synthetic.worlds import plaza, room
 from gen3r.errors import InputError
-
-SPLITS = {"train": 0, "test": 1}
-WorldName = Literal["small", "large"]
 
 
 def render_clip(

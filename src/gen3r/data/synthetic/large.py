@@ -1,7 +1,5 @@
 """A clip of the large world: place, light, movers, camera, pictures, record and caption from one seed."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
@@ -12,14 +10,14 @@ from gen3r.data.synthetic.decorator import COLOURS
 from gen3r.data.synthetic.lights import Lights, Sky
 from gen3r.data.synthetic.meshes import Array
 from gen3r.data.synthetic.movers import Mover, clear_path, draw_mover
-from gen3r.data.synthetic.places import INDOORS, PLACES, Layout
+from gen3r.data.synthetic.options import INDOORS, LargeOptions
+from gen3r.data.synthetic.places import PLACES, Layout
 from gen3r.data.synthetic.render import Renderer
 from gen3r.data.synthetic.shots import SHOTS
 from gen3r.data.synthetic.soft_renderer import EXPOSURE, Rendered, SoftRenderer
 from gen3r.data.synthetic.splits import SplitDecorator
 from gen3r.data.synthetic.textures import Atlas, Rng
 from gen3r.data.synthetic.time_and_weather import TIMES, WEATHERS, Air, outdoors
-from gen3r.errors import InputError
 
 FIELD_OF_VIEW = (35.0, 100.0)  # degrees, over the longer side
 TIME_SHARES = (0.2, 0.2, 0.25, 0.15, 0.2)
@@ -28,39 +26,18 @@ PATHS = 12  # that are tried in a world before another is built
 LEAST = 0.0015  # of all pixels: what is smaller is not spoken of
 
 
-@dataclass(frozen=True, kw_only=True)
-class LargeOptions:
-    """What is asked of the large world; None: anything. `movers`: one to three things move.
-
-    Raises:
-        InputError: no such place, time or weather; weather in a room or a corridor.
-    """
-
-    place: str | None = None
-    time: str | None = None
-    weather: str | None = None
-    movers: bool = False
-
-    def __post_init__(self) -> None:
-        for name, known in (("place", PLACES), ("time", TIMES), ("weather", WEATHERS)):
-            value = getattr(self, name)
-            if value is not None and value not in known:
-                raise InputError(f"{name} must be one of {', '.join(known)}, not {value}")
-        if self.weather and self.place in INDOORS:
-            raise InputError(f"there is no weather in a {self.place}; leave out the weather or choose another place")
-
-    def draw(self, rng: Rng) -> tuple[str, str, str | None]:
-        """A place, a time, and a weather if it is outdoors."""
-        places = [p for p in PLACES if self.weather is None or p not in INDOORS]
-        place = self.place or str(rng.choice(places))
-        time = self.time or str(rng.choice(list(TIMES), p=TIME_SHARES))
-        weather = self.weather or str(rng.choice(list(WEATHERS), p=WEATHER_SHARES))
-        return place, time, None if place in INDOORS else weather
+def draw_conditions(rng: Rng, options: LargeOptions) -> tuple[str, str, str | None]:
+    """A place, a time, and a weather if it is outdoors."""
+    places = [p for p in PLACES if options.weather is None or p not in INDOORS]
+    place = options.place or str(rng.choice(places))
+    time = options.time or str(rng.choice(list(TIMES), p=TIME_SHARES))
+    weather = options.weather or str(rng.choice(list(WEATHERS), p=WEATHER_SHARES))
+    return place, time, None if place in INDOORS else weather
 
 
 def render_large_clip(rng: Rng, frames: int, height: int, width: int, split: str, options: LargeOptions) -> Clip:
     """One clip; `gen3r.data.synthetic.render_clip` says what is in it."""
-    place, time, weather = options.draw(rng)
+    place, time, weather = draw_conditions(rng, options)
     fov = np.deg2rad(rng.uniform(*FIELD_OF_VIEW))
     fov_y = 2 * np.arctan(np.tan(fov / 2) * height / max(height, width))
     while True:

@@ -326,4 +326,3 @@ def _hills(rng: Rng) -> tuple[Ground, Curve]:
 PLACES: dict[str, Callable[[SplitDecorator, str], Layout]] = {
     "room": large_room, "corridor": corridor, "street": street, "plaza": large_plaza, "terrain": terrain,
 }  # fmt: skip
-INDOORS = ("room", "corridor")

@@ -1,6 +1,7 @@
 """VGGT as one model: images -> tokens -> cameras, depth and points."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -8,6 +9,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
+from gen3r.models.precision import exact_products
 from gen3r.models.vggt.aggregator import Aggregator
 from gen3r.models.vggt.camera_head import CameraHead
 from gen3r.models.vggt.dense_head import DenseHead
@@ -17,7 +19,10 @@ PUBLISHED_PIXELS = 560 * 560  # of a frame
 
 @dataclass(frozen=True)
 class DensePrediction:
-    """Depth [B, F, H, W] and points [B, F, H, W, 3] in VGGT's gauge, with confidences [B, F, H, W] > 1; float32."""
+    """Depth [B, F, H, W] and points [B, F, H, W, 3] of the normalised scene, with confidences [B, F, H, W] above 1.
+
+    All are float32. The unit is the mean distance of the points from the first camera.
+    """
 
     depth: Tensor
     depth_confidence: Tensor
@@ -27,13 +32,18 @@ class DensePrediction:
 
 @dataclass(frozen=True)
 class GeometryPrediction(DensePrediction):
-    """All that the heads say. pose_enc: [R, B, F, 9], every refinement round; the last one counts."""
+    """The output of all heads. pose_enc: [R, B, F, 9], one per refinement round; the last round is the prediction."""
 
     pose_enc: Tensor
 
 
 class VGGT(ModelMixin, ConfigMixin):
-    """Visual Geometry Grounded Transformer (Wang et al., CVPR 2025). The default sizes are the published ones."""
+    """Visual Geometry Grounded Transformer (Wang et al., CVPR 2025). The default sizes are the published ones.
+
+    The heads stay in float32 when the rest is loaded in bfloat16: cameras and depth need the precision.
+    """
+
+    _keep_in_fp32_modules = ["camera_head", "depth_head", "point_head"]
 
     @register_to_config
     def __init__(
@@ -89,12 +99,12 @@ class VGGT(ModelMixin, ConfigMixin):
 
     def camera(self, levels: list[Tensor]) -> Tensor:
         """Pose encodings [R, B, F, 9] of every refinement round."""
-        return self.camera_head(levels[-1][:, :, 0])
+        return _in_float32(self.camera_head, levels[-1][:, :, 0])
 
     def dense(self, levels: list[Tensor], height: int, width: int, frames_chunk: int = 0) -> DensePrediction:
         """Depth and points of every frame, `frames_chunk` frames at a time to bound memory.
 
-        0: eight of the published size, and on an accelerator, which small kernels leave idle, as many pixels of others.
+        0 means eight frames. On an accelerator it means as many frames as have the pixels of eight published ones.
         """
         B, frames = levels[0].shape[:2]
         flat = [x.flatten(0, 1) for x in levels]
@@ -102,7 +112,7 @@ class VGGT(ModelMixin, ConfigMixin):
         frames_chunk = frames_chunk or 8 * at_once
         chunks = [[x[i : i + frames_chunk] for x in flat] for i in range(0, B * frames, frames_chunk)]
         depth, points = (
-            torch.cat([head(c, height, width) for c in chunks]).float().unflatten(0, (B, frames))
+            torch.cat([_in_float32(head, c, height, width) for c in chunks]).float().unflatten(0, (B, frames))
             for head in (self.depth_head, self.point_head)
         )
         return DensePrediction(
@@ -114,18 +124,21 @@ class VGGT(ModelMixin, ConfigMixin):
 
     @apply_forward_hook
     def heads(self, levels: list[Tensor], height: int, width: int, frames_chunk: int = 0) -> GeometryPrediction:
-        """Cameras, depth and points of tokens."""
-        return GeometryPrediction(pose_enc=self.camera(levels), **vars(self.dense(levels, height, width, frames_chunk)))
-
-    def exact_heads(self, levels: list[Tensor], height: int, width: int) -> GeometryPrediction:
-        """`heads` in float32, whatever the type of the tokens and of the rest: cameras and depth need their digits."""
-        for head in (self.camera_head, self.depth_head, self.point_head):
-            head.float()
-        return self.heads([x.float() for x in levels], height, width)
+        """Cameras, depth and points of tokens, computed in float32 whatever the type of the tokens."""
+        with exact_products(levels[0].device):
+            dense = self.dense(levels, height, width, frames_chunk)
+            return GeometryPrediction(pose_enc=self.camera(levels), **vars(dense))
 
     def forward(self, images: Tensor) -> GeometryPrediction:
         """Cameras, depth and points of images [B, F, 3, H, W] in [0, 1]."""
         return self.heads(self.tokens(images), *images.shape[-2:])
+
+
+def _in_float32(head: nn.Module, tokens: Tensor | list[Tensor], *size: int) -> Tensor:
+    """A head on tokens in float32. Where a caller has converted the head, it runs with copies of its weights."""
+    tokens = tokens.float() if isinstance(tokens, Tensor) else [x.float() for x in tokens]
+    weights: dict[str, Any] = {name: p.float() for name, p in head.named_parameters() if p.dtype != torch.float32}
+    return torch.func.functional_call(head, weights, (tokens, *size)) if weights else head(tokens, *size)
 
 
 def inverse_log(x: Tensor) -> Tensor:

@@ -100,10 +100,9 @@ class Checkpoint:
             self._check(file, metadata)
             _assign(self.trained, {n: file.get_tensor(f"model/{n}") for n in self.trained})
             _assign(self.ema, {n: file.get_tensor(f"ema/{n}") for n in self.trained})
-            states = {n for n in file.keys() if n.startswith("optimizer/")}
-            load_state_tensors(
-                self.optimizer, self.stage, {n.removeprefix("optimizer/"): file.get_tensor(n) for n in states}
-            )
+            prefix = "optimizer/"
+            states = {n.removeprefix(prefix): file.get_tensor(n) for n in file.keys() if n.startswith(prefix)}
+            load_state_tensors(self.optimizer, self.stage, states)
         self.step = int(metadata["step"])
         return self.step
 
@@ -116,9 +115,10 @@ class Checkpoint:
         if any(stored.get(n) != shape for n, shape in expected.items()):
             raise InputError(f"{self.path} was made with other model sizes; choose another folder or remove it")
         before, now = (json.loads(settings) for settings in (metadata["config"], self._settings()))
-        optimizer = before.get("optimizer", "muon")
-        if optimizer != self.config.optimizer:
-            raise InputError(f"{self.path} holds the state of the optimizer {optimizer}; go on with it or start anew")
+        if before["optimizer"] != self.config.optimizer:
+            raise InputError(
+                f"{self.path} holds the state of the optimizer {before['optimizer']}; go on with it or start anew"
+            )
         changed = [f"{k} {v} -> {now[k]}" for k, v in before.items() if k in now and now[k] != v]
         if changed and self.main:
             warnings.warn(

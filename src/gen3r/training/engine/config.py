@@ -1,39 +1,33 @@
-"""How a stage is run: steps, batch, optimizer, schedule, and what is kept of it."""
+"""How a stage is run: steps, batch, optimizer, schedule, and what is kept of it. The command line reads the fields."""
 
 import math
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from gen3r.errors import InputError
+from gen3r.options import option
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How a stage is run.
+    """How a stage is run. Losses and weights depend on `micro_batches` and not on the number of processes.
 
-    batch_size: of a step, over all processes. micro_batches: the parts that it is drawn and computed in; processes
-        share them, and each computes its own one after the other, adding gradients up. 0: one part a process. Losses
-        and weights depend on the number of parts and not on the number of processes.
-    schedule: "wsd" warms up, stays, and falls linearly over the last `decay_fraction` of the steps (MiniCPM, sec. 4.3);
-        "cosine" warms up and falls from there. floor: what it falls to, as a part of the learning rate. first_step:
-        where the schedule begins; earlier steps are another phase's.
-    optimizer: "muon" (with AdamW for what is no hidden matrix) or "adamw" (for sharded weights too).
-    mixed_precision: products in bfloat16 where the device does them fast; False keeps float32 exact.
-    gradient_checkpointing: blocks of the transformer are computed again in the backward pass, to save memory. shard:
-        weights, gradients and optimizer state are split over processes (FSDP2; AdamW only). context_parallel: so many
-        processes share the transformer's tokens of each micro-batch.
-    minutes: of one launch, after which it ends wherever it is; the schedule then comes to its end by steps or by the
-        clock, whichever is further. 0: no limit.
-    keep_every: checkpoints of every so many steps stay, beside the newest two. 0: only those two.
-    sheet_every: steps between sample sheets. skip_limit: steps in a row without finite gradients that stop a run.
+    schedule: "wsd" falls linearly over the last `decay_fraction` of the steps (MiniCPM, sec. 4.3). floor: what the rate
+        falls to, as a share of `learning_rate`. first_step: where the schedule begins; earlier steps are another phase's.
+    optimizer: "muon" uses AdamW for all that is no hidden matrix. Sharded weights need "adamw".
+    mixed_precision: products in bfloat16 where the device is fast at them; False keeps float32.
+    minutes: 0 is no limit. With a limit the schedule ends by steps or by the clock, whichever is further.
+    skip_limit: the number of successive steps without finite gradients that stops a run.
     """
 
-    steps: int
-    batch_size: int
-    learning_rate: float
-    micro_batches: int = 0
-    optimizer: Literal["muon", "adamw"] = "muon"
-    schedule: Literal["wsd", "cosine"] = "wsd"
+    steps: int = option(help="steps in all")
+    batch_size: int = option(help="clips (geometry, adapter: frames) per step, over all processes")
+    learning_rate: float = option(help="peak of the learning rate")
+    micro_batches: int = option(
+        0, "parts of a batch, whose gradients are added up; processes share them (default: one per process)"
+    )
+    optimizer: Literal["muon", "adamw"] = option("muon", "Muon with AdamW, or AdamW alone")
+    schedule: Literal["wsd", "cosine"] = option("wsd", "warm-up, constant, decay; or warm-up and cosine decay")
     warmup: int = 100
     decay_fraction: float = 0.25
     floor: float = 0.0
@@ -41,24 +35,27 @@ class TrainConfig:
     weight_decay: float = 0.01
     ema_decay: float = 0.999
     clip_norm: float = 1.0
-    minutes: float = 0.0
-    seed: int = 0
+    minutes: float = option(0.0, "time limit of this launch, in which the schedule comes to its end")
+    seed: int = option(0, "seed of weights, batches and noise")
     mixed_precision: bool = True
-    gradient_checkpointing: bool = False
-    shard: bool = False
-    context_parallel: int = 1
+    gradient_checkpointing: bool = option(
+        False, "compute the transformer's blocks again in the backward pass, to save memory"
+    )
+    shard: bool = option(
+        False, "split weights, gradients and optimizer state over the processes (FSDP2, with --optimizer adamw)"
+    )
     checkpoint_seconds: float = 180.0
-    keep_every: int = 0
-    sheet_every: int = 250
+    keep_every: int = option(0, "keep a checkpoint every so many steps, beside the newest two", metavar="STEPS")
+    sheet_every: int = option(250, "steps between sample sheets", metavar="STEPS")
     log_every: int = 20
     skip_limit: int = 10
 
     def spent(self, seconds: float) -> float:
-        """The part of a launch's time that is over after so many seconds of it; 0 without a limit."""
+        """The share of a launch's time that has passed after so many seconds; 0 without a limit."""
         return seconds / (60 * self.minutes) if self.minutes else 0.0
 
     def learning_rate_at(self, step: int, spent: float = 0.0) -> float:
-        """The learning rate of a step, when that part of the launch's time is over."""
+        """The learning rate of a step, when this share of the launch's time has passed."""
         step, steps = step - self.first_step, self.steps - self.first_step
         if self.schedule == "cosine":
             progress = max((step - self.warmup) / max(steps - self.warmup, 1), spent, 0.0)
@@ -72,14 +69,13 @@ class TrainConfig:
         """The same with the number of micro-batches settled.
 
         Raises:
-            InputError: the processes cannot share the micro-batches, or these the batch, equally.
+            InputError: the processes cannot share the micro-batches equally, or these the batch.
         """
-        if processes % self.context_parallel:
-            raise InputError(f"{processes} processes are no groups of {self.context_parallel} that share tokens")
-        groups = processes // self.context_parallel
-        parts = self.micro_batches or groups
-        if parts % groups:
-            raise InputError(f"{groups} processes cannot share {parts} micro-batches; choose a multiple of {groups}")
+        parts = self.micro_batches or processes
+        if parts % processes:
+            raise InputError(
+                f"{processes} processes cannot share {parts} micro-batches; choose a multiple of {processes}"
+            )
         if self.batch_size % parts:
             raise InputError(f"a batch of {self.batch_size} has no {parts} equal parts; choose a multiple of {parts}")
         return replace(self, micro_batches=parts)

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,13 +20,12 @@ from gen3r.errors import InputError
 from gen3r.files import whole_file
 from gen3r.training.engine.checkpoint import Checkpoint
 from gen3r.training.engine.config import TrainConfig
-from gen3r.training.engine.guard import NonFiniteGuard
 from gen3r.training.engine.logs import JsonLines, check_trackers
-from gen3r.training.engine.throughput import Throughput, matrix_rate
-from gen3r.training.engine.trainer import MicroBatch, Trainer
+from gen3r.training.engine.trainer import Gradients, MicroBatch, Trainer
 from gen3r.training.stages.stage import Stage
 
-AHEAD = 8  # steps whose data is drawn while an accelerator computes, each by a thread
+AHEAD = 8  # steps whose batches are drawn while an accelerator computes, each by a thread
+Clock = Callable[[], float]  # seconds since some moment
 
 
 def train(
@@ -35,12 +34,14 @@ def train(
     folder: Path,
     sheet: Callable[[], Image] | None = None,
     trackers: Sequence[str] = (),
+    clock: Clock = time.monotonic,
 ) -> None:
     """Trains `stage` to `config.steps`, from the checkpoint in `folder` if there is one.
 
-    A step's data and noise depend on (seed, step, micro-batch) alone: a resumed run repeats an uninterrupted one.
-    sheet: draws what the stage makes of fixed clips, for sheets/; not where processes share weights or tokens.
-    trackers: names from `metrics.TRACKERS`, beside metrics.jsonl.
+    A step's data and noise depend only on the seed, the step and the micro-batch, so a resumed run repeats an
+    uninterrupted one.
+    sheet: draws the stage's output for fixed clips, for sheets/; not used where processes share weights.
+    trackers: names from `logs.TRACKERS`, beside metrics.jsonl.
 
     Raises:
         InputError: the checkpoint, the folder or the data cannot be used, or too many steps in a row were not finite.
@@ -50,66 +51,115 @@ def train(
     lines = JsonLines(folder)
     accelerator = Accelerator(log_with=[lines, *trackers], project_dir=folder)
     trainer = Trainer(stage, config, accelerator)
-    config, main = trainer.config, accelerator.is_main_process
-    state = Checkpoint(folder, trainer.stage, trainer.optimizer.optimizer, config, main)
-    start = lines.first_step = state.load()
+    main = accelerator.is_main_process
+    checkpoint = Checkpoint(folder, trainer.stage, trainer.optimizer.optimizer, trainer.config, main)
+    start = lines.first_step = checkpoint.load()
     if start >= config.steps:
         return
-    guard = NonFiniteGuard(folder, config.skip_limit, accelerator.process_index)
-    ahead = 1 if accelerator.device.type == "cpu" else AHEAD
-    with (
-        ThreadPoolExecutor(ahead) as drawers,
-        _tracked(accelerator, config, stage.name),
-        tqdm(total=config.steps, initial=start, desc=stage.name, unit="step", disable=not main, mininterval=5) as bar,
-        _stop_signals() as stopped,
-    ):
-        drawn = deque(drawers.submit(trainer.draw, step) for step in range(start, start + ahead))
-        flops = trainer.count_flops(_received(drawn[0], start))
-        speed = Throughput(config.batch_size, flops, matrix_rate(accelerator.device, trainer.dtype))
-        began = saved = time.monotonic()
-        for step in range(start, config.steps):
-            parts = _received(drawn.popleft(), step)
-            drawn.append(drawers.submit(trainer.draw, step + ahead))
-            spent = config.spent(time.monotonic() - began)
-            due = main and time.monotonic() - saved > config.checkpoint_seconds
-            said = {"save": due, "spent": spent}
-            gradients = trainer.backward(parts, lambda said=said: {"stop": bool(stopped), **said})
-            spent = gradients.shared["spent"]
-            if guard.accepts(step, gradients.finite, [p.content for p in parts], [p.noise_seed for p in parts]):
-                trainer.update(step, spent)
-                state.update_ema(step)
-            else:
-                trainer.drop_gradients()
-            speed.step()
-            bar.update()
-            if step % config.log_every == 0 and gradients.finite:
-                run = {"seconds": time.monotonic() - began, "skipped": guard.skipped, **speed.lap()}
-                _report(accelerator, bar, step, {**gradients.values, **run})
-            alone = not config.shard and config.context_parallel == 1
-            stop, last = gradients.shared["stop"] > 0, step + 1 == config.steps or spent >= 1
-            if sheet and main and alone and config.sheet_every and (last or _every(config.sheet_every, step + 1)):
-                _draw(sheet, state, folder / "sheets" / f"step-{step + 1:07d}.png")
-            if stop or last or gradients.shared["save"] > 0 or _every(config.keep_every, step + 1):
-                state.save(step + 1)
-                saved = time.monotonic()
-            if stop and not last:
-                raise KeyboardInterrupt(f"saved at step {step + 1}; the same command goes on from there")
-            if last:
-                break
+    if config.shard or not main:
+        sheet = None
+    bar = tqdm(total=config.steps, initial=start, desc=stage.name, unit="step", disable=not main, mininterval=5)
+    with bar, _tracked(accelerator, trainer.config, stage.name), _stop_signals() as stopped:
+        launch = Launch(trainer, checkpoint, bar, sheet, clock)
+        with closing(_drawn_ahead(trainer, start)) as batches:
+            for step, micro_batches in batches:
+                gradients = launch.step(step, micro_batches, stopped)
+                stop, last = gradients.shared["stop"] > 0, step + 1 == config.steps or gradients.shared["spent"] >= 1
+                launch.keep(step + 1, last, stop or gradients.shared["save"] > 0)
+                if last:
+                    return
+                if stop:
+                    raise KeyboardInterrupt(f"saved at step {step + 1}; the same command goes on from there")
 
 
-def _every(period: int, step: int) -> bool:
-    return bool(period) and step % period == 0
+class Launch:
+    """One launch of a stage's training: its clock, its counts, and what it writes."""
+
+    def __init__(
+        self, trainer: Trainer, checkpoint: Checkpoint, bar: tqdm, sheet: Callable[[], Image] | None, clock: Clock
+    ) -> None:
+        self.trainer, self.checkpoint, self.bar, self.sheet, self.clock = trainer, checkpoint, bar, sheet, clock
+        self.config = trainer.config
+        self.began = self.saved = self.logged = clock()
+        self.skipped = self.in_a_row = self.unlogged = 0
+
+    def step(self, step: int, micro_batches: list[MicroBatch], stopped: list[int]) -> Gradients:
+        """Computes a step, and changes the weights if its gradients are finite.
+
+        Returns them with what the processes agree on: whether to `stop` and to `save`, and the share of time `spent`.
+
+        Raises:
+            InputError: too many steps in a row were not finite.
+        """
+        now = self.clock()
+        due = self.trainer.accelerator.is_main_process and now - self.saved > self.config.checkpoint_seconds
+        said = {"save": due, "spent": self.config.spent(now - self.began)}
+        gradients = self.trainer.backward(micro_batches, lambda: {"stop": bool(stopped), **said})
+        if gradients.finite:
+            self.in_a_row = 0
+            self.trainer.update(step, gradients.shared["spent"])
+            self.checkpoint.update_ema(step)
+        else:
+            self._skip(step)
+        self.unlogged += 1
+        self.bar.update()
+        if step % self.config.log_every == 0 and gradients.finite:
+            self._log(step, gradients.values)
+        return gradients
+
+    def keep(self, step: int, last: bool, save: bool) -> None:
+        """Draws a sheet and saves a checkpoint after `step` steps, where they are due."""
+        if self.sheet and self.config.sheet_every and (last or step % self.config.sheet_every == 0):
+            self._draw(self.sheet, self.checkpoint.path.parent / "sheets" / f"step-{step:07d}.png")
+        if last or save or (self.config.keep_every and step % self.config.keep_every == 0):
+            self.checkpoint.save(step)
+            self.saved = self.clock()
+
+    def _skip(self, step: int) -> None:
+        """Leaves the weights as they are."""
+        self.trainer.drop_gradients()
+        self.skipped += 1
+        self.in_a_row += 1
+        if self.in_a_row >= self.config.skip_limit:
+            raise InputError(
+                f"the loss or its gradient was not finite in {self.in_a_row} steps in a row, up to step {step}; "
+                "go on from the checkpoint with a lower --learning-rate"
+            )
+
+    def _log(self, step: int, values: dict[str, float]) -> None:
+        """A step's numbers, to the trackers with eight digits and to the progress bar with four."""
+        now = self.clock()
+        speed = self.unlogged * self.config.batch_size / max(now - self.logged, 1e-9)
+        self.logged, self.unlogged = now, 0
+        values = {**values, "seconds": now - self.began, "skipped": self.skipped, "samples_per_s": speed}
+        self.trainer.accelerator.log({k: float(f"{v:.8g}") for k, v in values.items()}, step=step)
+        self.bar.set_postfix({k: f"{v:.4g}" for k, v in values.items() if k != "seconds"}, refresh=False)
+
+    def _draw(self, sheet: Callable[[], Image], path: Path) -> None:
+        """A sheet of the averaged weights. The random numbers of training stay as they are."""
+        with self.checkpoint.averaged(), torch.random.fork_rng(), whole_file(path) as partial:
+            torch.manual_seed(0)
+            sheet().save(partial)
 
 
-def _report(accelerator: Accelerator, bar: tqdm, step: int, values: dict[str, float]) -> None:
-    """A step's numbers, to the trackers with eight digits and to the progress bar with four."""
-    accelerator.log({k: float(f"{v:.8g}") for k, v in values.items()}, step=step)
-    bar.set_postfix({k: f"{v:.4g}" for k, v in values.items() if k != "seconds"}, refresh=False)
+def _drawn_ahead(trainer: Trainer, start: int) -> Iterator[tuple[int, list[MicroBatch]]]:
+    """The steps from `start` on with their micro-batches. Threads draw the next ones while the caller computes."""
+    steps = range(start, trainer.config.steps)
+    ahead = 1 if trainer.accelerator.device.type == "cpu" else AHEAD
+    pool = ThreadPoolExecutor(ahead)
+    try:
+        drawn = deque(pool.submit(trainer.draw, step) for step in steps[:ahead])
+        for step in steps:
+            micro_batches = _received(drawn.popleft(), step)
+            if step + ahead < steps.stop:
+                drawn.append(pool.submit(trainer.draw, step + ahead))
+            yield step, micro_batches
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _received(future: Future[list[MicroBatch]], step: int) -> list[MicroBatch]:
-    """The drawn micro-batches; files that went away and workers that died become one clear line."""
+    """The drawn micro-batches; missing files and dead workers become one clear line."""
     try:
         return future.result()
     except InputError:
@@ -119,13 +169,6 @@ def _received(future: Future[list[MicroBatch]], step: int) -> list[MicroBatch]:
             f"the data of step {step} could not be made ({type(error).__name__}: {error}); the last checkpoint is "
             "whole: repair the data or free memory, and the same command goes on from there"
         ) from error
-
-
-def _draw(sheet: Callable[[], Image], state: Checkpoint, path: Path) -> None:
-    """What the averaged weights make of the fixed clips; the random numbers of training are left alone."""
-    with state.averaged(), torch.random.fork_rng(), whole_file(path) as partial:
-        torch.manual_seed(0)
-        sheet().save(partial)
 
 
 @contextmanager

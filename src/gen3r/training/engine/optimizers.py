@@ -1,47 +1,64 @@
 """Muon for the hidden matrices and convolutions, AdamW for everything else, behind one optimizer interface."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from gen3r.errors import InputError
 from gen3r.training.engine.config import TrainConfig
+from gen3r.training.stages.stage import Stage
 
-DISTANCES = 10
+STATES = {torch.optim.AdamW: ("exp_avg", "exp_avg_sq"), torch.optim.Muon: ("momentum_buffer",)}  # per parameter
 Owned = Iterator[tuple[torch.optim.Optimizer, str, nn.Parameter]]
 
 
-def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+def make_optimizer(stage: Stage, config: TrainConfig) -> torch.optim.Optimizer:
     """The optimizer of a configuration, on the parameters that are trained."""
     if config.optimizer == "muon":
-        return MuonAdamW(module, config.learning_rate, config.weight_decay)
-    trained = [p for p in module.parameters() if p.requires_grad]
+        return MuonAdamW(stage, config.learning_rate, config.weight_decay, stage.outside_muon, stage.fast_parameters)
+    trained = [p for p in stage.parameters() if p.requires_grad]
     return torch.optim.AdamW(trained, config.learning_rate, weight_decay=config.weight_decay)
 
 
 def state_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
-    """Every state of an optimizer as `parameter name/key` -> tensor, so that a checkpoint needs no pickle."""
-    return {
-        f"{name}/{key}": torch.as_tensor(value)
-        for inner, name, parameter in _owned(optimizer, module)
-        for key, value in inner.state[parameter].items()
-    }
+    """Every state of an optimizer as `parameter name/key` -> tensor, so that a checkpoint needs no pickle.
+
+    Parameters that were not stepped yet get the zeros from which their first step would start.
+    """
+    tensors = {}
+    for inner, name, parameter in _owned(optimizer, module):
+        state = inner.state[parameter]
+        if not state:
+            state |= {key: torch.zeros_like(parameter) for key in STATES[type(inner)]}
+            if isinstance(inner, torch.optim.AdamW):
+                state["step"] = torch.tensor(0.0)
+        tensors |= {f"{name}/{key}": torch.as_tensor(value) for key, value in state.items()}
+    return tensors
 
 
-def load_state_tensors(optimizer: torch.optim.Optimizer, module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """The inverse of `state_tensors`."""
-    owner = {name: (inner, parameter) for inner, name, parameter in _owned(optimizer, module)}
-    for path, value in tensors.items():
-        name, key = path.rsplit("/", 1)
-        if name not in owner:
-            continue
-        inner, parameter = owner[name]
-        if value.ndim:  # counters of steps stay on the CPU
-            value = value.to(parameter.device)
-            if isinstance(parameter, DTensor):
-                value = distribute_tensor(value, parameter.device_mesh, parameter.placements)
-        inner.state[parameter][key] = value
+def load_state_tensors(optimizer: torch.optim.Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of `state_tensors`.
+
+    Raises:
+        InputError: a state is missing, or belongs to nothing that is trained.
+    """
+    expected = state_tensors(optimizer, module)
+    if differing := sorted(expected.keys() ^ tensors.keys()):
+        what = "lacks" if differing[0] in expected else "has an unknown"
+        raise InputError(
+            f"the optimizer's state {what} {differing[0]} ({len(differing)} such in all); start the stage anew in "
+            "another folder"
+        )
+    for inner, name, parameter in _owned(optimizer, module):
+        for key in inner.state[parameter]:
+            value = tensors[f"{name}/{key}"]
+            if value.ndim:  # counters of steps stay on the CPU
+                value = value.to(parameter.device)
+                if isinstance(parameter, DTensor):
+                    value = distribute_tensor(value, parameter.device_mesh, parameter.placements)
+            inner.state[parameter][key] = value
 
 
 def _owned(optimizer: torch.optim.Optimizer, module: nn.Module) -> Owned:
@@ -53,31 +70,44 @@ def _owned(optimizer: torch.optim.Optimizer, module: nn.Module) -> Owned:
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """`torch.optim.Muon` on weights of two or more axes within the network, `torch.optim.AdamW` on the rest.
+    """`torch.optim.Muon` on matrices of at least 16 rows and columns, `torch.optim.AdamW` on the rest.
 
-    Convolutions are seen as matrices [out, in * kernel]. Embeddings, heads, norms, biases and small matrices are
-    AdamW's. A weight with an attribute `step_scale`, a tensor that broadcasts with it, is stepped in its units.
-    Muon needs whole matrices: it is for weights that are not sharded. What T5's encoders add to attention scores by the
-    distance of two words moves `DISTANCES` times as fast: a score that counts is 5 or more, and steps are small.
+    Convolutions count as matrices [out, in * kernel]. A weight with an attribute `step_scale`, a tensor that broadcasts
+    with it, is stepped in units of that scale. Muon needs whole matrices, so weights cannot be sharded.
+
+    outside: parts of the names of matrices that AdamW steps. fast: parts of the names of AdamW's parameters, and the
+    factors of their learning rates.
     """
 
-    def __init__(self, module: nn.Module, lr: float, weight_decay: float) -> None:
-        named = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
-        self._matrices = {n: (p, nn.Parameter(_as_matrix(p.data))) for n, p in named if _is_hidden(n, p)}
-        others = [(n, p) for n, p in named if n not in self._matrices]
-        self._parts: list[tuple[torch.optim.Optimizer, list[tuple[str, nn.Parameter]]]] = []
-        if self._matrices:
-            views = [(n, view) for n, (_, view) in self._matrices.items()]
+    def __init__(
+        self,
+        module: nn.Module,
+        lr: float,
+        weight_decay: float,
+        outside: Sequence[str] = (),
+        fast: Mapping[str, float] | None = None,
+    ) -> None:
+        named = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        self._matrices = {
+            n: (p, nn.Parameter(_as_matrix(p.data)))
+            for n, p in named.items()
+            if p.ndim > 1 and min(p.shape[0], p[0].numel()) >= 16 and not any(part in n for part in outside)
+        }
+        self._parts: list[tuple[torch.optim.Optimizer, dict[str, nn.Parameter]]] = []
+        if views := {n: view for n, (_, view) in self._matrices.items()}:
             muon = torch.optim.Muon(
-                [p for _, p in views], lr=lr, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+                views.values(), lr=lr, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
             )
             self._parts.append((muon, views))
-        distances = [p for n, p in others if "relative_attention_bias" in n]
-        rest = [p for n, p in others if "relative_attention_bias" not in n]
-        groups = [{"params": rest}, {"params": distances, "times": DISTANCES}]
-        adam = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98))
+        others = {n: p for n, p in named.items() if n not in self._matrices}
+        groups: dict[float, list[nn.Parameter]] = {1.0: []}
+        for name, parameter in others.items():
+            factor = next((factor for part, factor in (fast or {}).items() if part in name), 1.0)
+            groups.setdefault(factor, []).append(parameter)
+        adam_groups = [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
+        adam = torch.optim.AdamW(adam_groups, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98))
         self._parts.append((adam, others))
-        super().__init__([p for _, p in named], {"lr": lr})
+        super().__init__([*named.values()], {"lr": lr})
 
     def step(self, closure=None) -> None:
         """One step of both parts at the current learning rate."""
@@ -93,7 +123,7 @@ class MuonAdamW(torch.optim.Optimizer):
             view.grad = None if gradient is None else _as_matrix(gradient, like=parameter)
         for inner, _ in self._parts:
             for group in inner.param_groups:
-                group["lr"] = group.get("times", 1) * self.param_groups[0]["lr"]
+                group["lr"] = group.get("factor", 1.0) * self.param_groups[0]["lr"]
             inner.step()
         for parameter, view, scale in scaled:
             parameter.data.copy_(view.data.view_as(parameter) * scale)
@@ -101,19 +131,8 @@ class MuonAdamW(torch.optim.Optimizer):
     def owned(self) -> Owned:
         """Part, name and parameter (Muon's: a view of it) of everything that is trained."""
         for inner, named in self._parts:
-            for name, parameter in named:
+            for name, parameter in named.items():
                 yield inner, name, parameter
-
-
-def _is_hidden(name: str, parameter: Tensor) -> bool:
-    """Weights of at least 16 rows and columns inside the network, not its embeddings and last layers.
-
-    VGGT's camera head stays with AdamW too: its matrices are half of nano's VGGT, but see one token a frame.
-    """
-    outside = ("embed_tokens", "shared", "embedding", "output_conv2", "camera_head", "proj_out", "gamma", "table")
-    if parameter.ndim < 2 or any(part in name for part in outside):
-        return False
-    return min(parameter.shape[0], parameter[0].numel()) >= 16
 
 
 def _as_matrix(tensor: Tensor, like: Tensor | None = None) -> Tensor:

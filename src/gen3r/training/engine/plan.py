@@ -1,4 +1,4 @@
-"""What a run would be: parameters, memory, steps, schedule and time, from one measured step; nothing is written."""
+"""What a run would take: parameters, memory, steps, schedule and time, from one measured step; nothing is written."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,6 @@ from torch.distributed.tensor import DTensor
 from gen3r.training.engine.checkpoint import saved_step
 from gen3r.training.engine.config import TrainConfig
 from gen3r.training.engine.optimizers import state_tensors
-from gen3r.training.engine.throughput import finish_work, matrix_rate
 from gen3r.training.engine.trainer import Trainer
 from gen3r.training.stages.stage import Stage
 
@@ -28,15 +27,17 @@ def plan(stage: Stage, config: TrainConfig, folder: Path) -> list[str]:
     trainer = Trainer(stage, config, accelerator)
     config, device = trainer.config, accelerator.device
     start = max(saved_step(folder), config.first_step)
-    parts = trainer.draw(start)
+    micro_batches = trainer.draw(start)
     with _kept_for_backward(trainer.stage) as kept:
-        flops = trainer.count_flops(parts)
+        trainer.compute(micro_batches[0])
+    trainer.drop_gradients()
     began = time.perf_counter()
-    trainer.backward(parts)
+    trainer.backward(micro_batches)
     trainer.update(start)
-    finish_work(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
     seconds = time.perf_counter() - began
-    left, rate = max(config.steps - start, 0), matrix_rate(device, trainer.dtype)
+    left = max(config.steps - start, 0)
     trained = [p for p in trainer.stage.parameters() if p.requires_grad]
     memory = {
         "weights": _size(trainer.stage.parameters()),
@@ -46,18 +47,17 @@ def plan(stage: Stage, config: TrainConfig, folder: Path) -> list[str]:
         "activations": sum(kept.values()),
     }
     each = config.batch_size // config.micro_batches
+    clock = f"; the clock ends a launch after {config.minutes / 60:.2f}" if config.minutes else ""
     return [
         f"{stage.name}: {accelerator.num_processes} process(es) on {device.type}, products in {trainer.dtype}",
         *_parameters(trainer.stage),
         f"batch: {config.batch_size} = {config.micro_batches} micro-batch(es) of {each}",
         f"steps: {start} to {config.steps}, {left * config.batch_size} samples",
         f"learning rate: {config.schedule}, {_rates(config)}; {config.optimizer}, weight decay {config.weight_decay:g}",
-        f"memory of a process: {_mebibytes(sum(memory.values()))} = "
+        f"memory per process: {_mebibytes(sum(memory.values()))} = "
         + " + ".join(f"{name} {_mebibytes(size)}" for name, size in memory.items()),
-        f"a step: {seconds:.2f} s measured, {flops / 1e9:.1f} GFLOP a process, "
-        f"{flops / seconds / rate:.0%} of the {rate / 1e9:.0f} GFLOP/s of a matrix product here",
-        f"time: {left * seconds / 3600:.2f} hours, without checkpoints and sheets"
-        + (f"; the clock ends a launch after {config.minutes / 60:.2f}" if config.minutes else ""),
+        f"time: {seconds:.2f} s per step as measured, {left * seconds / 3600:.2f} hours without checkpoints and sheets"
+        + clock,
     ]
 
 

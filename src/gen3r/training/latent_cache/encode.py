@@ -1,7 +1,7 @@
-"""Filling the latent cache: clips through the frozen models into shards, by many processes, resumable."""
+"""Fills the latent cache: clips go through the frozen models into shards, by many processes, resumable."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,322 +11,243 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
-from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase, UMT5EncoderModel
 
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import decode_pose
-from gen3r.data.records import Clip
+from gen3r.data.records import Clip, ClipSource
 from gen3r.data.shards import SHARD_CLIPS, open_shard
-from gen3r.data.sources import ClipSource
 from gen3r.errors import InputError
 from gen3r.files import write_tensors
 from gen3r.geometry.normalise import seen_unit, to_vggt_gauge
-from gen3r.models.adapter import GeometryAdapter
-from gen3r.models.conditioning import control_latents, given_geometry, rendered_control
+from gen3r.models.conditioning import control_latents, warped_control
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.precision import exact_products, fast_products
 from gen3r.models.tokens import pack_tokens
 from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
-from gen3r.request import check_request
-from gen3r.training.latent_cache.shards import KINDS, Mark, model_hashes
-from gen3r.training.recipes import TWO_VIEWS_EVERY
+from gen3r.request import check_size
+from gen3r.training.latent_cache.options import EncodeOptions
+from gen3r.training.latent_cache.shards import KINDS, Mark, model_hashes, shard_path
 
-Row = dict[str, Tensor]  # of one clip
-Encode = Callable[[Sequence[Clip], Sequence[int]], list[Row]]
-PIXELS_AT_ONCE = 1 << 22  # of the clips that an accelerator encodes together; 19 of nano's, one of the published size
+Row = dict[str, Tensor]  # of one clip, on the CPU
+PIXELS_AT_ONCE = (
+    1 << 22
+)  # of the clips that an accelerator encodes together: 19 of nano's size, 1 of the published size
 
 
 @dataclass(frozen=True)
-class ClipEncoder:
-    """One kind of shard: `encode` gives every clip's tensors from clips and their numbers.
+class ClipBatch:
+    """Clips that are encoded together.
 
-    models: the hashes of what it runs. device: where.
+    frame_indices: of each clip's conditioning frames. text_length: the number of tokens that captions are cut to.
     """
 
-    kind: str
-    models: dict[str, str]
-    encode: Encode
-    device: torch.device
+    clips: Sequence[Clip]
+    frame_indices: Sequence[list[int]]
+    text_length: int
+
+    def images(self, model: VideoVAE | VGGT) -> Tensor:
+        """[B, F, 3, H, W] in [0, 1], in the type and on the device of a model."""
+        frames = torch.stack([clip.frames for clip in self.clips]).to(model.device)
+        return (frames.permute(0, 1, 4, 2, 3) / 255).to(model.dtype)
 
 
-def clip_encoder(
-    kind: str, parts: Mapping[str, Any], text_length: int, two_views_every: int = TWO_VIEWS_EVERY
-) -> ClipEncoder:
-    """The encoder of a kind out of a model's components by name."""
-    make = {
-        "appearance": lambda: appearance_encoder(parts["vae"], two_views_every),
-        "geometry": lambda: geometry_encoder(parts["vggt"], parts["geo_adapter"]),
-        "given": lambda: given_encoder(parts["vggt"], parts["geo_adapter"], two_views_every),
-        "rendered": lambda: rendered_encoder(parts["vae"], parts["vggt"], parts["geo_adapter"], two_views_every),
-        "contexts": lambda: context_encoder(
-            parts["tokenizer"], parts["text_encoder"], parts["image_encoder"], text_length
-        ),
-    }
-    device = next(parts[name].device for name in KINDS[kind] if hasattr(parts[name], "device"))
-    return ClipEncoder(kind, model_hashes(kind, parts, text_length), make[kind](), device)
-
-
-def given_places(number: int, frames: int, two_views_every: int) -> list[int]:
-    """The frames that are given of clip `number`: of every so many clips two, else one."""
+def conditioning_frames(number: int, frames: int, two_views_every: int) -> list[int]:
+    """The indices of clip `number`'s conditioning frames: the first and last one in every so many clips, else the first."""
     return [0] if number % two_views_every else [0, frames - 1]
 
 
-def appearance_encoder(vae: VideoVAE, two_views_every: int) -> Encode:
-    """The appearance posterior, control latents of `given_places`, first frame, cameras.
+def encode_appearance(components: Any, batch: ClipBatch) -> list[Row]:
+    """appearance [16, f, h, w], control [20, f, h, 2w] of the conditioning frames, first_frame [3, H, W] in uint8.
 
-    Cameras are in VGGT's gauge, which is what the geometry latents hold, where the clip has depth; else in the
-    dataset's unit, and the geometry's `unit` takes them there.
+    Latents are posterior means, as in Wan: sampling would only add noise.
     """
-
-    def encode(clips: Sequence[Clip], numbers: Sequence[int]) -> list[Row]:
-        frames = _images(clips, vae)
-        given = torch.zeros(frames.shape[:2], dtype=torch.bool, device=vae.device)
-        for row, number in enumerate(numbers):
-            given[row, given_places(number, frames.shape[1], two_views_every)] = True
-        with fast_products(vae.device):
-            posterior = vae.encode_video((2 * frames - 1).transpose(1, 2))
-            control = control_latents(vae, frames, given)
-        latents = _rows(appearance=torch.cat([posterior.mean, posterior.logvar], 1).half(), control=control.half())
-        return [
-            row
-            | {
-                "first_frame": clip.frames[0].permute(2, 0, 1).contiguous(),
-                "T_world_camera": _poses(clip),
-                "K_px": clip.cameras.K_px,
-            }
-            for clip, row in zip(clips, latents, strict=True)
-        ]
-
-    return encode
+    vae = components.vae
+    images = batch.images(vae)
+    mask = torch.zeros(images.shape[:2], dtype=torch.bool, device=vae.device)
+    for row, indices in enumerate(batch.frame_indices):
+        mask[row, indices] = True
+    with fast_products(vae.device):
+        latents = vae.encode_video((2 * images - 1).transpose(1, 2)).mean
+        control = control_latents(vae, images, mask)
+    first = torch.stack([clip.frames[0].permute(2, 0, 1) for clip in batch.clips])
+    return _rows(appearance=latents.half(), control=control.half(), first_frame=first)
 
 
-def geometry_encoder(vggt: VGGT, adapter: GeometryAdapter) -> Encode:
-    """The geometry posterior of VGGT's tokens, and the unit of clips without depth (1 for those with it).
+def encode_geometry(components: Any, batch: ClipBatch) -> list[Row]:
+    """geometry [16, f, h, w], the posterior mean; T_world_camera [F, 4, 4] in VGGT's normalised frame; K_px [F, 3, 3]."""
+    vggt, adapter = components.vggt, components.geo_adapter
+    images = batch.images(vggt)
+    grid = tuple(side // vggt.config["patch_size"] for side in images.shape[-2:])
+    with fast_products(vggt.device):
+        levels = vggt.tokens(images)
+        latents = adapter.encode(pack_tokens(levels, grid).to(adapter.dtype)).mean
+    poses = [_poses(vggt, clip, lambda n=n: [x[n, None] for x in levels]) for n, clip in enumerate(batch.clips)]
+    K_px = torch.stack([clip.cameras.K_px for clip in batch.clips])
+    return _rows(geometry=latents.half(), T_world_camera=torch.stack(poses), K_px=K_px)
 
-    What VGGT predicts is in its gauge by itself, so a dataset's length of VGGT's unit is what the distances between the
-    dataset's cameras are of those between the predicted ones.
+
+def encode_warped(components: Any, batch: ClipBatch) -> list[Row]:
+    """warped [20, f, h, 2w]: the control of the conditioning frames and of their warped views from the clip's cameras."""
+    vggt = components.vggt
+    images = batch.images(vggt)
+    height, width = images.shape[-2:]
+    views = [frames[indices] for frames, indices in zip(images, batch.frame_indices, strict=True)]
+    depth: dict[int, Tensor] = {}
+    for count in {len(x) for x in views}:
+        alike = [n for n, x in enumerate(views) if len(x) == count]
+        with fast_products(vggt.device):
+            levels = vggt.tokens(torch.stack([views[n] for n in alike]))
+        depth |= zip(alike, vggt.heads(levels, height, width).depth, strict=True)
+    paths = []
+    for clip, frames in zip(batch.clips, images, strict=True):
+        poses = _poses(vggt, clip, lambda frames=frames: vggt.tokens(frames[None]))
+        paths.append(Cameras(poses, clip.cameras.K_px, height, width))
+    models = (components.vae, vggt, components.geo_adapter)
+    with fast_products(vggt.device):
+        control = warped_control(*models, views, [depth[n] for n in range(len(views))], batch.frame_indices, paths)
+    return _rows(warped=control.half())
+
+
+def encode_embeddings(components: Any, batch: ClipBatch) -> list[Row]:
+    """prompt_embeds [L, D] of the caption, negative_prompt_embeds [L', D] of an empty prompt, both without padding, and
+    image_embeds [N, D'] of the first frame, all in the encoders' floating-point types.
     """
-    patch = vggt.config["patch_size"]
+    tokenizer, encoder, image_encoder = components.tokenizer, components.text_encoder, components.image_encoder
 
-    def encode(clips: Sequence[Clip], numbers: Sequence[int]) -> list[Row]:
-        frames = _images(clips, vggt)
-        height, width = frames.shape[-2:]
+    def embed(prompt: str) -> Tensor:
+        features = encode_text(tokenizer, encoder, [prompt], batch.text_length, encoder.device)[0].cpu()
+        return features[: int((features != 0).any(-1).nonzero().max()) + 1]
+
+    first = torch.stack([clip.images[0] for clip in batch.clips]).to(image_encoder.device)
+    rows, negative = _rows(image_embeds=encode_image(image_encoder, first)), embed("")
+    return [
+        row | {"prompt_embeds": embed(clip.caption), "negative_prompt_embeds": negative}
+        for clip, row in zip(batch.clips, rows, strict=True)
+    ]
+
+
+ENCODERS: dict[str, Callable[[Any, ClipBatch], list[Row]]] = {
+    "appearance": encode_appearance,
+    "geometry": encode_geometry,
+    "warped": encode_warped,
+    "embeddings": encode_embeddings,
+}
+
+
+def _poses(vggt: VGGT, clip: Clip, levels: Callable[[], list[Tensor]]) -> Tensor:
+    """A clip's cameras [F, 4, 4] in VGGT's normalised frame.
+
+    The clip's depth gives the unit. Without depth, VGGT's own cameras give it, from the `levels` of tokens of all frames.
+    """
+    _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
+    if not (clip.depth > 0).any():
         with fast_products(vggt.device):
-            levels = vggt.tokens(frames)
-            posterior = adapter.encode(pack_tokens(levels, (height // patch, width // patch)).to(adapter.dtype))
-        latents = _rows(geometry=torch.cat([posterior.mean, posterior.logvar], 1).half())
-        return [
-            row
-            | {"unit": (torch.ones(()) if _measured(clip) else _unit(vggt, [x[n, None] for x in levels], clip))[None]}
-            for n, (clip, row) in enumerate(zip(clips, latents, strict=True))
-        ]
-
-    return encode
-
-
-def _measured(clip: Clip) -> bool:
-    """Whether a clip has depth."""
-    return bool((clip.depth > 0).any())
-
-
-def _unit(vggt: VGGT, levels: list[Tensor], clip: Clip) -> Tensor:
-    """The length of VGGT's unit in that of a clip without depth, whose frames have these tokens."""
-    height, width = clip.images.shape[-2:]
-    vggt.camera_head.float()  # cameras need their digits
-    with exact_products(vggt.device):
-        seen, _ = decode_pose(vggt.camera([x.float() for x in levels])[-1, 0], height, width)
-        return seen_unit(seen.cpu(), clip.cameras.T_world_camera)
-
-
-def given_encoder(vggt: VGGT, adapter: GeometryAdapter, two_views_every: int) -> Encode:
-    """The geometry latents of the frames at `given_places` by themselves."""
-
-    def encode(clips: Sequence[Clip], numbers: Sequence[int]) -> list[Row]:
-        images = _images(clips, vggt)
-        rows: dict[int, Row] = {}
-        for places, chosen in _by_places(numbers, images.shape[1], two_views_every):
-            with fast_products(vggt.device):
-                latents = given_geometry(vggt, adapter, images[chosen][:, places], places, images.shape[1])
-            rows |= zip(chosen, _rows(given_geometry=latents.half()), strict=True)
-        return [rows[n] for n in range(len(clips))]
-
-    return encode
-
-
-def rendered_encoder(vae: VideoVAE, vggt: VGGT, adapter: GeometryAdapter, two_views_every: int) -> Encode:
-    """Control latents of the frames at `given_places` and of what they show from the clip's cameras."""
-
-    def encode(clips: Sequence[Clip], numbers: Sequence[int]) -> list[Row]:
-        images = _images(clips, vggt)
-        frames, _, height, width = images.shape[1:]
-        places = [given_places(number, frames, two_views_every) for number in numbers]
-        given = [clip_images[where] for clip_images, where in zip(images, places, strict=True)]
-        seen: dict[int, Tensor] = {}
-        for where, chosen in _by_places(numbers, frames, two_views_every):
-            with fast_products(vggt.device):
-                levels = vggt.tokens(images[chosen][:, where])
-            seen |= zip(chosen, vggt.exact_heads(levels, height, width).depth, strict=True)
-        depth = [seen[n] for n in range(len(clips))]
-        paths = [
-            Cameras(_seen_poses(vggt, clip, clip_images), clip.cameras.K_px, height, width)
-            for clip, clip_images in zip(clips, images, strict=True)
-        ]
-        with fast_products(vggt.device):
-            return _rows(rendered=rendered_control(vae, vggt, adapter, given, depth, places, paths).half())
-
-    return encode
-
-
-def _seen_poses(vggt: VGGT, clip: Clip, images: Tensor) -> Tensor:
-    """A clip's cameras [F, 4, 4] in VGGT's gauge, with or without depth."""
-    poses = _poses(clip)
-    if not _measured(clip):
-        with fast_products(vggt.device):
-            poses[:, :3, 3] /= _unit(vggt, vggt.tokens(images[None]), clip)
+            tokens = levels()
+        with exact_products(vggt.device):
+            predicted, _ = decode_pose(vggt.camera(tokens)[-1, 0], *clip.images.shape[-2:])
+        poses[:, :3, 3] /= seen_unit(predicted.cpu(), clip.cameras.T_world_camera)
     return poses
 
 
-def context_encoder(
-    tokenizer: PreTrainedTokenizerBase,
-    text_encoder: UMT5EncoderModel,
-    image_encoder: CLIPVisionModelWithProjection,
-    length: int,
-) -> Encode:
-    """Text features of the caption and of no text, without their padding, and image features of the first frame.
-
-    They are kept in the encoders' own floating-point type.
-    """
-    device = text_encoder.device
-
-    def text_of(prompt: str) -> Tensor:
-        features = encode_text(tokenizer, text_encoder, [prompt], length, device)[0].cpu()
-        return features[: int((features != 0).any(-1).nonzero().max()) + 1]
-
-    def encode(clips: Sequence[Clip], numbers: Sequence[int]) -> list[Row]:
-        first = torch.stack([clip.images[0] for clip in clips]).to(image_encoder.device)
-        images = _rows(image=encode_image(image_encoder, first))
-        no_text = text_of("")
-        return [
-            row | {"text": text_of(clip.caption), "no_text": no_text} for clip, row in zip(clips, images, strict=True)
-        ]
-
-    return encode
-
-
-def _images(clips: Sequence[Clip], model: VideoVAE | VGGT) -> Tensor:
-    """[B, F, 3, H, W] in [0, 1], where and in the type that a model computes."""
-    frames = torch.stack([clip.frames for clip in clips]).to(model.device)
-    return (frames.permute(0, 1, 4, 2, 3) / 255).to(model.dtype)
-
-
-def _poses(clip: Clip) -> Tensor:
-    """A clip's cameras [F, 4, 4] relative to the first, in VGGT's unit where it has depth."""
-    return to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)[1]
-
-
 def _rows(**tensors: Tensor) -> list[Row]:
-    """Tensors of several clips, first axis, one clip at a time and on the CPU."""
-    there = {name: tensor.cpu() for name, tensor in tensors.items()}
-    return [dict(zip(there, row, strict=True)) for row in zip(*there.values(), strict=True)]
-
-
-def _by_places(numbers: Sequence[int], frames: int, two_views_every: int) -> Iterator[tuple[list[int], list[int]]]:
-    """The rows of clips that share their `given_places`, after these places."""
-    places = [given_places(number, frames, two_views_every) for number in numbers]
-    for where in sorted({tuple(p) for p in places}):
-        yield list(where), [n for n, p in enumerate(places) if tuple(p) == where]
+    """Tensors of several clips (first axis) as one row per clip, on the CPU."""
+    columns = {name: tensor.cpu() for name, tensor in tensors.items()}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def encode_clips(
-    encoders: Sequence[ClipEncoder],
+    kinds: Sequence[str],
+    components: Any,
     clips: ClipSource,
     folder: Path,
-    count: int | None = None,
-    part: int = 0,
-    parts: int = 1,
+    text_length: int,
+    options: EncodeOptions = EncodeOptions(),  # noqa: B008
     command: str = "",
-    overwrite: bool = False,
 ) -> None:
-    """Encodes the first `count` clips, every `parts`-th shard from `part` on; shards that are right are kept.
+    """Encodes clips into files of these kinds. Files that are up to date are kept.
 
-    command: what makes the shards again, for their marks. overwrite: shards of other models or clips are made again.
+    components: holds the models of these kinds as attributes. command: makes the files again; their marks store it.
 
     Raises:
-        InputError: no such part; the clips are of no size that models take; a shard is another's and not `overwrite`.
+        InputError: models do not take clips of this size; a file was made from something else, and `options.overwrite`
+            is off; the disk is full.
     """
-    if not 0 <= part < parts:
-        raise InputError(f"there is no part {part} of {parts}; count from 0")
-    check_request(*clips.shape, steps=1, guidance=1)
-    total = len(clips) if count is None else min(count, len(clips))
-    shards = [range(start, min(start + SHARD_CLIPS, total)) for start in range(0, total, SHARD_CLIPS)][part::parts]
-    jobs = [(numbers, _unfinished(encoders, clips, folder, numbers, command, overwrite)) for numbers in shards]
-    with tqdm(total=sum(map(len, shards)), desc="latents", unit="clip") as bar:
-        bar.update(sum(len(numbers) for numbers, files in jobs if not files))
-        for numbers, files in jobs:
+    check_size(*clips.shape)
+    total = len(clips) if options.clips is None else min(options.clips, len(clips))
+    starts = range(0, total, SHARD_CLIPS)[options.shard :: options.num_shards]
+    hashes = model_hashes(kinds, components, text_length)
+    work: list[tuple[range, list[_File]]] = []
+    for numbers in (range(start, min(start + SHARD_CLIPS, total)) for start in starts):
+        common = {"shape": clips.shape, "source": clips.fingerprint(numbers), "command": command}
+        marks = {kind: Mark(models={name: hashes[name] for name in KINDS[kind]}, **common) for kind in kinds}
+        files = [_File(kind, shard_path(folder, kind, numbers.start), mark) for kind, mark in marks.items()]
+        work.append((numbers, [file for file in files if not file.is_done(options.overwrite)]))
+    size = _clips_at_once(components, kinds, clips.shape)
+    with tqdm(total=sum(len(numbers) for numbers, _ in work), desc="latents", unit="clip") as bar:
+        for numbers, files in work:
             if files:
-                _encode_shard(files, clips, numbers, bar)
+                batches = _batches(clips, numbers, size, text_length, options.two_views_every)
+                _encode_files(files, components, batches, bar)
+            else:
+                bar.update(len(numbers))
 
 
 @dataclass(frozen=True)
 class _File:
-    """A shard that is to be written."""
+    """The shard of a kind for some clips."""
 
+    kind: str
     path: Path
-    encoder: ClipEncoder
     mark: Mark
 
+    def is_done(self, overwrite: bool) -> bool:
+        """Whether it is up to date; one that is not is refused unless it may be replaced."""
+        if not self.path.exists():
+            return False
+        before = Mark.of(open_shard(self.path).metadata())
+        difference = before.difference(self.mark.models, self.mark.shape, self.mark.source)
+        if difference and not overwrite:
+            raise InputError(f"{self.path} {difference}; choose another folder, or replace it with --overwrite")
+        return not difference
 
-def _unfinished(
-    encoders: Sequence[ClipEncoder], clips: ClipSource, folder: Path, numbers: range, command: str, overwrite: bool
-) -> list[_File]:
-    """The files of these clips that are not there yet, or that were made of something else and are to be replaced."""
-    files, source = [], clips.fingerprint(numbers)
-    for encoder in encoders:
-        path = Path(folder) / f"{encoder.kind}-{numbers.start:06d}.safetensors"
-        if path.exists():
-            difference = Mark.of(open_shard(path).metadata()).difference(encoder.models, clips.shape, source)
-            if not difference:
-                continue
-            if not overwrite:
-                raise InputError(f"{path} {difference}; choose another folder, or replace it with --overwrite")
-        mark = Mark(models=encoder.models, shape=clips.shape, source=source, command=command)
-        files.append(_File(path, encoder, mark))
-    return files
+
+def _batches(clips: ClipSource, numbers: range, size: int, text_length: int, every: int) -> Iterator[ClipBatch]:
+    """Clips, `size` at a time. The next ones are read while the caller encodes."""
+
+    def read(group: range) -> ClipBatch:
+        indices = [conditioning_frames(number, clips.shape[0], every) for number in group]
+        return ClipBatch([clips[number] for number in group], indices, text_length)
+
+    groups = [numbers[n : n + size] for n in range(0, len(numbers), size)]
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(read, groups[0])
+        for after in [*groups[1:], None]:
+            batch = following.result()
+            if after:
+                following = reader.submit(read, after)
+            yield batch
 
 
 @torch.inference_mode()
-def _encode_shard(files: list[_File], clips: ClipSource, numbers: range, bar: tqdm) -> None:
+def _encode_files(files: Sequence[_File], components: Any, batches: Iterator[ClipBatch], bar: tqdm) -> None:
     rows: list[list[Row]] = [[] for _ in files]
-    captions = []
-    size = _clips_at_once(clips, files)
-    groups = [numbers[n : n + size] for n in range(0, len(numbers), size)]
-    with ThreadPoolExecutor(1) as reader:
-        following = reader.submit(_read, clips, groups[0])
-        for group, after in zip(groups, [*groups[1:], None], strict=True):
-            read = following.result()
-            if after:
-                following = reader.submit(_read, clips, after)
-            captions += [clip.caption for clip in read]
-            for file, encoded in zip(files, rows, strict=True):
-                encoded += file.encoder.encode(read, group)
-            bar.update(len(group))
+    captions: list[str] = []
+    for batch in batches:
+        for file, encoded in zip(files, rows, strict=True):
+            encoded += ENCODERS[file.kind](components, batch)
+        captions += [clip.caption for clip in batch.clips]
+        bar.update(len(batch.clips))
     for file, encoded in zip(files, rows, strict=True):
-        # prompts differ in length; everything else in nothing
+        # embeddings of prompts differ in length
         tensors = {k: pad_sequence([row[k] for row in encoded], batch_first=True) for k in encoded[0]}
         for name, tensor in tensors.items():
             if not tensor.isfinite().all():
-                raise InputError(f"{name} of a clip from {numbers.start} to {numbers.stop - 1} overflows; "
-                                 "the clip or the model is broken")  # fmt: skip
+                raise InputError(f"{name} of a clip in {file.path} overflows; the clip or the model is broken")
         write_tensors(tensors, file.path, file.mark.metadata(captions))
 
 
-def _clips_at_once(clips: ClipSource, files: list[_File]) -> int:
-    """One on a CPU, which gains nothing from more."""
-    if all(file.encoder.device.type == "cpu" for file in files):
-        return 1
-    return max(1, PIXELS_AT_ONCE // math.prod(clips.shape))
-
-
-def _read(clips: ClipSource, numbers: range) -> list[Clip]:
-    return [clips[number] for number in numbers]
+def _clips_at_once(components: Any, kinds: Sequence[str], shape: tuple[int, int, int]) -> int:
+    """The number of clips that are encoded together: one on a CPU, which gains nothing from more."""
+    device: torch.device = getattr(components, KINDS[kinds[0]][0]).device
+    return 1 if device.type == "cpu" else max(1, PIXELS_AT_ONCE // math.prod(shape))

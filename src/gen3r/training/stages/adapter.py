@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gen3r.cameras.conventions import decode_pose
-from gen3r.data.sources import ClipSource
+from gen3r.data.records import ClipSource
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.gaussian import DiagonalGaussian, statistics
 from gen3r.models.precision import exact_products

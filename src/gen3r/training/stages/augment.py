@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gen3r.data.skies import other_skies
-from gen3r.data.sources import ClipSource
+from gen3r.data.records import ClipSource
+from gen3r.data.skies import replace_skies
 from gen3r.geometry.points import project
 from gen3r.training.stages.stage import Batch
 
@@ -38,7 +38,7 @@ def clip_batch(
     batch["jitter"] = torch.from_numpy(rng.uniform(-1, 1, (size, 7))).float()
     batch = mirror(batch, torch.from_numpy(rng.random(size) < mirrored))
     if recoloured and clips.zero_is_sky:
-        batch["frames"], batch["depth"] = other_skies(
+        batch["frames"], batch["depth"] = replace_skies(
             rng, batch["frames"], batch["depth"], batch["T_world_camera"], batch["K_px"], recoloured
         )
     return batch

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gen3r.data.photos import moving_photos
-from gen3r.data.sources import ClipSource
+from gen3r.data.records import ClipSource
+from gen3r.data.synthetic.photos import moving_photos
 from gen3r.models.video_vae import VideoVAE
 from gen3r.training.stages.augment import augment_colours, clip_batch
 from gen3r.training.stages.stage import Batch, Stage

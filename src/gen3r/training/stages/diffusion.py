@@ -7,13 +7,12 @@ from torch import Tensor
 from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase, UMT5EncoderModel
 
 from gen3r.errors import InputError
-from gen3r.models.conditioning import camera_condition, control_latents
+from gen3r.models.conditioning import Conditions, camera_condition, control_latents
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.precision import exact_products
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.video_vae import VideoVAE
-from gen3r.pipeline import Conditions
-from gen3r.training.latent_cache.shards import LatentShards, joint_latents, kinds_of, latent_means
+from gen3r.training.latent_cache.shards import LatentCache, joint_latents, kinds_of, make_command
 from gen3r.training.lora import add_adapters
 from gen3r.training.stages.losses import flow_matching_loss
 from gen3r.training.stages.stage import Batch, Stage
@@ -45,7 +44,7 @@ class DiffusionStage(Stage):
         image_encoder: CLIPVisionModelWithProjection | None,
         tokenizer: PreTrainedTokenizerBase,
         vae: VideoVAE,
-        latents: LatentShards,
+        latents: LatentCache,
         text_length: int,
         frames: int = 17,
         size: tuple[int, int] = (112, 112),
@@ -55,7 +54,7 @@ class DiffusionStage(Stage):
         all_views: float = 0.05,
         no_views: float = 0.2,
         stills: float = 0.0,
-        still_latents: LatentShards | None = None,
+        still_latents: LatentCache | None = None,
         lora: int = 0,
     ) -> None:
         super().__init__()
@@ -67,13 +66,11 @@ class DiffusionStage(Stage):
         self.all_views, self.no_views, self.stills = all_views, no_views, stills
         self.latent_frames = 1 + (frames - 1) // 4
         self.joint = transformer.config["layout"] != "appearance"
-        self.own_geometry = transformer.config["given_geometry"] == "own"
-        self.renders = transformer.config["unseen_frames"] == "rendered"
+        self.renders = transformer.config["unseen_frames"] != "black"
         for kind in kinds_of(transformer.config):
             if kind not in latents.kinds:
-                raise InputError(
-                    f"this transformer learns from {kind} latents too; make them with: gen3r train {kind}-latents"
-                )
+                again = make_command(latents.folder, kind)
+                raise InputError(f"this transformer learns from {kind} latents too; make them with: {again}")
         if lora:
             add_adapters(transformer, lora)
         else:
@@ -96,9 +93,11 @@ class DiffusionStage(Stage):
         told = rng.random(size) >= self.drop_text
         batch["captions"] = [latents.captions[int(i)] if t else "" for i, t in zip(index, told, strict=True)]
         if self.text_encoder is None:
-            pairs = zip(batch.pop("text"), batch.pop("no_text"), told, strict=True)
+            pairs = zip(batch.pop("prompt_embeds"), batch.pop("negative_prompt_embeds"), told, strict=True)
             texts = [text if t else no_text for text, no_text, t in pairs]
-            batch["text"] = torch.stack([F.pad(x, (0, 0, 0, self.text_length - len(x))) for x in texts]).float()
+            batch["prompt_embeds"] = torch.stack(
+                [F.pad(x, (0, 0, 0, self.text_length - len(x))) for x in texts]
+            ).float()
         batch["views"] = torch.from_numpy(
             rng.choice(3, size, p=[1 - self.all_views - self.no_views, self.all_views, self.no_views])
         )
@@ -115,7 +114,7 @@ class DiffusionStage(Stage):
         s = sigma[:, None, None, None, None]
         told = self.conditions(batch)
         velocity = self.transformer(
-            (1 - s) * sample + s * noise, 1000 * sigma, told.text, told.image, told.control, told.rays
+            (1 - s) * sample + s * noise, 1000 * sigma, told.prompt_embeds, told.image_embeds, told.control, told.rays
         ).float()
         if not self.joint:
             velocity, sample, noise = (x.chunk(2, dim=-1)[0] for x in (velocity, sample, noise))
@@ -142,7 +141,7 @@ class DiffusionStage(Stage):
     def _contexts(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Text and image contexts; no image for samples without a view."""
         if self.text_encoder is None or self.image_encoder is None:
-            text, image = batch["text"], batch["image"]
+            text, image = batch["prompt_embeds"], batch["image_embeds"]
         else:
             device = batch["first_frame"].device
             text = encode_text(self.tokenizer, self.text_encoder, batch["captions"], self.text_length, device)
@@ -156,17 +155,13 @@ class DiffusionStage(Stage):
         if "control" not in batch:
             return self.nothing[:, :, :1].expand(len(batch["views"]), -1, -1, -1, -1)
         control, views = batch["control"], batch["views"][:, None, None, None, None]
-        mean = latent_means(batch["appearance"])
+        mean = batch["appearance"]
         half = mean.shape[-1]
         full = torch.zeros_like(control)
         full[:, : mean.shape[1], ..., :half] = mean
         full[:, mean.shape[1] :, ..., :half] = 1
-        if self.own_geometry:
-            control = control.clone()
-            control[:, : mean.shape[1], ..., half:] = batch["given_geometry"]
-            full[:, : mean.shape[1], ..., half:] = latent_means(batch["geometry"])
         if self.renders:
-            control = torch.where(batch["with_cameras"].view_as(views) == 1, batch["rendered"], control)
+            control = torch.where(batch["with_cameras"].view_as(views) == 1, batch["warped"], control)
         return torch.where(views == 1, full, torch.where(views == 2, self.nothing[:, :, : control.shape[2]], control))
 
 
@@ -188,6 +183,6 @@ def _stills_of(batch: Batch) -> Batch:
     latents = {k: batch[k][:, :, :1] for k in ("appearance", "geometry")}
     cameras = {k: batch[k][:, :1] for k in ("T_world_camera", "K_px")}
     told = {"views": torch.full_like(batch["views"], 2), "with_cameras": torch.zeros_like(batch["with_cameras"])}
-    kept = {k: batch[k] for k in ("captions", "text") if k in batch}
-    image = {k: batch[k][:1] for k in ("first_frame", "image") if k in batch}
+    kept = {k: batch[k] for k in ("captions", "prompt_embeds") if k in batch}
+    image = {k: batch[k][:1] for k in ("first_frame", "image_embeds") if k in batch}
     return {**latents, **cameras, **told, **kept, **image}

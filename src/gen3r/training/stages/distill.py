@@ -12,8 +12,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from gen3r.models.conditioning import given_latents
-from gen3r.pipeline import Conditions
+from gen3r.models.conditioning import Conditions, known_latents
 from gen3r.training.stages.diffusion import DiffusionStage
 from gen3r.training.stages.stage import Batch
 
@@ -58,7 +57,7 @@ class DistillStage(DiffusionStage):
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         told = self.conditions(batch)
-        given, known = given_latents(told.control)
+        given, known = known_latents(told.control)
         held = known & self.hold_given
         sample = torch.where(held, given, self.sample(batch))
         way = torch.randn_like(sample) - sample
@@ -68,7 +67,9 @@ class DistillStage(DiffusionStage):
         z = sample + _wide(start) * way
         guidance = torch.where(batch["views"] == 2, self.text_guidance, self.guidance)
         target = self.target(z, start, end, told, held, way, guidance)
-        velocity = self.transformer(z, 1000 * start, told.text, told.image, told.control, told.rays).float()
+        velocity = self.transformer(
+            z, 1000 * start, told.prompt_embeds, told.image_embeds, told.control, told.rays
+        ).float()
         error, counts = (velocity - target).square() * ~held, (~held).expand_as(target)
         halves = zip(error.detach().chunk(2, dim=-1), counts.chunk(2, dim=-1), strict=True)
         appearance, geometry = (e.sum() / n.sum().clamp_min(1) for e, n in halves)
@@ -90,12 +91,12 @@ class DistillStage(DiffusionStage):
 
     def _teacher_velocity(self, x: Tensor, sigma: Tensor, told: Conditions, guidance: Tensor) -> Tensor:
         """The teacher's velocity, guided as in sampling: v0 + guidance * (v1 - v0)."""
-        velocity = self.teacher(x, 1000 * sigma, told.text, told.image, told.control, told.rays).float()
+        velocity = self.teacher(x, 1000 * sigma, told.prompt_embeds, told.image_embeds, told.control, told.rays).float()
         guided = guidance != 1
         if self.no_text is None or not guided.any():
             return velocity
         text = self.no_text.expand(int(guided.sum()), -1, -1)
-        inputs = (told.image[guided], told.control[guided], told.rays[guided])
+        inputs = (told.image_embeds[guided], told.control[guided], told.rays[guided])
         without = self.teacher(x[guided], 1000 * sigma[guided], text, *inputs).float()
         velocity[guided] = without + _wide(guidance[guided]) * (velocity[guided] - without)
         return velocity

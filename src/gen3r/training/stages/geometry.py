@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gen3r.cameras.conventions import decode_pose, encode_pose
-from gen3r.data.sources import ClipSource
+from gen3r.data.records import ClipSource
 from gen3r.geometry.normalise import to_vggt_gauge
 from gen3r.geometry.points import project
 from gen3r.models.precision import exact_products

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
 from gen3r.models.encoders import encode_text
-from gen3r.training.latent_cache.shards import LatentShards, joint_latents
+from gen3r.training.latent_cache.shards import LatentCache, joint_latents
 from gen3r.training.stages.stage import Batch, Stage
 
 PATCH = 2  # latents a side that the reader tells at a time
@@ -28,7 +28,7 @@ class TextStage(Stage):
         self,
         text_encoder: UMT5EncoderModel,
         tokenizer: PreTrainedTokenizerBase,
-        latents: LatentShards,
+        latents: LatentCache,
         text_length: int,
     ) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class TextStage(Stage):
         text_encoder.requires_grad_(True)
         channels, _, height, width = latents[0]["appearance"].shape
         grid = (height // PATCH, 2 * width // PATCH)
-        self.reader = Reader(int(text_encoder.config.d_model), grid, channels // 2 * PATCH**2)
+        self.reader = Reader(int(text_encoder.config.d_model), grid, channels * PATCH**2)
 
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         index = torch.from_numpy(rng.integers(len(self.latents), size=size))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from gen3r.geometry.matches import Matches, fundamental_matrix, match_pictures, sampson_distance
+from gen3r.data.check.matches import Matches, fundamental_matrix, match_pictures, sampson_distance
 from gen3r.geometry.points import project
 from tests.poses import random_cameras
 

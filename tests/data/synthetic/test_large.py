@@ -9,16 +9,17 @@ import torch
 
 from gen3r.data.check.agreement import measure_agreement
 from gen3r.data.records import Clip, ClipRecord
-from gen3r.data.shards import ClipShards, synthesize
-from gen3r.data.synthetic import LargeOptions, render_clip
+from gen3r.data.shards import ClipShards
+from gen3r.data.synthetic import LargeOptions, render_clip, synthesize
 from gen3r.data.synthetic.captions import PLACE_WORDS, caption
 from gen3r.data.synthetic.decorator import COLOURS
 from gen3r.data.synthetic.large import FIELD_OF_VIEW
 from gen3r.data.synthetic.lights import Lights, Sky, Source
 from gen3r.data.synthetic.objects import FURNITURE, STREET
+from gen3r.data.synthetic.options import INDOORS
 from gen3r.data.synthetic.paths import look_at
 from gen3r.data.synthetic.photo_textures import PHOTO_TEXTURES, PHOTOS
-from gen3r.data.synthetic.places import INDOORS, PLACES
+from gen3r.data.synthetic.places import PLACES
 from gen3r.data.synthetic.shots import SHOTS
 from gen3r.data.synthetic.soft_renderer import SoftRenderer
 from gen3r.data.synthetic.splits import (

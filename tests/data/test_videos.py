@@ -9,12 +9,12 @@ from PIL import Image
 
 from gen3r.cameras import Cameras, write_cameras
 from gen3r.data.readers import open_dataset
-from gen3r.data.readers.base import VideoFrames
-from gen3r.data.readers.filmed import Filmed
+from gen3r.data.readers.frames import VideoFrames
+from gen3r.data.readers.videos import UserVideos
 from gen3r.errors import InputError
 from gen3r.export.video import write_video
 from gen3r.geometry.points import unproject
-from gen3r.media import Pictures
+from gen3r.media.sequence import ImageSequence
 from gen3r.scene import Scene
 from tests.data.layouts import Truth, Truths, write_realestate
 from tests.data.test_readers import frame_error, gap
@@ -37,7 +37,7 @@ def test_videos_and_photos_with_cameras(truths: Truths, tmp_path: Path) -> None:
     for i, frame in enumerate(truth.frames):
         Image.fromarray(frame).save(tmp_path / "photos" / f"{i}.png")
     write_cameras(tmp_path / "photos" / "cameras.json", cameras_of(truth))
-    reader = open_dataset("filmed", tmp_path)
+    reader = open_dataset("videos", tmp_path)
     assert reader.scenes == ["photos", "walk.mp4"]
     for record in reader:
         assert gap(record, truth) < 0.5
@@ -50,16 +50,18 @@ def test_videos_and_photos_with_cameras(truths: Truths, tmp_path: Path) -> None:
 def test_cameras_that_a_model_gives(truths: Truths, tmp_path: Path) -> None:
     truth = truths("re10k")
     film(tmp_path / "walk.mp4", truth)
+    reader = open_dataset("videos", tmp_path)
+    assert reader.lacks_cameras("walk.mp4")
     with pytest.raises(InputError, match="has no cameras"):
-        open_dataset("filmed", tmp_path)[0]
+        reader[0]
 
-    def estimate(pictures: Pictures) -> Scene:
+    def estimate(pictures: ImageSequence) -> Scene:
         frames = (pictures.read(range(5), *truth.size) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
         depth, cameras = torch.from_numpy(truth.depth.copy()), cameras_of(truth)
         points = unproject(depth, cameras.T_world_camera, cameras.K_px)
         return Scene(frames, depth, torch.ones_like(depth), points, depth > 0, cameras)
 
-    record = Filmed(tmp_path, estimate=estimate)[0]
+    record = UserVideos(tmp_path).with_estimator(estimate)[0]
     assert gap(record, truth) < 0.5
     assert frame_error(record, truth) < 6
 

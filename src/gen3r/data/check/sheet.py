@@ -1,4 +1,4 @@
-"""A contact sheet of datasets' scenes: frames, depth, and the cameras' path from above."""
+"""A contact sheet of a dataset's scenes: frames, depth, and the cameras' path from above."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,10 +8,20 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from gen3r.cameras.camera import Cameras
-from gen3r.export.depth import apply_colour_map, colour_depth
-from gen3r.export.preview import BACKGROUND, CLOUD_BACKGROUND, GAP, SUPERSAMPLE, labelled, side_by_side
+from gen3r.data.records import ClipRecord
 from gen3r.geometry.points import unproject
+from gen3r.media.drawing import (
+    BACKGROUND,
+    CLOUD_BACKGROUND,
+    GAP,
+    SUPERSAMPLE,
+    apply_colour_map,
+    colour_depth,
+    labelled,
+    side_by_side,
+    stacked,
+)
+from gen3r.media.images import evenly_spaced
 
 FRAMES = 5  # of each scene
 PICTURE = 180  # pixels of a thumbnail's longer side
@@ -22,35 +32,37 @@ POINTS = 20_000
 
 @dataclass(frozen=True)
 class SceneView:
-    """What is drawn of a scene: some frames [H, W, 3] and depths [H, W] with their numbers, all of its cameras, and its
-    points [N, 3]."""
+    """What is drawn of a scene: some frames [H, W, 3] and their depths [H, W], and the scene's points [N, 3]."""
 
-    name: str
-    captions: Sequence[str]
+    record: ClipRecord
+    numbers: Sequence[int]
     frames: Sequence[Tensor]
     depth: Sequence[Tensor] | None
-    numbers: Sequence[int]
-    cameras: Cameras
-    metric: bool
-    points: Tensor | None = None
+    points: Tensor | None
+
+    @classmethod
+    def read(cls, record: ClipRecord) -> "SceneView":
+        """Evenly spaced frames of a scene.
+
+        Raises:
+            InputError: a frame, its depth or the points cannot be read.
+        """
+        numbers = evenly_spaced(len(record), min(FRAMES, len(record)))
+        depth = [record.read_depth(n) for n in numbers] if record.read_depth else None
+        points = record.read_points().points if record.read_points else None
+        return cls(record, numbers, [record.read_frame(n) for n in numbers], depth, points)
 
 
 def dataset_sheet(views: Sequence[SceneView]) -> Image.Image:
-    """The scenes under each other."""
+    """A sheet with one row per scene."""
     rows = [_row(view) for view in views]
-    width, height = max(r.width for r in rows) + 2 * GAP, sum(r.height + GAP for r in rows) + GAP
-    sheet = Image.new("RGB", (width, height), BACKGROUND)
-    y = GAP
-    for row in rows:
-        sheet.paste(row, (GAP, y))
-        y += row.height + GAP
-    return sheet
+    return stacked(rows, max(row.width for row in rows) + 2 * GAP)
 
 
 def _row(view: SceneView) -> Image.Image:
-    cameras = view.cameras
+    record, cameras = view.record, view.record.cameras
     title = (
-        f"{view.name}: {len(cameras)} frames, {cameras.width} x {cameras.height}, "
+        f"{record.name}: {len(cameras)} frames, {cameras.width} x {cameras.height}, "
         f"fov {float(torch.rad2deg(cameras.fov_y.median())):.0f} degrees"
     )
     strips = [side_by_side([_thumbnail(f, Image.Resampling.BICUBIC) for f in view.frames])]
@@ -62,7 +74,7 @@ def _row(view: SceneView) -> Image.Image:
         values = depth[known].numpy()
         if len(values):
             low, high = np.quantile(values, [0.02, 0.98])
-            title += f", depth {low:.3g} to {high:.3g}{' m' if view.metric else ''}, {known.float().mean():.0%} known"
+            title += f", depth {low:.3g} to {high:.3g}{' m' if record.metric else ''}, {known.float().mean():.0%} known"
     if view.points is not None:
         title += f", {len(view.points)} points"
     left = Image.new("RGB", (strips[0].width, sum(s.height + GAP for s in strips)), BACKGROUND)
@@ -70,7 +82,7 @@ def _row(view: SceneView) -> Image.Image:
         left.paste(strip, (0, i * (strips[0].height + GAP)))
     size = min(max(left.height - GAP, ABOVE[0]), ABOVE[1])
     above = labelled("from above, dark to bright", _from_above(view, size))
-    text = labelled(title, labelled(view.captions[0][:120], left) if view.captions else left)
+    text = labelled(title, labelled(record.captions[0][:120], left) if record.captions else left)
     return side_by_side([text, above])
 
 
@@ -88,8 +100,8 @@ def _same_size(depth: Tensor, like: Tensor) -> Tensor:
 
 
 def _from_above(view: SceneView, pixels: int) -> Image.Image:
-    """The path seen against the cameras' mean up direction, with wedges for some cameras and dots for points."""
-    T = view.cameras.T_world_camera.double()
+    """The path as seen along the cameras' mean down direction, with wedges for some cameras and dots for points."""
+    T = view.record.cameras.T_world_camera.double()
     down = T[:, :3, 1].mean(0)
     down = down / down.norm().clamp_min(1e-9)
     ahead = T[0, :3, 2] - (T[0, :3, 2] @ down) * down
@@ -110,7 +122,7 @@ def _from_above(view: SceneView, pixels: int) -> Image.Image:
     page = on_page(path)
     for i in range(len(page) - 1):
         draw.line([page[i], page[i + 1]], colours[i], 2 * SUPERSAMPLE)
-    half = view.cameras.width / 2 / view.cameras.K_px[:, 0, 0].double()
+    half = view.record.cameras.width / 2 / view.record.cameras.K_px[:, 0, 0].double()
     for i in view.numbers:
         corners = torch.stack([-half[i], half[i]])[:, None] * T[i, :3, 0] + T[i, :3, 2]
         ends = path[i] + WEDGE * extent * corners @ plane.T
@@ -119,21 +131,21 @@ def _from_above(view: SceneView, pixels: int) -> Image.Image:
 
 
 def _points(view: SceneView) -> Tensor:
-    """Some of the scene's points, and of those that the depth of the shown frames gives [N, 3]."""
+    """Some of the scene's points, and some of the points of the drawn depth [N, 3]."""
     found = [torch.zeros(0, 3)]
     if view.points is not None:
         found.append(view.points[:: max(1, len(view.points) // POINTS)])
     for number, depth in zip(view.numbers, view.depth or (), strict=False):
-        K = view.cameras.K_px[number].clone()
-        K[0] *= depth.shape[1] / view.cameras.width
-        K[1] *= depth.shape[0] / view.cameras.height
-        points = unproject(depth, view.cameras.T_world_camera[number], K)[depth > 0]
+        K = view.record.cameras.K_px[number].clone()
+        K[0] *= depth.shape[1] / view.record.cameras.width
+        K[1] *= depth.shape[0] / view.record.cameras.height
+        points = unproject(depth, view.record.cameras.T_world_camera[number], K)[depth > 0]
         found.append(points[:: max(1, len(points) * len(view.numbers) // POINTS)])
     return torch.cat(found).double()
 
 
 def _frame(path: Tensor, dots: Tensor) -> tuple[Tensor, float]:
-    """The middle and the width of what is drawn: the whole path, and nine in ten of the points within reach of it."""
+    """The centre and the width of the view: the whole path, and 90 % of the points."""
     low, high = path.amin(0), path.amax(0)
     if len(dots):
         bounds = torch.quantile(dots, torch.tensor([0.05, 0.95], dtype=dots.dtype), dim=0)

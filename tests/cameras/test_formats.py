@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
 
 from gen3r.cameras import Cameras, read_cameras, write_cameras
-from gen3r.cameras.conventions import opencv_to_colmap, opencv_to_opengl
+from gen3r.cameras.conventions import opengl_to_opencv
+from gen3r.cameras.formats.gen3r import cameras_from_json, cameras_to_json
 from gen3r.errors import InputError
-from tests.poses import random_cameras
+from tests.poses import colmap_pose, random_cameras, seeds
 
 CAMERAS = random_cameras(11, 4, 90, 120)
 
@@ -28,7 +30,7 @@ def assert_same(ours: Cameras, theirs: Cameras, tolerance: float = 1e-4) -> None
 def write_nerfstudio(path: Path) -> None:
     frames = [
         {
-            "transform_matrix": opencv_to_opengl(T).tolist(),
+            "transform_matrix": opengl_to_opencv(T).tolist(),
             "fl_x": K[0, 0].item(), "fl_y": K[1, 1].item(), "cx": K[0, 2].item(), "cy": K[1, 2].item(),
         }
         for T, K in zip(CAMERAS.T_world_camera, CAMERAS.K_px, strict=True)
@@ -37,7 +39,7 @@ def write_nerfstudio(path: Path) -> None:
 
 
 def colmap_rows() -> list[tuple[list[float], list[float]]]:
-    q, t = opencv_to_colmap(CAMERAS.T_world_camera.double())
+    q, t = colmap_pose(CAMERAS.T_world_camera.double())
     return [(a.tolist(), b.tolist()) for a, b in zip(q, t, strict=True)]
 
 
@@ -64,7 +66,7 @@ def write_colmap_binary(folder: Path) -> None:
 
 def write_realestate(path: Path) -> None:
     lines = ["https://example.com/video"]
-    for i, (T, K) in enumerate(zip(CAMERAS.T_camera_world, CAMERAS.K_px, strict=True)):
+    for i, (T, K) in enumerate(zip(torch.linalg.inv(CAMERAS.T_world_camera), CAMERAS.K_px, strict=True)):
         lens = [K[0, 0] / 120, K[1, 1] / 90, K[0, 2] / 120, K[1, 2] / 90]
         numbers = [f"{float(x):.9g}" for x in [*lens, 0, 0, *T[:3].flatten()]]
         lines.append(" ".join([str(1000 * i), *numbers]))
@@ -76,6 +78,14 @@ def test_our_json(tmp_path: Path) -> None:
     again = read_cameras(tmp_path / "c.json")
     assert torch.equal(again.T_world_camera, CAMERAS.T_world_camera)
     assert torch.equal(again.K_px, CAMERAS.K_px)
+
+
+@given(seeds)
+def test_our_json_is_exact(seed: int) -> None:
+    cameras = random_cameras(seed)
+    again = cameras_from_json(cameras_to_json(cameras))
+    assert torch.equal(again.T_world_camera, cameras.T_world_camera)
+    assert torch.equal(again.K_px, cameras.K_px)
 
 
 def test_nerfstudio(tmp_path: Path) -> None:

@@ -1,0 +1,36 @@
+"""Names and options of the procedural worlds. Importing this is light, for the command line."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from gen3r.errors import InputError
+from gen3r.options import option
+
+SPLITS = {"train": 0, "test": 1}
+WorldName = Literal["small", "large"]
+Place = Literal["room", "corridor", "street", "plaza", "terrain"]
+Time = Literal["morning", "noon", "afternoon", "dusk", "night"]
+Weather = Literal["clear", "cloudy", "fog", "rain"]
+INDOORS = ("room", "corridor")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LargeOptions:
+    """What is asked of the large world; None leaves it to chance. movers: one to three dynamic objects.
+
+    Raises:
+        InputError: there is no such place, time or weather; weather in a room or a corridor.
+    """
+
+    place: Place | None = option(None, "large world: only this place (default: any)")
+    time: Time | None = option(None, "large world: only this time of day (default: any)")
+    weather: Weather | None = option(None, "large world: only this weather (default: any)")
+    movers: bool = option(False, "large world: add dynamic objects, where depth is 0")
+
+    def __post_init__(self) -> None:
+        for name, kind in (("place", Place), ("time", Time), ("weather", Weather)):
+            value = getattr(self, name)
+            if value is not None and value not in get_args(kind):
+                raise InputError(f"{name} must be one of {', '.join(get_args(kind))}, not {value}")
+        if self.weather and self.place in INDOORS:
+            raise InputError(f"there is no weather in a {self.place}; leave out the weather or choose another place")

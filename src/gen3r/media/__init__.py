@@ -1,0 +1,1 @@
+"""Images and videos as people have them, read as they are shown."""

@@ -1,0 +1,81 @@
+"""Options that are declared once, as fields of the dataclass that reads them, and become arguments of the command line.
+
+A field made by `option` carries its help text. `add_options` adds such fields to a parser. `read_options` makes the
+dataclass from the parsed arguments, and `given_options` tells which of them a person gave.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, field, fields
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+Options = TypeVar("Options")
+Container = argparse.ArgumentParser | argparse._ArgumentGroup
+
+
+def option(
+    default: Any = MISSING,
+    help: str = "",
+    *,
+    flag: str | None = None,
+    metavar: str | None = None,
+    choices: Sequence[str] | None = None,
+    parse: Callable[[str], Any] | None = None,
+    positional: bool = False,
+) -> Any:
+    """A dataclass field that is an option. Without a default it is required.
+
+    The field's type decides how the text is read: int, float, str, Path, bool (a switch), Literal (choices), a tuple
+    (several values), each also with `| None`. parse: reads the text instead. flag: the name on the command line, by
+    default the field's own with hyphens.
+    """
+    metadata = {
+        "help": help, "flag": flag, "metavar": metavar, "choices": choices, "parse": parse, "positional": positional,
+    }  # fmt: skip
+    return field(default=default, metadata=metadata)
+
+
+def add_options(parser: Container, options: type, *names: str, **changes: dict[str, Any]) -> None:
+    """Adds the options of a dataclass to a parser or a group: those of these names, in that order, or all.
+
+    changes: other arguments of argparse's `add_argument`, by field name.
+    """
+    declared = {f.name: f for f in fields(options) if "help" in f.metadata}
+    for name in names or declared:
+        f = declared[name]
+        reading = {"type": f.metadata["parse"]} if f.metadata["parse"] else _reading(f.type)
+        stated = {key: f.metadata[key] for key in ("help", "metavar", "choices") if f.metadata[key] is not None}
+        arguments = {"default": argparse.SUPPRESS, **reading, **stated}
+        if f.metadata["positional"]:
+            parser.add_argument(name, **{**arguments, **changes.get(name, {})})
+            continue
+        if f.default is MISSING:
+            arguments["required"] = True
+        flag = f.metadata["flag"] or "--" + name.replace("_", "-")
+        parser.add_argument(flag, dest=name, **{**arguments, **changes.get(name, {})})
+
+
+def _reading(kind: Any) -> dict[str, Any]:
+    """How argparse reads a value of this type."""
+    if get_origin(kind) in (UnionType, Union):  # the latter where one of them is a Literal
+        kind = next(k for k in get_args(kind) if k is not NoneType)
+    if get_origin(kind) is Literal:
+        return {"choices": get_args(kind)}
+    if get_origin(kind) is tuple:
+        return {**_reading(get_args(kind)[0]), "nargs": "*"}
+    if kind is bool:
+        return {"action": "store_true"}
+    return {"type": kind} if kind in (int, float, Path) else {}
+
+
+def given_options(args: argparse.Namespace, options: type) -> dict[str, Any]:
+    """The options of a dataclass that stand on the command line."""
+    given = {f.name: getattr(args, f.name) for f in fields(options) if hasattr(args, f.name)}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def read_options(args: argparse.Namespace, options: type[Options]) -> Options:
+    """The dataclass with what stands on the command line, and its own defaults for the rest."""
+    return options(**given_options(args, options))
