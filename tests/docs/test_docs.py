@@ -10,7 +10,6 @@ The blocks of a page share one namespace and one temporary folder, which holds t
 itself expands loops and braces; its PATH has nothing but stand-ins that record their arguments.
 """
 
-import os
 import re
 import subprocess
 import tomllib
@@ -181,8 +180,7 @@ def test_every_page_is_in_the_contents():
 
 
 def test_files_in_the_tables_of_the_readme_exist():
-    names = re.findall(
-        r"`((?:src|tests|docs|examples|experiments|benchmarks|dev)/[\w/.]*)`", (ROOT / "README.md").read_text()
-    )
+    folders = "src|tests|docs|examples|experiments|benchmarks|dev"
+    names = re.findall(rf"`((?:{folders})/[\w/.]*)`", (ROOT / "README.md").read_text())
     assert names
-    assert [n for n in names if not os.path.exists(ROOT / n)] == []
+    assert [n for n in names if not (ROOT / n).exists()] == []
