@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from gen3r.data.stream import Positions
 from torch.utils.data import DataLoader, get_worker_info
 
 from gen3r.cameras import Cameras
@@ -23,7 +24,6 @@ from gen3r.data.clips import ClipSampler
 from gen3r.data.readers import open_dataset
 from gen3r.data.records import Clip, ClipRecord
 from gen3r.data.standard import write_scene
-from gen3r.data.stream import ClipStream, Positions
 
 SCENE = 34
 

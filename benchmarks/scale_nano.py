@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from operations import count_flops
 from tqdm import tqdm
 
 from gen3r.files import link
@@ -75,7 +76,7 @@ def measure(run: Run, held_out: Run, args: argparse.Namespace) -> dict[str, Any]
     parts = judge.components(BUILT_ON["diffusion"])
     stage = judge.make_stage("diffusion", parts)
     trainer = Trainer(stage, TrainConfig(steps=1, batch_size=args.batch_size, learning_rate=0.0), Accelerator())
-    flops = trainer.count_flops(trainer.draw(0))
+    flops = count_flops(trainer, trainer.draw(0))
     stage.eval()
     for path in tqdm(sorted(folder.glob("checkpoint*")), desc=run.folder.name, unit="checkpoint"):
         load_average(folder, stage, "", path.name)

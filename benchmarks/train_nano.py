@@ -18,11 +18,11 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from operations import count_flops, finish_work, measure_matrix_rate
 from torch.profiler import ProfilerActivity, profile
 
 from gen3r.data.synthetic import synthesize
 from gen3r.training.engine.config import TrainConfig
-from gen3r.training.engine.throughput import finish_work, measure_matrix_rate
 from gen3r.training.engine.trainer import Trainer
 from gen3r.training.latent_cache.shards import kinds_of
 from gen3r.training.run import BUILT_ON, Run
@@ -73,7 +73,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = TrainConfig(steps=args.steps + 1, batch_size=args.batch_size, learning_rate=1e-4)
         trainer = Trainer(diffusion_stage(Path(folder)), config, accelerator)
-        gflop = trainer.count_flops(trainer.draw(0)) / 1e9
+        gflop = count_flops(trainer, trainer.draw(0)) / 1e9
         seconds, optimizing, rates = [], [], []
         for step in range(args.steps + 1):
             rates.append(measure_matrix_rate(device, trainer.dtype) / 1e9)

@@ -96,7 +96,7 @@ def load_components(
         if name in wanted:
             setattr(components, name, _load_module(name, folder, dtype))
     if "tokenizer" in wanted:
-        components.tokenizer = _load_tokenizer(folder / "tokenizer")
+        components.tokenizer = load_tokenizer(folder / "tokenizer")
     return components
 
 
@@ -239,7 +239,12 @@ def _typed(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
 
 
-def _load_tokenizer(place: Path) -> Any:
+def load_tokenizer(place: Path) -> Any:
+    """The tokenizer in a folder.
+
+    Raises:
+        InputError: it is missing or cannot be read.
+    """
     if not place.is_dir():
         raise InputError(f"{place} is missing; the folder is not a complete model")
     try:

@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from gen3r.errors import InputError
 from gen3r.files import whole_file
 from gen3r.training.engine.config import TrainConfig
-from gen3r.training.engine.optimizers import load_state_tensors, state_tensors
+from gen3r.training.engine.optimizers import StageOptimizer
 from gen3r.training.stages.stage import Stage
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -30,12 +30,12 @@ class Checkpoint:
     """A stage's trained weights, their moving average and the optimizer's state in one folder, as safetensors.
 
     `checkpoint.safetensors` is the newest; `checkpoint-0000120.safetensors` is an older one that was kept. The data and
-    noise of a step follow from the seed and the step, so the step is all that is stored of them. Sharded weights are
-    stored whole: a checkpoint does not depend on the number of processes.
+    noise of a step follow from the seed and the step, so a checkpoint stores only the step. Sharded weights are stored
+    whole: a checkpoint does not depend on the number of processes.
     """
 
     def __init__(
-        self, folder: Path, stage: Stage, optimizer: torch.optim.Optimizer, config: TrainConfig, main: bool = True
+        self, folder: Path, stage: Stage, optimizer: StageOptimizer, config: TrainConfig, main: bool = True
     ) -> None:
         self.path = folder / CHECKPOINT
         self.stage, self.optimizer, self.config, self.main = stage, optimizer, config, main
@@ -69,10 +69,13 @@ class Checkpoint:
         Raises:
             InputError: the folder is full or cannot be written to; the checkpoint before is whole.
         """
-        tensors = self._tensors()
+        tensors: dict[str, Tensor] = {f"model/{n}": p.detach() for n, p in self.trained.items()}
+        tensors |= {f"ema/{n}": p for n, p in self.ema.items()}
+        tensors |= {f"optimizer/{n}": t for n, t in self.optimizer.states().items()}
+        tensors = {n: (t.full_tensor() if isinstance(t, DTensor) else t).contiguous() for n, t in tensors.items()}
         if not self.main:
             return
-        metadata = {"step": str(step), "stage": self.stage.name, "config": self._settings()}
+        metadata = {"step": str(step), "stage": self.stage.name, "config": json.dumps(self._settings())}
         try:
             with whole_file(self.path) as partial:
                 save_file(tensors, partial, metadata)
@@ -85,7 +88,7 @@ class Checkpoint:
     def load(self) -> int:
         """Restores a saved state; returns the step to go on from, 0 without a checkpoint.
 
-        What was changed in the configuration or the stage's settings since is told in one warning.
+        One warning lists what has changed in the configuration or the stage's settings since.
 
         Raises:
             InputError: the checkpoint is damaged, or of another stage, optimizer or model size.
@@ -96,26 +99,25 @@ class Checkpoint:
         if not self.path.exists():
             return 0
         with open_checkpoint(self.path) as file:
-            metadata = file.metadata()
-            self._check(file, metadata)
-            _assign(self.trained, {n: file.get_tensor(f"model/{n}") for n in self.trained})
-            _assign(self.ema, {n: file.get_tensor(f"ema/{n}") for n in self.trained})
-            prefix = "optimizer/"
-            states = {n.removeprefix(prefix): file.get_tensor(n) for n in file.keys() if n.startswith(prefix)}
-            load_state_tensors(self.optimizer, self.stage, states)
-        self.step = int(metadata["step"])
+            self._check(file, file.metadata())
+            try:
+                self.optimizer.load_states(_tensors(file, "optimizer/"))
+            except InputError as error:
+                raise InputError(f"{self.path} {error}; remove it, or choose another folder") from error
+            _assign(self.trained, _tensors(file, "model/"))
+            _assign(self.ema, _tensors(file, "ema/"))
+            self.step = int(file.metadata()["step"])
         return self.step
 
     def _check(self, file: Any, metadata: dict[str, str]) -> None:
-        """Refuses what cannot go on from this file, before anything is changed; tells what may change."""
+        """Refuses what cannot go on from this file, and warns of what has changed."""
         if metadata["stage"] != self.stage.name:
             raise InputError(f"{self.path} belongs to stage {metadata['stage']}; choose another folder")
-        stored = {n: file.get_slice(n).get_shape() for n in file.keys()}
-        expected = {f"{kind}/{n}": list(p.shape) for n, p in self.trained.items() for kind in ("model", "ema")}
-        if any(stored.get(n) != shape for n, shape in expected.items()):
+        stored = {n: file.get_slice(n).get_shape() for n in file.keys() if not n.startswith("optimizer/")}
+        if stored != {f"{kind}/{n}": list(p.shape) for n, p in self.trained.items() for kind in ("model", "ema")}:
             raise InputError(f"{self.path} was made with other model sizes; choose another folder or remove it")
-        before, now = (json.loads(settings) for settings in (metadata["config"], self._settings()))
-        if before["optimizer"] != self.config.optimizer:
+        before, now = json.loads(metadata["config"]), json.loads(json.dumps(self._settings()))
+        if before["optimizer"] != now["optimizer"]:
             raise InputError(
                 f"{self.path} holds the state of the optimizer {before['optimizer']}; go on with it or start anew"
             )
@@ -125,15 +127,9 @@ class Checkpoint:
                 f"{self.stage.name} goes on at step {metadata['step']} with {', '.join(changed)}", stacklevel=3
             )
 
-    def _settings(self) -> str:
-        """How the stage is run, and what it was made with, as JSON."""
-        return json.dumps({**asdict(self.config), **self.stage.settings})
-
-    def _tensors(self) -> dict[str, Tensor]:
-        tensors = {f"model/{n}": p.detach() for n, p in self.trained.items()}
-        tensors |= {f"ema/{n}": p for n, p in self.ema.items()}
-        tensors |= {f"optimizer/{n}": t for n, t in state_tensors(self.optimizer, self.stage).items()}
-        return {n: (t.full_tensor() if isinstance(t, DTensor) else t).contiguous() for n, t in tensors.items()}
+    def _settings(self) -> dict[str, Any]:
+        """How the stage is run, and what it was made with."""
+        return {**asdict(self.config), **self.stage.settings}
 
     def _keep_present(self) -> None:
         """Gives the present checkpoint a name of its own, and removes the older ones that are not kept."""
@@ -160,6 +156,14 @@ def saved_step(folder: Path, name: str = CHECKPOINT) -> int:
         return int(file.metadata()["step"])
 
 
+def checkpoint_settings(folder: Path) -> dict[str, Any]:
+    """What the newest checkpoint in a stage's folder was made with; nothing without one."""
+    if not (folder / CHECKPOINT).exists():
+        return {}
+    with open_checkpoint(folder / CHECKPOINT) as file:
+        return json.loads(file.metadata()["config"])
+
+
 def holds(folder: Path, prefix: str) -> bool:
     """Whether a stage's folder has a checkpoint with averaged weights whose names start with `prefix`."""
     path = folder / CHECKPOINT
@@ -169,6 +173,7 @@ def holds(folder: Path, prefix: str) -> bool:
         return any(name.startswith(f"ema/{prefix}") for name in file.keys())
 
 
+@torch.no_grad()
 def load_average(folder: Path, module: nn.Module, prefix: str, name: str = CHECKPOINT) -> None:
     """Puts a stage's averaged weights whose names start with `prefix` into `module` (the rest stay).
 
@@ -177,11 +182,8 @@ def load_average(folder: Path, module: nn.Module, prefix: str, name: str = CHECK
     path = folder / name
     if not path.exists():
         raise InputError(f"{path} does not exist; train that stage first")
-    own = dict(module.named_parameters())
-    with open_checkpoint(path) as file, torch.no_grad():
-        for key in file.keys():
-            if key.startswith(f"ema/{prefix}"):
-                own[key.removeprefix(f"ema/{prefix}")].copy_(file.get_tensor(key))
+    with open_checkpoint(path) as file:
+        _assign(dict(module.named_parameters()), _tensors(file, f"ema/{prefix}"))
 
 
 @contextmanager
@@ -191,8 +193,7 @@ def open_checkpoint(path: Path) -> Iterator[Any]:
     Raises:
         InputError: it is damaged; the message names the newest one that is whole.
     """
-    reason = _damage(path)
-    if reason:
+    if reason := _damage(path):
         whole = [older.name for _, older in _older(path) if not _damage(older)]
         way = f"copy {whole[-1]} over it to go on from there" if whole else "remove it to start the stage anew"
         raise InputError(f"{path} is damaged ({reason}); {way}")
@@ -216,10 +217,16 @@ def _older(path: Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), p) for match, p in found if match)
 
 
+def _tensors(file: Any, prefix: str) -> dict[str, Tensor]:
+    """The tensors of a file whose names start with `prefix`, without it."""
+    return {n.removeprefix(prefix): file.get_tensor(n) for n in file.keys() if n.startswith(prefix)}
+
+
 @torch.no_grad()
 def _assign(parameters: dict[str, Any], values: dict[str, Tensor]) -> None:
-    for name, parameter in parameters.items():
-        value = values[name].to(parameter.device)
+    """Copies values into the parameters of the same names."""
+    for name, value in values.items():
+        parameter, value = parameters[name], value.to(parameters[name].device)
         if isinstance(parameter, DTensor) and not isinstance(value, DTensor):
             value = distribute_tensor(value, parameter.device_mesh, parameter.placements)
         parameter.copy_(value)

@@ -13,7 +13,8 @@ class TrainConfig:
     """How a stage is run. Losses and weights depend on `micro_batches` and not on the number of processes.
 
     schedule: "wsd" falls linearly over the last `decay_fraction` of the steps (MiniCPM, sec. 4.3). floor: what the rate
-        falls to, as a share of `learning_rate`. first_step: where the schedule begins; earlier steps are another phase's.
+        falls to, as a share of `learning_rate`. first_step: where the schedule begins; earlier steps
+        are another phase's.
     optimizer: "muon" uses AdamW for all that is no hidden matrix. Sharded weights need "adamw".
     mixed_precision: products in bfloat16 where the device is fast at them; False keeps float32.
     minutes: 0 is no limit. With a limit the schedule ends by steps or by the clock, whichever is further.

@@ -1,55 +1,54 @@
 """Where a run's numbers go: metrics.jsonl always, TensorBoard or Weights & Biases where they are asked for."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from accelerate.tracking import GeneralTracker, on_main_process
+from accelerate import Accelerator
 from accelerate.utils import is_tensorboard_available, is_wandb_available
 
 from gen3r.errors import InputError
-from gen3r.files import whole_file
+from gen3r.files import write_text
 
 METRICS = "metrics.jsonl"
 TRACKERS = {"tensorboard": is_tensorboard_available, "wandb": is_wandb_available}
 
 
-class JsonLines(GeneralTracker):
-    """One JSON object a line. Lines of steps that are done again, from `first_step` on, are removed at the start."""
+class Logs:
+    """The open logs of a launch. Every process has one, and the main process writes."""
 
-    name = "jsonl"
-    requires_logging_directory = False
+    def __init__(self, accelerator: Accelerator, file: TextIO | None) -> None:
+        self._accelerator, self._file = accelerator, file
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.path, self.first_step = folder / METRICS, 0
-        self._file: Any = None
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """A step's numbers, with eight digits."""
+        values = {name: float(f"{value:.8g}") for name, value in values.items()}
+        self._accelerator.log(values, step=step)
+        if self._file:
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.flush()
 
-    @property
-    def tracker(self) -> Any:
-        """The open file."""
-        return self._file
 
-    @on_main_process
-    def start(self) -> None:
-        """Opens the file."""
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        kept = [line for line in lines if _step(line) < self.first_step]
-        with whole_file(self.path) as partial:
-            partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
-
-    @on_main_process
-    def log(self, values: dict, step: int | None = None, **_: Any) -> None:
-        """Writes a line at once."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-
-    @on_main_process
-    def finish(self) -> None:
-        """Closes the file."""
-        self._file.close()
+@contextmanager
+def open_logs(
+    accelerator: Accelerator, folder: Path, name: str, config: dict[str, Any], first_step: int
+) -> Iterator[Logs]:
+    """A stage's logs. Lines of steps from `first_step` on are removed, for these are done again."""
+    accelerator.init_trackers(name, config)
+    try:
+        if not accelerator.is_main_process:
+            yield Logs(accelerator, None)
+            return
+        path = folder / METRICS
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        write_text("".join(f"{line}\n" for line in lines if _step(line) < first_step), path)
+        with open(path, "a", encoding="utf-8") as file:
+            yield Logs(accelerator, file)
+    finally:
+        for tracker in accelerator.trackers:
+            tracker.finish()
 
 
 def _step(line: str) -> float:

@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict
@@ -20,12 +20,11 @@ from gen3r.errors import InputError
 from gen3r.files import whole_file
 from gen3r.training.engine.checkpoint import Checkpoint
 from gen3r.training.engine.config import TrainConfig
-from gen3r.training.engine.logs import JsonLines, check_trackers
+from gen3r.training.engine.logs import Logs, check_trackers, open_logs
 from gen3r.training.engine.trainer import Gradients, MicroBatch, Trainer
 from gen3r.training.stages.stage import Stage
 
 AHEAD = 8  # steps whose batches are drawn while an accelerator computes, each by a thread
-Clock = Callable[[], float]  # seconds since some moment
 
 
 def train(
@@ -34,51 +33,58 @@ def train(
     folder: Path,
     sheet: Callable[[], Image] | None = None,
     trackers: Sequence[str] = (),
-    clock: Clock = time.monotonic,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Trains `stage` to `config.steps`, from the checkpoint in `folder` if there is one.
 
     A step's data and noise depend only on the seed, the step and the micro-batch, so a resumed run repeats an
     uninterrupted one.
     sheet: draws the stage's output for fixed clips, for sheets/; not used where processes share weights.
-    trackers: names from `logs.TRACKERS`, beside metrics.jsonl.
+    trackers: names from `logs.TRACKERS`, beside metrics.jsonl. clock: tells seconds [s].
 
     Raises:
         InputError: the checkpoint, the folder or the data cannot be used, or too many steps in a row were not finite.
     """
     check_trackers(trackers)
     folder.mkdir(parents=True, exist_ok=True)
-    lines = JsonLines(folder)
-    accelerator = Accelerator(log_with=[lines, *trackers], project_dir=folder)
+    accelerator = Accelerator(log_with=[*trackers], project_dir=folder)
     trainer = Trainer(stage, config, accelerator)
-    main = accelerator.is_main_process
-    checkpoint = Checkpoint(folder, trainer.stage, trainer.optimizer.optimizer, trainer.config, main)
-    start = lines.first_step = checkpoint.load()
+    main, config = accelerator.is_main_process, trainer.config
+    checkpoint = Checkpoint(folder, trainer.stage, trainer.optimizer.optimizer, config, main)
+    start = checkpoint.load()
     if start >= config.steps:
         return
-    if config.shard or not main:
-        sheet = None
-    bar = tqdm(total=config.steps, initial=start, desc=stage.name, unit="step", disable=not main, mininterval=5)
-    with bar, _tracked(accelerator, trainer.config, stage.name), _stop_signals() as stopped:
-        launch = Launch(trainer, checkpoint, bar, sheet, clock)
-        with closing(_drawn_ahead(trainer, start)) as batches:
-            for step, micro_batches in batches:
-                gradients = launch.step(step, micro_batches, stopped)
-                stop, last = gradients.shared["stop"] > 0, step + 1 == config.steps or gradients.shared["spent"] >= 1
-                launch.keep(step + 1, last, stop or gradients.shared["save"] > 0)
-                if last:
-                    return
-                if stop:
-                    raise KeyboardInterrupt(f"saved at step {step + 1}; the same command goes on from there")
+    with (
+        open_logs(accelerator, folder, stage.name, asdict(config), start) as logs,
+        tqdm(total=config.steps, initial=start, desc=stage.name, unit="step", disable=not main, mininterval=5) as bar,
+        _stop_signals() as stopped,
+        closing(_drawn_ahead(trainer, start)) as batches,
+    ):
+        launch = Launch(trainer, checkpoint, logs, sheet if main and not config.shard else None, clock)
+        for step, micro_batches in batches:
+            gradients = launch.step(step, micro_batches, stopped)
+            bar.update()
+            bar.set_postfix({name: f"{value:.4g}" for name, value in gradients.values.items()}, refresh=False)
+            stop, last = gradients.shared["stop"] > 0, step + 1 == config.steps or gradients.shared["spent"] >= 1
+            launch.keep(step + 1, last, stop or gradients.shared["save"] > 0)
+            if last:
+                return
+            if stop:
+                raise KeyboardInterrupt(f"saved at step {step + 1}; the same command goes on from there")
 
 
 class Launch:
     """One launch of a stage's training: its clock, its counts, and what it writes."""
 
     def __init__(
-        self, trainer: Trainer, checkpoint: Checkpoint, bar: tqdm, sheet: Callable[[], Image] | None, clock: Clock
+        self,
+        trainer: Trainer,
+        checkpoint: Checkpoint,
+        logs: Logs,
+        sheet: Callable[[], Image] | None,
+        clock: Callable[[], float],
     ) -> None:
-        self.trainer, self.checkpoint, self.bar, self.sheet, self.clock = trainer, checkpoint, bar, sheet, clock
+        self.trainer, self.checkpoint, self.logs, self.sheet, self.clock = trainer, checkpoint, logs, sheet, clock
         self.config = trainer.config
         self.began = self.saved = self.logged = clock()
         self.skipped = self.in_a_row = self.unlogged = 0
@@ -86,7 +92,8 @@ class Launch:
     def step(self, step: int, micro_batches: list[MicroBatch], stopped: list[int]) -> Gradients:
         """Computes a step, and changes the weights if its gradients are finite.
 
-        Returns them with what the processes agree on: whether to `stop` and to `save`, and the share of time `spent`.
+        Returns the gradients with what the processes agree on: whether to `stop` and to `save`, and the share of the
+        time that is `spent`.
 
         Raises:
             InputError: too many steps in a row were not finite.
@@ -95,25 +102,20 @@ class Launch:
         due = self.trainer.accelerator.is_main_process and now - self.saved > self.config.checkpoint_seconds
         said = {"save": due, "spent": self.config.spent(now - self.began)}
         gradients = self.trainer.backward(micro_batches, lambda: {"stop": bool(stopped), **said})
-        if gradients.finite:
-            self.in_a_row = 0
-            self.trainer.update(step, gradients.shared["spent"])
-            self.checkpoint.update_ema(step)
-        else:
-            self._skip(step)
         self.unlogged += 1
-        self.bar.update()
-        if step % self.config.log_every == 0 and gradients.finite:
-            self._log(step, gradients.values)
+        if not gradients.finite:
+            self._skip(step)
+            return gradients
+        self.in_a_row = 0
+        self.trainer.update(step, gradients.shared["spent"])
+        self.checkpoint.update_ema(step)
+        if step % self.config.log_every == 0:
+            now = self.clock()
+            speed = self.unlogged * self.config.batch_size / max(now - self.logged, 1e-9)
+            counts = {"seconds": now - self.began, "skipped": self.skipped, "samples_per_s": speed}
+            self.logs.write(step, {**gradients.values, **counts})
+            self.logged, self.unlogged = now, 0
         return gradients
-
-    def keep(self, step: int, last: bool, save: bool) -> None:
-        """Draws a sheet and saves a checkpoint after `step` steps, where they are due."""
-        if self.sheet and self.config.sheet_every and (last or step % self.config.sheet_every == 0):
-            self._draw(self.sheet, self.checkpoint.path.parent / "sheets" / f"step-{step:07d}.png")
-        if last or save or (self.config.keep_every and step % self.config.keep_every == 0):
-            self.checkpoint.save(step)
-            self.saved = self.clock()
 
     def _skip(self, step: int) -> None:
         """Leaves the weights as they are."""
@@ -122,27 +124,24 @@ class Launch:
         self.in_a_row += 1
         if self.in_a_row >= self.config.skip_limit:
             raise InputError(
-                f"the loss or its gradient was not finite in {self.in_a_row} steps in a row, up to step {step}; "
-                "go on from the checkpoint with a lower --learning-rate"
+                f"the loss or its gradient was not finite in {self.in_a_row} steps in a row, up to {step}; go on from "
+                "the checkpoint with a lower --learning-rate"
             )
 
-    def _log(self, step: int, values: dict[str, float]) -> None:
-        """A step's numbers, to the trackers with eight digits and to the progress bar with four."""
-        now = self.clock()
-        speed = self.unlogged * self.config.batch_size / max(now - self.logged, 1e-9)
-        self.logged, self.unlogged = now, 0
-        values = {**values, "seconds": now - self.began, "skipped": self.skipped, "samples_per_s": speed}
-        self.trainer.accelerator.log({k: float(f"{v:.8g}") for k, v in values.items()}, step=step)
-        self.bar.set_postfix({k: f"{v:.4g}" for k, v in values.items() if k != "seconds"}, refresh=False)
-
-    def _draw(self, sheet: Callable[[], Image], path: Path) -> None:
-        """A sheet of the averaged weights. The random numbers of training stay as they are."""
-        with self.checkpoint.averaged(), torch.random.fork_rng(), whole_file(path) as partial:
-            torch.manual_seed(0)
-            sheet().save(partial)
+    def keep(self, step: int, last: bool, save: bool) -> None:
+        """Draws a sheet and saves a checkpoint after `step` steps, where they are due."""
+        sheets, kept = self.config.sheet_every, self.config.keep_every
+        if self.sheet and sheets and (last or step % sheets == 0):
+            path = self.checkpoint.path.parent / "sheets" / f"step-{step:07d}.png"
+            with self.checkpoint.averaged(), torch.random.fork_rng(), whole_file(path) as partial:
+                torch.manual_seed(0)
+                self.sheet().save(partial)
+        if last or save or (kept and step % kept == 0):
+            self.checkpoint.save(step)
+            self.saved = self.clock()
 
 
-def _drawn_ahead(trainer: Trainer, start: int) -> Iterator[tuple[int, list[MicroBatch]]]:
+def _drawn_ahead(trainer: Trainer, start: int) -> Generator[tuple[int, list[MicroBatch]]]:
     """The steps from `start` on with their micro-batches. Threads draw the next ones while the caller computes."""
     steps = range(start, trainer.config.steps)
     ahead = 1 if trainer.accelerator.device.type == "cpu" else AHEAD
@@ -151,7 +150,7 @@ def _drawn_ahead(trainer: Trainer, start: int) -> Iterator[tuple[int, list[Micro
         drawn = deque(pool.submit(trainer.draw, step) for step in steps[:ahead])
         for step in steps:
             micro_batches = _received(drawn.popleft(), step)
-            if step + ahead < steps.stop:
+            if step + ahead in steps:
                 drawn.append(pool.submit(trainer.draw, step + ahead))
             yield step, micro_batches
     finally:
@@ -169,16 +168,6 @@ def _received(future: Future[list[MicroBatch]], step: int) -> list[MicroBatch]:
             f"the data of step {step} could not be made ({type(error).__name__}: {error}); the last checkpoint is "
             "whole: repair the data or free memory, and the same command goes on from there"
         ) from error
-
-
-@contextmanager
-def _tracked(accelerator: Accelerator, config: TrainConfig, name: str) -> Iterator[None]:
-    accelerator.init_trackers(name, asdict(config))
-    try:
-        yield
-    finally:
-        for tracker in accelerator.trackers:
-            tracker.finish()
 
 
 @contextmanager

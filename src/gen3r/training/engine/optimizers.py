@@ -1,6 +1,7 @@
 """Muon for the hidden matrices and convolutions, AdamW for everything else, behind one optimizer interface."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,106 +9,46 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from gen3r.errors import InputError
 from gen3r.training.engine.config import TrainConfig
-from gen3r.training.stages.stage import Stage
-
-STATES = {torch.optim.AdamW: ("exp_avg", "exp_avg_sq"), torch.optim.Muon: ("momentum_buffer",)}  # per parameter
-Owned = Iterator[tuple[torch.optim.Optimizer, str, nn.Parameter]]
 
 
-def make_optimizer(stage: Stage, config: TrainConfig) -> torch.optim.Optimizer:
-    """The optimizer of a configuration, on the parameters that are trained."""
-    if config.optimizer == "muon":
-        return MuonAdamW(stage, config.learning_rate, config.weight_decay, stage.outside_muon, stage.fast_parameters)
-    trained = [p for p in stage.parameters() if p.requires_grad]
-    return torch.optim.AdamW(trained, config.learning_rate, weight_decay=config.weight_decay)
-
-
-def state_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
-    """Every state of an optimizer as `parameter name/key` -> tensor, so that a checkpoint needs no pickle.
-
-    Parameters that were not stepped yet get the zeros from which their first step would start.
-    """
-    tensors = {}
-    for inner, name, parameter in _owned(optimizer, module):
-        state = inner.state[parameter]
-        if not state:
-            state |= {key: torch.zeros_like(parameter) for key in STATES[type(inner)]}
-            if isinstance(inner, torch.optim.AdamW):
-                state["step"] = torch.tensor(0.0)
-        tensors |= {f"{name}/{key}": torch.as_tensor(value) for key, value in state.items()}
-    return tensors
-
-
-def load_state_tensors(optimizer: torch.optim.Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of `state_tensors`.
-
-    Raises:
-        InputError: a state is missing, or belongs to nothing that is trained.
-    """
-    expected = state_tensors(optimizer, module)
-    if differing := sorted(expected.keys() ^ tensors.keys()):
-        what = "lacks" if differing[0] in expected else "has an unknown"
-        raise InputError(
-            f"the optimizer's state {what} {differing[0]} ({len(differing)} such in all); start the stage anew in "
-            "another folder"
-        )
-    for inner, name, parameter in _owned(optimizer, module):
-        for key in inner.state[parameter]:
-            value = tensors[f"{name}/{key}"]
-            if value.ndim:  # counters of steps stay on the CPU
-                value = value.to(parameter.device)
-                if isinstance(parameter, DTensor):
-                    value = distribute_tensor(value, parameter.device_mesh, parameter.placements)
-            inner.state[parameter][key] = value
-
-
-def _owned(optimizer: torch.optim.Optimizer, module: nn.Module) -> Owned:
-    """The optimizer that holds the state of each trained parameter."""
-    if isinstance(optimizer, MuonAdamW):
-        yield from optimizer.owned()
-    else:
-        yield from ((optimizer, n, p) for n, p in module.named_parameters() if p.requires_grad)
-
-
-class MuonAdamW(torch.optim.Optimizer):
-    """`torch.optim.Muon` on matrices of at least 16 rows and columns, `torch.optim.AdamW` on the rest.
+class StageOptimizer(torch.optim.Optimizer):
+    """`torch.optim.Muon` on matrices of at least 16 rows and columns, `torch.optim.AdamW` on the rest or on everything.
 
     Convolutions count as matrices [out, in * kernel]. A weight with an attribute `step_scale`, a tensor that broadcasts
-    with it, is stepped in units of that scale. Muon needs whole matrices, so weights cannot be sharded.
+    with it, is stepped by Muon in units of that scale. Muon needs whole matrices, so these cannot be sharded.
 
-    outside: parts of the names of matrices that AdamW steps. fast: parts of the names of AdamW's parameters, and the
-    factors of their learning rates.
+    outside: parts of the names of matrices that Muon leaves to AdamW. fast: parts of the names of parameters beside
+    Muon's, and the factors of their learning rates.
     """
 
     def __init__(
         self,
         module: nn.Module,
-        lr: float,
-        weight_decay: float,
+        config: TrainConfig,
         outside: Sequence[str] = (),
         fast: Mapping[str, float] | None = None,
     ) -> None:
         named = {n: p for n, p in module.named_parameters() if p.requires_grad}
-        self._matrices = {
-            n: (p, nn.Parameter(_as_matrix(p.data)))
-            for n, p in named.items()
-            if p.ndim > 1 and min(p.shape[0], p[0].numel()) >= 16 and not any(part in n for part in outside)
-        }
+        settings: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
         self._parts: list[tuple[torch.optim.Optimizer, dict[str, nn.Parameter]]] = []
+        self._matrices: dict[str, tuple[nn.Parameter, nn.Parameter]] = {}
+        if config.optimizer == "muon":
+            hidden = {n: p for n, p in named.items() if _is_matrix(p) and not any(part in n for part in outside)}
+            self._matrices = {n: (p, nn.Parameter(_as_matrix(p.data))) for n, p in hidden.items()}
+            settings["betas"] = (0.9, 0.98)
         if views := {n: view for n, (_, view) in self._matrices.items()}:
             muon = torch.optim.Muon(
-                views.values(), lr=lr, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+                views.values(), config.learning_rate, config.weight_decay, adjust_lr_fn="match_rms_adamw"
             )
             self._parts.append((muon, views))
         others = {n: p for n, p in named.items() if n not in self._matrices}
-        groups: dict[float, list[nn.Parameter]] = {1.0: []}
-        for name, parameter in others.items():
-            factor = next((factor for part, factor in (fast or {}).items() if part in name), 1.0)
-            groups.setdefault(factor, []).append(parameter)
-        adam_groups = [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
-        adam = torch.optim.AdamW(adam_groups, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98))
-        self._parts.append((adam, others))
-        super().__init__([*named.values()], {"lr": lr})
+        factors = {n: next((f for part, f in (fast or {}).items() if part in n), 1.0) for n in others}
+        groups = [
+            {"params": [p for n, p in others.items() if factors[n] == factor], "factor": factor}
+            for factor in sorted({1.0, *factors.values()})
+        ]
+        self._parts.append((torch.optim.AdamW(groups, **settings), others))
+        super().__init__([*named.values()], {"lr": config.learning_rate})
 
     def step(self, closure=None) -> None:
         """One step of both parts at the current learning rate."""
@@ -128,11 +69,47 @@ class MuonAdamW(torch.optim.Optimizer):
         for parameter, view, scale in scaled:
             parameter.data.copy_(view.data.view_as(parameter) * scale)
 
-    def owned(self) -> Owned:
-        """Part, name and parameter (Muon's: a view of it) of everything that is trained."""
+    def states(self) -> dict[str, Tensor]:
+        """Every state as `parameter name/key` -> tensor, so that a checkpoint needs no pickle.
+
+        A parameter that was not stepped yet gets the zeros that its first step would start from.
+        """
+        return {f"{name}/{key}": value for name, _, state in self._states() for key, value in state.items()}
+
+    def load_states(self, tensors: Mapping[str, Tensor]) -> None:
+        """The inverse of `states`.
+
+        Raises:
+            InputError: a state is missing, or belongs to nothing that is trained. Nothing was changed.
+        """
+        if differing := sorted(self.states().keys() ^ tensors.keys()):
+            what = "an unknown" if differing[0] in tensors else "no"
+            raise InputError(f"has {what} optimizer state {differing[0]}, one of {len(differing)} that differ")
+        for name, parameter, state in self._states():
+            for key in state:
+                value = tensors[f"{name}/{key}"]
+                if value.ndim:  # counters of steps stay on the CPU
+                    value = value.to(parameter.device)
+                    if isinstance(parameter, DTensor):
+                        value = distribute_tensor(value, parameter.device_mesh, parameter.placements)
+                state[key] = value
+
+    def _states(self) -> Iterator[tuple[str, nn.Parameter, dict[str, Tensor]]]:
+        """Name, parameter (Muon's: a view of it) and state of everything that is trained."""
         for inner, named in self._parts:
+            adam = isinstance(inner, torch.optim.AdamW)
             for name, parameter in named.items():
-                yield inner, name, parameter
+                state = inner.state[parameter]
+                if not state:
+                    names = ("exp_avg", "exp_avg_sq") if adam else ("momentum_buffer",)
+                    state.update({key: torch.zeros_like(parameter.data) for key in names})
+                    state.update({"step": torch.tensor(0.0)} if adam else {})
+                yield name, parameter, state
+
+
+def _is_matrix(parameter: Tensor) -> bool:
+    """Whether a weight has at least 16 rows and columns."""
+    return parameter.ndim > 1 and min(parameter.shape[0], parameter[0].numel()) >= 16
 
 
 def _as_matrix(tensor: Tensor, like: Tensor | None = None) -> Tensor:

@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from gen3r.errors import InputError
 from gen3r.models.precision import fast_dtype, fast_products
 from gen3r.training.engine.config import TrainConfig
-from gen3r.training.engine.optimizers import make_optimizer
+from gen3r.training.engine.optimizers import StageOptimizer
 from gen3r.training.engine.sharding import shard
 from gen3r.training.stages.stage import Batch, Stage
 
@@ -69,9 +69,9 @@ class Trainer:
         stage.to(accelerator.device)
         if config.shard:
             shard(stage, config, accelerator.device, processes)
-            self.model, self.optimizer = stage, accelerator.prepare(make_optimizer(stage, config))
-        else:
-            self.model, self.optimizer = accelerator.prepare(stage, make_optimizer(stage, config))
+        optimizer = StageOptimizer(stage, config, stage.outside_muon, stage.fast_parameters)
+        self.optimizer = accelerator.prepare(optimizer)
+        self.model = stage if config.shard else accelerator.prepare(stage)
         self.stage: Stage = accelerator.unwrap_model(self.model)
         self.dtype = fast_dtype(accelerator.device) if config.mixed_precision else torch.float32
 

@@ -30,9 +30,7 @@ from gen3r.training.latent_cache.options import EncodeOptions
 from gen3r.training.latent_cache.shards import KINDS, Mark, model_hashes, shard_path
 
 Row = dict[str, Tensor]  # of one clip, on the CPU
-PIXELS_AT_ONCE = (
-    1 << 22
-)  # of the clips that an accelerator encodes together: 19 of nano's size, 1 of the published size
+PIXELS_AT_ONCE = 1 << 22  # that an accelerator encodes together: 19 clips of nano's size, 1 of the published size
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class ClipBatch:
 
 
 def conditioning_frames(number: int, frames: int, two_views_every: int) -> list[int]:
-    """The indices of clip `number`'s conditioning frames: the first and last one in every so many clips, else the first."""
+    """Indices of a clip's conditioning frames: the first and last in every so many clips, else the first."""
     return [0] if number % two_views_every else [0, frames - 1]
 
 
@@ -75,7 +73,7 @@ def encode_appearance(components: Any, batch: ClipBatch) -> list[Row]:
 
 
 def encode_geometry(components: Any, batch: ClipBatch) -> list[Row]:
-    """geometry [16, f, h, w], the posterior mean; T_world_camera [F, 4, 4] in VGGT's normalised frame; K_px [F, 3, 3]."""
+    """geometry [16, f, h, w], T_world_camera [F, 4, 4] in VGGT's normalised frame, K_px [F, 3, 3]."""
     vggt, adapter = components.vggt, components.geo_adapter
     images = batch.images(vggt)
     grid = tuple(side // vggt.config["patch_size"] for side in images.shape[-2:])
@@ -88,7 +86,7 @@ def encode_geometry(components: Any, batch: ClipBatch) -> list[Row]:
 
 
 def encode_warped(components: Any, batch: ClipBatch) -> list[Row]:
-    """warped [20, f, h, 2w]: the control of the conditioning frames and of their warped views from the clip's cameras."""
+    """warped [20, f, h, 2w]: the control of the conditioning frames, and of their warped views in the others."""
     vggt = components.vggt
     images = batch.images(vggt)
     height, width = images.shape[-2:]
@@ -138,14 +136,15 @@ ENCODERS: dict[str, Callable[[Any, ClipBatch], list[Row]]] = {
 def _poses(vggt: VGGT, clip: Clip, levels: Callable[[], list[Tensor]]) -> Tensor:
     """A clip's cameras [F, 4, 4] in VGGT's normalised frame.
 
-    The clip's depth gives the unit. Without depth, VGGT's own cameras give it, from the `levels` of tokens of all frames.
+    The clip's depth gives the unit. Without depth, VGGT's cameras give it, from the `levels` of all frames' tokens.
     """
     _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
     if not (clip.depth > 0).any():
         with fast_products(vggt.device):
             tokens = levels()
+        height, width = clip.frames.shape[1:3]
         with exact_products(vggt.device):
-            predicted, _ = decode_pose(vggt.camera(tokens)[-1, 0], *clip.images.shape[-2:])
+            predicted, _ = decode_pose(vggt.camera(tokens)[-1, 0], height, width)
         poses[:, :3, 3] /= seen_unit(predicted.cpu(), clip.cameras.T_world_camera)
     return poses
 

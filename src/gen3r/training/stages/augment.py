@@ -1,4 +1,4 @@
-"""Batches of clips: sampling of frames, colour augmentation, and the true geometry in VGGT's gauge."""
+"""Batches of clips: sampling and augmentation of frames, and patch correspondences from the true geometry."""
 
 import numpy as np
 import torch
@@ -19,13 +19,17 @@ def clip_batch(
     any_order: bool = False,
     backwards: float = 0.5,
     mirrored: float = 0.0,
-    recoloured: float = 0.0,
+    sky_replacement: float = 0.0,
 ) -> Batch:
-    """`size` clips of `frames` frames: a run of consecutive frames, or sorted random ones where `any_order`.
+    """`size` clips of `frames` consecutive frames or, with `any_order`, of sorted random frames.
 
-    frames uint8 [B, F, 3, H, W], depth [B, F, H, W], T_world_camera [B, F, 4, 4], K_px [B, F, 3, 3], captions.
-    Shares of the clips are played in reverse (`backwards`), seen in a mirror, left for right (`mirrored`), and get
-    another sky, where they have one and nothing else lacks depth (`recoloured`); half of these also lose what is far.
+    backwards, mirrored: probabilities of reversed time and of a horizontal flip.
+    sky_replacement: probability of another sky. Half of these clips also lose distant geometry. It only applies where
+        zero depth means sky.
+
+    Returns:
+        frames uint8 [B, F, 3, H, W], depth [B, F, H, W], T_world_camera [B, F, 4, 4], K_px [B, F, 3, 3], captions,
+        jitter [B, 7] for `augment_colours`.
     """
     numbers, total = rng.integers(len(clips), size=size), clips.shape[0]
     chosen = []
@@ -37,15 +41,16 @@ def clip_batch(
     batch["frames"] = batch["frames"].permute(0, 1, 4, 2, 3)
     batch["jitter"] = torch.from_numpy(rng.uniform(-1, 1, (size, 7))).float()
     batch = mirror(batch, torch.from_numpy(rng.random(size) < mirrored))
-    if recoloured and clips.zero_is_sky:
+    if sky_replacement and clips.zero_is_sky:
+        frames_and_depth = batch["frames"], batch["depth"]
         batch["frames"], batch["depth"] = replace_skies(
-            rng, batch["frames"], batch["depth"], batch["T_world_camera"], batch["K_px"], recoloured
+            rng, *frames_and_depth, batch["T_world_camera"], batch["K_px"], sky_replacement
         )
     return batch
 
 
 def mirror(batch: Batch, chosen: Tensor) -> Batch:
-    """The batch with the `chosen` clips, bool [B], left for right: pictures, depth, and the cameras' x axes."""
+    """The batch with the `chosen` clips, bool [B], flipped horizontally: frames, depth and cameras."""
     picked = chosen.to(batch["frames"].device)[:, None, None, None]
     flip = torch.diag(torch.tensor([-1.0, 1, 1, 1], device=picked.device))
     K = batch["K_px"].clone()
@@ -62,26 +67,28 @@ def mirror(batch: Batch, chosen: Tensor) -> Batch:
 def patch_matches(
     depth: Tensor, T_world_camera: Tensor, points: Tensor, K_px: Tensor, patch: int, tolerance: float = 0.08
 ) -> tuple[Tensor, Tensor]:
-    """Where every frame shows what the middle of every other frame's patches shows.
+    """Where every frame shows the surface points in the middle of every other frame's patches.
 
     depth: [B, F, H, W], 0 where unknown. T_world_camera: [B, F, 4, 4]. points: [B, F, H, W, 3] in the world.
 
     Returns:
-        Bilinear weights [B, F, h * w, F, h * w] of the patches of a frame (last two axes) for a patch of another
-        (second and third), and bool [B, F, h * w, F]: the surface is in that frame and not hidden there.
+        Bilinear weights [B, F, h * w, F, h * w] over the patches of a frame (last two axes) for each patch of another
+        (second and third), and bool [B, F, h * w, F]: the point is visible in that frame.
     """
     frames, height, width = depth.shape[1:]
     h, w = height // patch, width // patch
     half = slice(patch // 2, None, patch)
     middle, known = points[:, :, half, half].flatten(1, 3), depth[:, :, half, half].flatten(1) > 0
-    pixel, z = project(middle[:, None], T_world_camera, K_px)  # [B, F, F * h * w], frames that look before frames seen
+    pixel, z = project(
+        middle[:, None], T_world_camera, K_px
+    )  # [B, F, F * h * w]: the frames that look, and the points of all frames
     pixel = torch.where(z[..., None] > 1e-3, pixel, torch.full_like(pixel, -1.0))
     size = pixel.new_tensor([width, height])
     grid = (2 * pixel / size - 1).flatten(0, 1)[:, :, None]
-    seen = F.grid_sample(depth.flatten(0, 1)[:, None], grid, align_corners=False).view_as(z)
-    agrees = (seen / z.clamp_min(1e-3) - 1).abs() < tolerance
+    surface = F.grid_sample(depth.flatten(0, 1)[:, None], grid, align_corners=False).view_as(z)
+    agrees = (surface / z.clamp_min(1e-3) - 1).abs() < tolerance
     visible = known[:, None] & ((pixel > 0) & (pixel < size)).all(-1) & agrees
-    # position in units of patches, from the middle of the first; a patch weighs 1 - distance along either axis
+    # position in units of patches, from the middle of the first; a patch's weight is 1 - distance along either axis
     position = pixel / patch - 0.5
     position = torch.minimum(position.clamp_min(0), position.new_tensor([w - 1, h - 1]))
     columns = (1 - (position[..., :1] - torch.arange(w, device=depth.device)).abs()).clamp_min(0)
@@ -92,7 +99,7 @@ def patch_matches(
 
 
 def augment_colours(frames: Tensor, jitter: Tensor, strength: float = 0.2) -> Tensor:
-    """Frames uint8 [B, F, 3, H, W] -> [0, 1], with one drawn exposure, contrast and colour cast a clip.
+    """Frames uint8 [B, F, 3, H, W] -> [0, 1], with one exposure, contrast and colour cast per clip.
 
     jitter: [B, 7] uniform in [-1, 1]: gains and offsets of three channels, and gamma.
     """
@@ -103,10 +110,10 @@ def augment_colours(frames: Tensor, jitter: Tensor, strength: float = 0.2) -> Te
     return ((x.clamp_min(1e-3) ** gamma) * gain + offset).clamp(0, 1)
 
 
-def draw_faults(rng: np.random.Generator, size: int, frames: int) -> Batch:
-    """How unsharp every frame of a batch is, `blur` [B, F], and how noisy every clip, `grain` [B]; half are neither.
+def draw_degradations(rng: np.random.Generator, size: int, frames: int) -> Batch:
+    """The blur [B, F] of every frame and the noise [B] of every clip, each 0 for half of the clips.
 
-    Generated frames are the less sharp the farther they are from a given one, and a moving camera's now and then.
+    Generated frames are blurrier far from a conditioning frame, and those of a moving camera now and then.
     """
     blur = rng.random((size, frames)) * rng.random((size, 1)) * (rng.random((size, 1)) < 0.5)
     grain = 0.05 * rng.random(size) ** 2 * (rng.random(size) < 0.5)
@@ -114,8 +121,10 @@ def draw_faults(rng: np.random.Generator, size: int, frames: int) -> Batch:
 
 
 def degrade(images: Tensor, blur: Tensor, grain: Tensor) -> Tensor:
-    """Images [B, F, 3, H, W] in [0, 1] that go `blur` [B, F] of the way to a mean over 7 x 7 pixels, with normal noise
-    of the spread `grain` [B]."""
+    """Images [B, F, 3, H, W] in [0, 1] with blur and noise.
+
+    blur: [B, F], the weight of a mean over 7 x 7 pixels. grain: [B], the standard deviation of normal noise.
+    """
     soft = F.avg_pool2d(images.flatten(0, 1), 7, stride=1, padding=3, count_include_pad=False).view_as(images)
     images = images + blur[..., None, None, None] * (soft - images)
     return (images + grain[:, None, None, None, None] * torch.randn_like(images)).clamp(0, 1)

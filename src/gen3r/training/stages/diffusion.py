@@ -1,188 +1,227 @@
 """Stage `diffusion`: the joint denoiser of appearance and geometry latents (Gen3R, sec. 3.3)."""
 
+from typing import TYPE_CHECKING, ClassVar, Self
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase, UMT5EncoderModel
 
+from gen3r.cameras.camera import Cameras
+from gen3r.checkpoints.identity import component_hash
+from gen3r.data.records import Clip
 from gen3r.errors import InputError
-from gen3r.models.conditioning import Conditions, camera_condition, control_latents
+from gen3r.geometry.normalise import to_vggt_gauge
+from gen3r.models.components import Components
+from gen3r.models.conditioning import (
+    Conditions,
+    add_noise,
+    camera_condition,
+    control_latents,
+    control_layout,
+    shift_timestep,
+    velocity_target,
+)
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.precision import exact_products
+from gen3r.models.presets import ModelConfig
 from gen3r.models.transformer import Gen3RTransformer
-from gen3r.models.video_vae import VideoVAE
-from gen3r.training.latent_cache.shards import LatentCache, joint_latents, kinds_of, make_command
-from gen3r.training.lora import add_adapters
+from gen3r.pipeline import Gen3RPipeline
+from gen3r.training.engine.checkpoint import checkpoint_settings
+from gen3r.training.latent_cache.shards import HALVES, LatentCache, joint_latents, kinds_of, make_command
+from gen3r.training.sheets import depth_colours
+from gen3r.training.stages.config import DiffusionConfig
 from gen3r.training.stages.losses import flow_matching_loss
-from gen3r.training.stages.stage import Batch, Stage
+from gen3r.training.stages.stage import Batch, Row, Stage
+
+if TYPE_CHECKING:
+    from gen3r.training.run import Run
+
+ALL_VIEWS, NO_VIEWS = 1, 2  # in a batch's `views`; 0 stands for the cached conditioning frames
 
 
 class DiffusionStage(Stage):
     """Flow matching on Z = [A; G], with nano's text and image encoders trained along.
 
-    Without encoders, what frozen ones say is taken from the latent cache, which must hold contexts. With a rank,
-    `lora`, the transformer and the encoders stay as they are, and adapters of that rank are trained in its blocks.
+    The encoders are frozen where the latent cache holds embeddings.
 
-    Text is dropped for 20 % of the samples, cameras for 50 % in the paper; nano drops fewer, and gives all views to
-    fewer samples, because its task is the scene from one view along a path.
+    Single-frame clips teach the text: where frames or warped views are conditions, text hardly matters. A micro-batch
+    of them has as many latents as one of clips. Many single-frame clips teach more than few clips, and are cheaper.
+    Without `single_frame_latents`, the first frames of `latents` serve.
 
-    no_views: the share of samples without a view. Their time is drawn late, with density 3t^2, for words choose before
-        there is a picture.
-    stills: the share of micro-batches that are the first frames of more clips, as many latents in all, of which text is
-        all that is told: where a view or a render is given, words are hardly needed, and so hardly learned.
-    still_latents: whose first frames these are, by default those of `latents`. Many scenes of one frame each teach more
-        words than few of many frames, and are sooner made.
+    model: sizes, text length and timestep shift.
     """
 
     name = "diffusion"
+    trains = ("transformer", "text_encoder", "image_encoder")
+    needs = ("vae", "vggt", "geo_adapter", "tokenizer")
+    other_base: ClassVar[str] = ""  # what to do with a checkpoint that started from another transformer
 
     def __init__(
         self,
-        transformer: Gen3RTransformer,
-        text_encoder: UMT5EncoderModel | None,
-        image_encoder: CLIPVisionModelWithProjection | None,
-        tokenizer: PreTrainedTokenizerBase,
-        vae: VideoVAE,
+        components: Components,
         latents: LatentCache,
-        text_length: int,
-        frames: int = 17,
-        size: tuple[int, int] = (112, 112),
-        shift: float = 2.0,
-        drop_text: float = 0.1,
-        drop_cameras: float = 0.25,
-        all_views: float = 0.05,
-        no_views: float = 0.2,
-        stills: float = 0.0,
-        still_latents: LatentCache | None = None,
-        lora: int = 0,
+        model: ModelConfig,
+        config: DiffusionConfig,
+        single_frame_latents: LatentCache | None = None,
     ) -> None:
         super().__init__()
-        self.transformer, self.text_encoder, self.image_encoder = transformer, text_encoder, image_encoder
-        self.tokenizer, self.latents, self.size = tokenizer, latents, size
-        self.still_latents = latents if still_latents is None else still_latents
-        self.text_length, self.shift = text_length, shift
-        self.drop_text, self.drop_cameras = drop_text, drop_cameras
-        self.all_views, self.no_views, self.stills = all_views, no_views, stills
-        self.latent_frames = 1 + (frames - 1) // 4
-        self.joint = transformer.config["layout"] != "appearance"
-        self.renders = transformer.config["unseen_frames"] != "black"
+        self.check_kinds(components.transformer, latents)
+        self.latents, self.model, self.config = latents, model, config
+        self.single_frame_latents = single_frame_latents or latents
+        self.latent_frames = 1 + (model.num_frames - 1) // 4
+        self.warped = components.transformer.config["unseen_frames"] == "warped"
+        cached = "embeddings" in latents.kinds
+        self.transformer, self.tokenizer = components.transformer, components.tokenizer
+        self.text_encoder = None if cached else components.text_encoder
+        self.image_encoder = None if cached else components.image_encoder
+        self.choose_trained()
+        control = torch.zeros(1, 1, 1, 1, 1)
+        if config.no_views or config.single_frame:
+            black = torch.zeros(1, model.num_frames, 3, model.height, model.width)
+            with torch.no_grad():
+                control = control_latents(components.vae, black, torch.zeros(black.shape[:2], dtype=torch.bool))
+        self.no_views_control: Tensor
+        self.register_buffer("no_views_control", control, persistent=False)
+
+    @classmethod
+    def of(cls, run: "Run", components: Components, config: DiffusionConfig) -> Self:
+        """As `Stage.of`."""
+        latents = run.latents(components)
+        return cls(components, latents, run.model, config, run.single_frame_latents(components))
+
+    @classmethod
+    def check_base(cls, run: "Run", transformer: Gen3RTransformer) -> str:
+        """The hash of the transformer that the stage starts from.
+
+        Raises:
+            InputError: the stage's checkpoint started from another one.
+        """
+        base = component_hash(transformer)
+        if checkpoint_settings(run.folder / cls.name).get("base", base) != base:
+            raise InputError(f"{run.folder / cls.name} {cls.other_base}")
+        return base
+
+    @staticmethod
+    def check_kinds(transformer: Gen3RTransformer, latents: LatentCache) -> None:
+        """Refuses a latent cache that lacks what this transformer is trained on."""
         for kind in kinds_of(transformer.config):
             if kind not in latents.kinds:
                 again = make_command(latents.folder, kind)
                 raise InputError(f"this transformer learns from {kind} latents too; make them with: {again}")
-        if lora:
-            add_adapters(transformer, lora)
-        else:
-            transformer.requires_grad_(True)
-            if text_encoder is not None and image_encoder is not None:
-                _train_along(text_encoder, image_encoder)
-        nothing = torch.zeros(1, 1, 1, 1, 1)  # stands where no sample is without a view
-        if no_views or stills:
-            given = torch.zeros(1, frames, dtype=torch.bool)
-            with torch.no_grad():
-                nothing = control_latents(vae, torch.zeros(1, frames, 3, *size), given)
-        self.nothing: Tensor
-        self.register_buffer("nothing", nothing, persistent=False)
+
+    def choose_trained(self) -> None:
+        """Selects the parameters that are trained: all, apart from those of encoders that no output depends on."""
+        self.transformer.requires_grad_(True)
+        if self.text_encoder is None or self.image_encoder is None:
+            return
+        self.text_encoder.requires_grad_(True)
+        self.image_encoder.requires_grad_(True)
+        last = self.image_encoder.config.num_hidden_layers - 1  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
+        unused = (f"vision_model.encoder.layers.{last}.", "vision_model.post", "visual_projection")
+        for name, parameter in self.image_encoder.named_parameters():
+            if name.startswith(unused):
+                parameter.requires_grad_(False)
 
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
-        still = self.stills > 0 and rng.random() < self.stills
-        latents, size = (self.still_latents, self.latent_frames * size) if still else (self.latents, size)
+        config = self.config
+        single = config.single_frame > 0 and rng.random() < config.single_frame
+        latents, size = (self.single_frame_latents, self.latent_frames * size) if single else (self.latents, size)
         index = torch.from_numpy(rng.integers(len(latents), size=size))
         batch: Batch = latents.take(index)
-        told = rng.random(size) >= self.drop_text
-        batch["captions"] = [latents.captions[int(i)] if t else "" for i, t in zip(index, told, strict=True)]
+        with_text = rng.random(size) >= config.drop_text
+        batch["captions"] = [latents.captions[int(i)] if t else "" for i, t in zip(index, with_text, strict=True)]
         if self.text_encoder is None:
-            pairs = zip(batch.pop("prompt_embeds"), batch.pop("negative_prompt_embeds"), told, strict=True)
-            texts = [text if t else no_text for text, no_text, t in pairs]
-            batch["prompt_embeds"] = torch.stack(
-                [F.pad(x, (0, 0, 0, self.text_length - len(x))) for x in texts]
-            ).float()
-        batch["views"] = torch.from_numpy(
-            rng.choice(3, size, p=[1 - self.all_views - self.no_views, self.all_views, self.no_views])
-        )
-        batch["with_cameras"] = torch.from_numpy(rng.random(size) >= self.drop_cameras).float()
-        batch = _stills_of(batch) if still else batch
+            pairs = zip(batch.pop("prompt_embeds"), batch.pop("negative_prompt_embeds"), with_text, strict=True)
+            embeds = [prompt if t else empty for prompt, empty, t in pairs]
+            length = self.model.text_length
+            batch["prompt_embeds"] = torch.stack([F.pad(x, (0, 0, 0, length - len(x))) for x in embeds]).float()
+        shares = [1 - config.all_views - config.no_views, config.all_views, config.no_views]
+        batch["views"] = torch.from_numpy(rng.choice(3, size, p=shares))
+        batch["with_cameras"] = torch.from_numpy(rng.random(size) >= config.drop_cameras).float()
+        batch = _first_frames(batch) if single else batch
         time = torch.from_numpy(rng.random(size)).float()
-        batch["time"] = torch.where(batch["views"] == 2, time ** (1 / 3), time)
+        batch["time"] = torch.where(batch["views"] == NO_VIEWS, time ** (1 / 3), time)
         return batch
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        sample = self.sample(batch)
+        sample = joint_latents(batch)
         noise = torch.randn_like(sample)
-        sigma = self.shift * batch["time"] / (1 + (self.shift - 1) * batch["time"])
-        s = sigma[:, None, None, None, None]
-        told = self.conditions(batch)
-        velocity = self.transformer(
-            (1 - s) * sample + s * noise, 1000 * sigma, told.prompt_embeds, told.image_embeds, told.control, told.rays
-        ).float()
-        if not self.joint:
-            velocity, sample, noise = (x.chunk(2, dim=-1)[0] for x in (velocity, sample, noise))
-        loss = flow_matching_loss(velocity, sample, noise)
-        with torch.no_grad():
-            error = (velocity - (noise - sample)).square()
-        if not self.joint:
-            return loss, {"appearance": error.mean()}
-        appearance, geometry = error.chunk(2, dim=-1)
+        sigma = shift_timestep(batch["time"], self.model.shift)
+        velocity = predict_velocity(self.transformer, add_noise(sample, noise, sigma), sigma, self.conditions(batch))
+        return self.compare(velocity, velocity_target(sample, noise))
+
+    def compare(self, velocity: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and the mean squared error of each half of Z."""
+        appearance, geometry = (velocity.detach() - target).square().chunk(2, dim=-1)
+        loss = flow_matching_loss(velocity, target)
         return loss, {"appearance": appearance.mean(), "geometry": geometry.mean()}
 
-    def sample(self, batch: Batch) -> Tensor:
-        """The clips as Z = [A; G], [B, 16, f, h, 2w]."""
-        return joint_latents(batch)
-
     def conditions(self, batch: Batch) -> Conditions:
-        """What the transformer is told of them."""
+        """The conditions of a batch, without those that were drawn to be dropped."""
         with exact_products(batch["K_px"].device):
-            rays = camera_condition(batch["T_world_camera"], batch["K_px"], *self.size)
+            rays = camera_condition(batch["T_world_camera"], batch["K_px"], self.model.height, self.model.width)
         rays.mul_(batch["with_cameras"][:, None, None, None, None])
-        text, image = self._contexts(batch)
-        return Conditions(text, None, image, self._control(batch), rays)
+        prompt_embeds, image_embeds = self._embeds(batch)
+        return Conditions(prompt_embeds, None, image_embeds, self.control(batch), rays)
 
-    def _contexts(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Text and image contexts; no image for samples without a view."""
+    def _embeds(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Embeddings of prompts and images; zeros for images without conditioning frames."""
         if self.text_encoder is None or self.image_encoder is None:
-            text, image = batch["prompt_embeds"], batch["image_embeds"]
+            prompt_embeds, image_embeds = batch["prompt_embeds"], batch["image_embeds"]
         else:
-            device = batch["first_frame"].device
-            text = encode_text(self.tokenizer, self.text_encoder, batch["captions"], self.text_length, device)
-            image = encode_image(self.image_encoder, batch["first_frame"] / 255)
+            device, length = batch["first_frame"].device, self.model.text_length
+            prompt_embeds = encode_text(self.tokenizer, self.text_encoder, batch["captions"], length, device)
+            image_embeds = encode_image(self.image_encoder, batch["first_frame"] / 255)
         if "control" not in batch:
-            image = image[:, :1]
-        return text, image * (batch["views"] != 2)[:, None, None]
+            image_embeds = image_embeds[:, :1]
+        return prompt_embeds, image_embeds * (batch["views"] != NO_VIEWS)[:, None, None]
 
-    def _control(self, batch: Batch) -> Tensor:
-        """Control latents for the drawn views: as cached, all frames, or none; renders where there are cameras."""
+    def control(self, batch: Batch) -> Tensor:
+        """The control [B, 20, f, h, 2w] for the drawn views: as cached, all frames or none.
+
+        Cached ones are warped views, for transformers that take them, in samples with cameras.
+        """
         if "control" not in batch:
-            return self.nothing[:, :, :1].expand(len(batch["views"]), -1, -1, -1, -1)
+            return self.no_views_control[:, :, :1].expand(len(batch["views"]), -1, -1, -1, -1)
         control, views = batch["control"], batch["views"][:, None, None, None, None]
-        mean = batch["appearance"]
-        half = mean.shape[-1]
-        full = torch.zeros_like(control)
-        full[:, : mean.shape[1], ..., :half] = mean
-        full[:, mean.shape[1] :, ..., :half] = 1
-        if self.renders:
+        if self.warped:
             control = torch.where(batch["with_cameras"].view_as(views) == 1, batch["warped"], control)
-        return torch.where(views == 1, full, torch.where(views == 2, self.nothing[:, :, : control.shape[2]], control))
+        every = control_layout(batch["appearance"], torch.ones_like(batch["appearance"][:, :4]))
+        none = self.no_views_control[:, :, : control.shape[2]]
+        return torch.where(views == ALL_VIEWS, every, torch.where(views == NO_VIEWS, none, control))
+
+    def sheet_rows(self, pipe: Gen3RPipeline, clip: Clip) -> list[Row]:
+        """The clip from its first frame, its caption and its cameras."""
+        images = clip.images[None].to(pipe.device)
+        _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
+        path = Cameras(poses, clip.cameras.K_px, *images.shape[-2:])
+        length = pipe.defaults["text_length"]
+        embeds = encode_text(pipe.tokenizer, pipe.text_encoder, [clip.caption], length, images.device)
+        scene = pipe(
+            images[:, :1], cameras=path, num_frames=len(clip.frames), generator=torch.Generator().manual_seed(0),
+            prompt_embeds=embeds, look_again=False,
+        )[0]  # fmt: skip
+        assert not isinstance(scene, Tensor)
+        return [("from the first frame", scene.frames), ("its depth", depth_colours(scene.depth))]
 
 
-def _train_along(text_encoder: UMT5EncoderModel, image_encoder: CLIPVisionModelWithProjection) -> None:
-    """Both encoders are trained, but for what follows the image encoder's last block but one, which nothing reads."""
-    text_encoder.requires_grad_(True)
-    image_encoder.requires_grad_(True)
-    last = image_encoder.config.num_hidden_layers - 1  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
-    for name, parameter in image_encoder.named_parameters():
-        if name.startswith((f"vision_model.encoder.layers.{last}.", "vision_model.post", "visual_projection")):
-            parameter.requires_grad_(False)
+def predict_velocity(transformer: Gen3RTransformer, latents: Tensor, sigma: Tensor, conditions: Conditions) -> Tensor:
+    """The velocity [B, 16, f, h, 2w] of noisy latents at the noise levels sigma [B]."""
+    c = conditions
+    return transformer(latents, 1000 * sigma, c.prompt_embeds, c.image_embeds, c.control, c.rays).float()
 
 
-def _stills_of(batch: Batch) -> Batch:
-    """The first latent frames of a batch, which stand for the first frames of its clips, without views and cameras.
+def _first_frames(batch: Batch) -> Batch:
+    """The first latent frames of a batch, without conditioning frames and cameras.
 
-    Of what an image encoder says, one picture's first token stands for all: to a sample without a view all are nothing.
+    One image embedding is kept, because all are zero without conditioning frames.
     """
-    latents = {k: batch[k][:, :, :1] for k in ("appearance", "geometry")}
-    cameras = {k: batch[k][:, :1] for k in ("T_world_camera", "K_px")}
-    told = {"views": torch.full_like(batch["views"], 2), "with_cameras": torch.zeros_like(batch["with_cameras"])}
     kept = {k: batch[k] for k in ("captions", "prompt_embeds") if k in batch}
+    latents = {k: batch[k][:, :, :1] for k in HALVES}
+    cameras = {k: batch[k][:, :1] for k in ("T_world_camera", "K_px")}
     image = {k: batch[k][:1] for k in ("first_frame", "image_embeds") if k in batch}
-    return {**latents, **cameras, **told, **kept, **image}
+    dropped = {
+        "views": torch.full_like(batch["views"], NO_VIEWS), "with_cameras": torch.zeros_like(batch["with_cameras"])
+    }  # fmt: skip
+    return {**kept, **latents, **cameras, **image, **dropped}

@@ -1,103 +1,137 @@
-"""Stage `distill`: a student that goes in a few steps, without guidance, where the trained denoiser goes in many.
+"""Stage `distill`: a student that samples in a few steps and without guidance, as its teacher does in many.
 
-Progressive distillation (Salimans & Ho 2022, sec. 3), in one round: a step of the student is to end where several steps
-of the teacher end; with the teacher's guidance in the target (Meng et al. 2023, sec. 3), at one weight. For Euler steps
-of a flow, the target is a velocity.
+One round of progressive distillation (Salimans & Ho 2022, sec. 3): one step of the student shall end where several
+steps of the teacher end. The teacher's guidance is part of the target (Meng et al. 2023, sec. 3). For Euler
+steps of a flow, the target is a velocity.
 """
 
 from copy import deepcopy
-from typing import Any
+from typing import TYPE_CHECKING, Self
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from gen3r.models.conditioning import Conditions, known_latents
-from gen3r.training.stages.diffusion import DiffusionStage
+from gen3r.errors import InputError
+from gen3r.models.components import Components
+from gen3r.models.conditioning import Conditions, add_noise, known_latents, velocity_target
+from gen3r.models.encoders import encode_text
+from gen3r.models.presets import ModelConfig, build_scheduler, distilled
+from gen3r.training.latent_cache.shards import LatentCache, joint_latents
+from gen3r.training.stages.config import DistillConfig
+from gen3r.training.stages.diffusion import NO_VIEWS, DiffusionStage, predict_velocity
 from gen3r.training.stages.stage import Batch
+
+if TYPE_CHECKING:
+    from gen3r.training.run import Run
 
 
 class DistillStage(DiffusionStage):
-    """Trains the transformer as the student of a frozen copy of itself; the encoders stay as they are.
+    """Trains the transformer as the student of a frozen copy of itself. The encoders are frozen.
 
-    scheduler: whose `student_steps` steps the student is to make. fine_steps: the teacher's, equal ones in sigma, for
-    each of these; by default it takes 8 in all, as nano does. diffusion: the arguments of `DiffusionStage`.
-    guidance: the teacher's, text_guidance: the same for samples without a view, by default no other; no_text: features
-        [1, L, D] of the negative prompt, where there is guidance.
-    hold_given: latents that given frames fix follow their own way, as in sampling. They do not count in the loss.
+    model: its distilled form gives the student's steps; guidance scale and negative prompt are the teacher's. With
+    `clamp_known`, known latents move straight from noise to their values, as in sampling, and do not count in the loss.
     """
 
     name = "distill"
+    trains = ()  # the student stands beside the transformer of `diffusion`
+    needs = (*DiffusionStage.needs, *DiffusionStage.trains)
+    other_base = (
+        "was distilled from another transformer; remove it and run gen3r train distill again, or package with --teacher"
+    )
+    config: DistillConfig
 
-    def __init__(
-        self,
-        scheduler: FlowMatchEulerDiscreteScheduler,
-        student_steps: int = 4,
-        fine_steps: int = 2,
-        guidance: float = 1.0,
-        text_guidance: float | None = None,
-        no_text: Tensor | None = None,
-        hold_given: bool = True,
-        **diffusion: Any,
-    ) -> None:
-        super().__init__(**diffusion)
-        text_guidance = guidance if text_guidance is None else text_guidance
-        assert guidance == text_guidance == 1 or no_text is not None
+    def __init__(self, components: Components, latents: LatentCache, model: ModelConfig, config: DistillConfig) -> None:
+        super().__init__(components, latents, model, config)
+        self.teacher = deepcopy(self.transformer).requires_grad_(False)
+        student = distilled(model)
+        scheduler = build_scheduler(student)
+        scheduler.set_timesteps(student.num_inference_steps)
+        self.sigmas: Tensor
+        self.register_buffer("sigmas", torch.as_tensor(scheduler.sigmas), persistent=False)
+        with torch.no_grad():
+            embeds = encode_text(
+                components.tokenizer, components.text_encoder, [model.negative_prompt], model.text_length,
+                torch.device("cpu"),
+            )  # fmt: skip
+        self.negative_prompt_embeds: Tensor
+        self.register_buffer("negative_prompt_embeds", embeds.float(), persistent=False)
+
+    @classmethod
+    def of(cls, run: "Run", components: Components, config: DistillConfig) -> Self:
+        """As `Stage.of`; refuses a teacher that is distilled itself, or is not the checkpoint's."""
+        if run.sampler.scheduler.config.get("shift_terminal"):
+            raise InputError(f"{run.start} is distilled already; start from the model that it was distilled from")
+        base = cls.check_base(run, components.transformer)
+        stage = cls(components, run.latents(components), run.model, config)
+        stage.settings = {"base": base}
+        return stage
+
+    @classmethod
+    def sampling(cls, model: ModelConfig) -> ModelConfig:
+        """The student's few steps."""
+        return distilled(model)
+
+    def choose_trained(self) -> None:
+        """Selects the transformer."""
+        self.transformer.requires_grad_(True)
         for encoder in (self.text_encoder, self.image_encoder):
             if encoder is not None:
                 encoder.requires_grad_(False)
-        self.teacher = deepcopy(self.transformer).requires_grad_(False)
-        self.fine_steps, self.hold_given = fine_steps, hold_given
-        self.guidance, self.text_guidance = guidance, text_guidance
-        scheduler.set_timesteps(student_steps)
-        self.sigmas: Tensor
-        self.register_buffer("sigmas", torch.as_tensor(scheduler.sigmas), persistent=False)
-        self.no_text: Tensor | None
-        self.register_buffer("no_text", no_text, persistent=False)
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        told = self.conditions(batch)
-        given, known = known_latents(told.control)
-        held = known & self.hold_given
-        sample = torch.where(held, given, self.sample(batch))
-        way = torch.randn_like(sample) - sample
+        conditions = self.conditions(batch)
+        known_values, known = known_latents(conditions.control)
+        clamped = known & self.model.clamp_known
+        sample = torch.where(clamped, known_values, joint_latents(batch))
+        noise = torch.randn_like(sample)
         steps = len(self.sigmas) - 1
         step = (steps * batch["time"]).long().clamp_max(steps - 1)
         start, end = self.sigmas[step], self.sigmas[step + 1]
-        z = sample + _wide(start) * way
-        guidance = torch.where(batch["views"] == 2, self.text_guidance, self.guidance)
-        target = self.target(z, start, end, told, held, way, guidance)
-        velocity = self.transformer(
-            z, 1000 * start, told.prompt_embeds, told.image_embeds, told.control, told.rays
-        ).float()
-        error, counts = (velocity - target).square() * ~held, (~held).expand_as(target)
+        x_t = add_noise(sample, noise, start)
+        guidance = self.teacher_guidance(batch["views"])
+        target = self.target(x_t, start, end, conditions, clamped, velocity_target(sample, noise), guidance)
+        velocity = predict_velocity(self.transformer, x_t, start, conditions)
+        error, counts = (velocity - target).square() * ~clamped, (~clamped).expand_as(target)
         halves = zip(error.detach().chunk(2, dim=-1), counts.chunk(2, dim=-1), strict=True)
         appearance, geometry = (e.sum() / n.sum().clamp_min(1) for e, n in halves)
         return error.sum() / counts.sum(), {"appearance": appearance, "geometry": geometry}
 
+    def teacher_guidance(self, views: Tensor) -> Tensor:
+        """The teacher's guidance scales [B] for the drawn views [B]."""
+        guidance, text_guidance = self.model.guidance_scale, self.config.text_guidance
+        return torch.where(views == NO_VIEWS, guidance if text_guidance is None else text_guidance, guidance)
+
     @torch.no_grad()
     def target(
-        self, z: Tensor, start: Tensor, end: Tensor, told: Conditions, held: Tensor, way: Tensor, guidance: Tensor
+        self,
+        latents: Tensor,
+        start: Tensor,
+        end: Tensor,
+        conditions: Conditions,
+        clamped: Tensor,
+        known_velocity: Tensor,
+        guidance: Tensor,
     ) -> Tensor:
-        """The velocity that carries z to where the teacher's fine steps from sigma `start` to `end` carry it.
+        """The velocity that carries latents to where the teacher's steps from sigma `start` to `end` carry them.
 
-        z: [B, 16, f, h, 2w]; start, end, guidance: [B]. Where `held`, the velocity is `way`, noise - sample.
+        latents: [B, 16, f, h, 2w]. start, end, guidance: [B]. Where `clamped`, the velocity is `known_velocity`.
         """
-        x, part = z, (end - start) / self.fine_steps
-        for n in range(self.fine_steps):
-            velocity = torch.where(held, way, self._teacher_velocity(x, start + n * part, told, guidance))
-            x = x + _wide(part) * velocity
-        return (x - z) / _wide(end - start)
+        x, length = latents, (end - start) / self.config.fine_steps
+        for n in range(self.config.fine_steps):
+            velocity = self._teacher_velocity(x, start + n * length, conditions, guidance)
+            x = x + _wide(length) * torch.where(clamped, known_velocity, velocity)
+        return (x - latents) / _wide(end - start)
 
-    def _teacher_velocity(self, x: Tensor, sigma: Tensor, told: Conditions, guidance: Tensor) -> Tensor:
+    def _teacher_velocity(self, x: Tensor, sigma: Tensor, conditions: Conditions, guidance: Tensor) -> Tensor:
         """The teacher's velocity, guided as in sampling: v0 + guidance * (v1 - v0)."""
-        velocity = self.teacher(x, 1000 * sigma, told.prompt_embeds, told.image_embeds, told.control, told.rays).float()
+        velocity = predict_velocity(self.teacher, x, sigma, conditions)
         guided = guidance != 1
-        if self.no_text is None or not guided.any():
+        if not guided.any():
             return velocity
-        text = self.no_text.expand(int(guided.sum()), -1, -1)
-        inputs = (told.image_embeds[guided], told.control[guided], told.rays[guided])
-        without = self.teacher(x[guided], 1000 * sigma[guided], text, *inputs).float()
+        c = conditions
+        embeds = self.negative_prompt_embeds.expand(int(guided.sum()), -1, -1)
+        negative = Conditions(embeds, None, c.image_embeds[guided], c.control[guided], c.rays[guided])
+        without = predict_velocity(self.teacher, x[guided], sigma[guided], negative)
         velocity[guided] = without + _wide(guidance[guided]) * (velocity[guided] - without)
         return velocity
 

@@ -1,130 +1,143 @@
-"""Stage `geometry`: nano's own VGGT, from scratch, in VGGT's gauge."""
+"""Stage `geometry`: nano's VGGT, from scratch, in VGGT's normalised frame."""
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gen3r.cameras.conventions import decode_pose, encode_pose
-from gen3r.data.records import ClipSource
+from gen3r.data.records import Clip, ClipSource
 from gen3r.geometry.normalise import to_vggt_gauge
 from gen3r.geometry.points import project
+from gen3r.models.components import Components
 from gen3r.models.precision import exact_products
-from gen3r.models.vggt import VGGT
 from gen3r.models.vggt.aggregator import SPECIAL_TOKENS
 from gen3r.models.vggt.blocks import Block
-from gen3r.training.stages.augment import augment_colours, clip_batch, degrade, draw_faults, patch_matches
+from gen3r.pipeline import Gen3RPipeline
+from gen3r.training.sheets import depth_colours
+from gen3r.training.stages.augment import augment_colours, clip_batch, degrade, draw_degradations, patch_matches
+from gen3r.training.stages.config import GeometryConfig
 from gen3r.training.stages.losses import (
-    baseline_error,
     camera_loss,
-    confident,
-    edge_error,
+    confidence_loss,
+    gradient_loss,
     matching_loss,
     mean_where,
     relative_depth_error,
     relative_point_error,
-    sky_error,
+    relative_translation_loss,
+    sky_loss,
 )
-from gen3r.training.stages.stage import Batch, Stage
+from gen3r.training.stages.stage import Batch, Row, Stage
+
+if TYPE_CHECKING:
+    from gen3r.training.run import Run
 
 MATCHING_BLOCKS = (0, 1)
-PROBED = 9  # position in the first frame, log depth, point in the world and before the camera
+PROBE_CHANNELS = 9  # position in the first frame (2), log depth (1), point in the world (3) and in the camera (3)
 
 
 class GeometryStage(Stage):
-    """Camera, baseline, depth and point-map losses on clips of a varying number of frames (VGGT, sec. 3.3).
+    """Losses of cameras, relative translations, depth and points on clips of varying length (VGGT, sec. 3.3).
 
-    From few clips, directions of translation are hardly learned from these alone. So two heads of two global blocks are
-    also taught to look at the patch that shows the same surface, one in the first frame, one in every frame; and a
-    linear probe on every level, dropped after training, to tell where the surface in the middle of each patch lies in
-    the first frame, in the world and before the camera. The cameras of all frames count, the dense maps of half of them
-    only: they are the costlier part. Clips of one frame teach what a picture tells by itself. Half of the skies have
-    another colour: the small world's are all blue, and under white, grey or orange ones depth was wrong.
+    A few clips teach too little about the directions of translation. Two auxiliary losses help. Two heads of two global
+    blocks learn to attend to the patch that shows the same surface, one in the first frame and one in every frame. A
+    linear probe on every level, dropped after training, predicts where the surface in the middle of each patch lies.
+
+    Dense maps are computed for half of the frames, because they are the costlier part. Single-frame clips teach the
+    cues of one image. Half of the skies are replaced: all skies of the small world are blue, and depth was wrong under
+    others. Half of the clips are degraded like generated frames.
     """
 
     name = "geometry"
+    trains = ("vggt",)
 
-    def __init__(self, vggt: VGGT, clips: ClipSource, frames: tuple[int, ...] = (1, 2, 4, 8, 17, 17)) -> None:
+    def __init__(self, components: Components, clips: ClipSource, config: GeometryConfig) -> None:
         super().__init__()
-        self.vggt, self.clips, self.frames = vggt, clips, frames
-        vggt.requires_grad_(True)
-        vggt.aggregator.patch_embed.mask_token.requires_grad_(False)  # nothing reads it
-        channels = 2 * vggt.config["embed_dim"]
-        levels = len(vggt.config["intermediate_levels"])
-        self.probes = nn.ModuleList([nn.Linear(channels, PROBED) for _ in range(levels)])
+        self.vggt, self.clips, self.config = components.vggt, clips, config
+        self.vggt.requires_grad_(True)
+        self.vggt.aggregator.patch_embed.mask_token.requires_grad_(False)  # it has no use
+        channels = 2 * self.vggt.config["embed_dim"]
+        levels = len(self.vggt.config["intermediate_levels"])
+        self.probes = nn.ModuleList([nn.Linear(channels, PROBE_CHANNELS) for _ in range(levels)])
+
+    @classmethod
+    def of(cls, run: "Run", components: Components, config: GeometryConfig) -> Self:
+        """As `Stage.of`."""
+        return cls(components, run.held_clips(), config)
 
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
-        """`size` frames in all, whatever the number of frames a clip, so that every step costs about the same."""
-        frames = int(rng.choice(self.frames))
+        """`size` frames in all, whatever the length of a clip, so that every step costs about the same."""
+        frames = int(rng.choice(self.config.frames))
+        any_order = bool(rng.random() < 0.7)
         batch = clip_batch(
-            self.clips,
-            rng,
-            max(1, size // frames),
-            frames,
-            any_order=bool(rng.random() < 0.7),
-            backwards=0.0,
-            mirrored=0.5,
-            recoloured=0.5,
+            self.clips, rng, max(1, size // frames), frames, any_order, 0.0, mirrored=0.5, sky_replacement=0.5
         )
-        batch["shown"] = torch.from_numpy(np.sort(rng.choice(frames, max(1, frames // 2), replace=False)))
-        return batch | draw_faults(rng, len(batch["frames"]), frames)
+        dense = np.sort(rng.choice(frames, max(1, frames // 2), replace=False))
+        batch["dense_frames"] = torch.from_numpy(dense)
+        return batch | draw_degradations(rng, len(batch["frames"]), frames)
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         images = degrade(augment_colours(batch["frames"], batch["jitter"]), batch["blur"], batch["grain"])
         height, width = images.shape[-2:]
-        levels, entered = self._tokens(images)
+        levels, block_inputs = self._tokens(images)
         with exact_products(images.device):
             depth, poses, points = to_vggt_gauge(batch["depth"], batch["T_world_camera"], batch["K_px"])
-            pose_enc = self.vggt.camera([x.float() for x in levels])
+            pose_enc = self.vggt.camera(levels)
             camera = camera_loss(pose_enc, encode_pose(poses, batch["K_px"], height, width))
-            baseline = baseline_error(decode_pose(pose_enc, height, width)[0], poses[None])
-            probed = self._probe_error(levels, depth, poses, points, batch["K_px"])
-            looks = patch_matches(depth, poses, points, batch["K_px"], self.vggt.config["patch_size"])
-        matching = self._matching_error(entered, *looks)
-
-        shown = batch["shown"]
-        depth, points, poses = (x[:, shown] for x in (depth, points, poses))
-        valid = depth > 0
-        dense = self.vggt.dense([x[:, shown] for x in levels], height, width)
-        error = relative_depth_error(dense.depth, depth)
-        # confidence is learned, but does not weigh: it would all but drop the pixels that make up most of AbsRel
-        confidence_loss = confident(error.detach(), dense.depth_confidence, valid)
-        depth_loss = 4 * mean_where(valid, error) + 2 * edge_error(dense.depth, depth, valid) + confidence_loss
-        distance = (points - poses[..., None, None, :3, 3]).norm(dim=-1)
-        point_error = relative_point_error(dense.points, points, distance)
-        point_loss = confident(point_error, dense.points_confidence, valid)
-        sky = sky_error(dense.depth, ~valid) + 0.05 * (dense.depth_confidence * ~valid).mean()
-        loss = 10 * camera + 0.5 * baseline + matching + 2 * probed + depth_loss + 0.5 * point_loss + 0.2 * sky
-        with torch.no_grad():
-            absrel = mean_where(valid, (dense.depth - depth).abs() / depth.clamp_min(1e-3))
-            report_points = mean_where(valid, point_error)
-        report = {
-            "camera": camera, "baseline": baseline, "matching": matching, "probed": probed, "absrel": absrel,
-            "points": report_points,
-        }  # fmt: skip
+            translation = relative_translation_loss(decode_pose(pose_enc, height, width)[0], poses[None])
+            probes = self._probe_loss(levels, depth, poses, points, batch["K_px"])
+            matches = patch_matches(depth, poses, points, batch["K_px"], self.vggt.config["patch_size"])
+        matching = self._matching_loss(block_inputs, *matches)
+        kept = batch["dense_frames"]
+        truth = (x[:, kept] for x in (depth, points, poses))
+        (depth_loss, point_loss, sky), report = self._dense_losses([x[:, kept] for x in levels], *truth)
+        loss = 10 * camera + 0.5 * translation + matching + 2 * probes + depth_loss + 0.5 * point_loss + 0.2 * sky
+        report |= {"camera": camera, "translation": translation, "matching": matching, "probes": probes}
         return loss, {k: v.detach() for k, v in report.items()}
 
+    def _dense_losses(
+        self, levels: list[Tensor], depth: Tensor, points: Tensor, poses: Tensor
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Tensor]]:
+        """The losses of depth, points and sky, with AbsRel and the error of points for the report.
+
+        Confidence is learned, but does not weight the error of depth: it would ignore the pixels that AbsRel is about.
+        """
+        valid = depth > 0
+        dense = self.vggt.dense(levels, *depth.shape[-2:])
+        error = relative_depth_error(dense.depth, depth)
+        confidence = confidence_loss(error.detach(), dense.depth_confidence, valid)
+        depth_loss = 4 * mean_where(valid, error) + 2 * gradient_loss(dense.depth, depth, valid) + confidence
+        distance = (points - poses[..., None, None, :3, 3]).norm(dim=-1)
+        point_error = relative_point_error(dense.points, points, distance)
+        point_loss = confidence_loss(point_error, dense.points_confidence, valid)
+        sky = sky_loss(dense.depth, ~valid) + 0.05 * (dense.depth_confidence * ~valid).mean()
+        with torch.no_grad():
+            absrel = mean_where(valid, (dense.depth - depth).abs() / depth.clamp_min(1e-3))
+            report = {"absrel": absrel, "points": mean_where(valid, point_error)}
+        return (depth_loss, point_loss, sky), report
+
     def _tokens(self, images: Tensor) -> tuple[list[Tensor], list[Any]]:
-        """VGGT's tokens, and what entered the global blocks that learn to match."""
-        entered: list[Any] = []
+        """VGGT's tokens, and the inputs of the global blocks that learn to match."""
+        inputs: list[Any] = []
         hooks = [
             cast(Block, self.vggt.aggregator.global_blocks[i]).register_forward_pre_hook(
-                lambda _, arguments: entered.append(arguments)
+                lambda _, arguments: inputs.append(arguments)
             )
             for i in MATCHING_BLOCKS
         ]
         levels = self.vggt.tokens(images)
         for hook in hooks:
             hook.remove()
-        return levels, entered
+        return levels, inputs
 
-    def _matching_error(self, entered: list[Any], target: Tensor, visible: Tensor) -> Tensor:
-        """How far two heads of these blocks are from looking at the same surface: in frame 0, and in every frame."""
+    def _matching_loss(self, block_inputs: list[Any], target: Tensor, visible: Tensor) -> Tensor:
+        """The mean `matching_loss` of two heads of these blocks: in the first frame, and in every frame."""
         frames = visible.shape[1]
         others = visible & ~torch.eye(frames, dtype=torch.bool, device=visible.device)[:, None]
         losses = []
-        for i, (x, rope) in zip(MATCHING_BLOCKS, entered, strict=True):
+        for i, (x, rope) in zip(MATCHING_BLOCKS, block_inputs, strict=True):
             block = cast(Block, self.vggt.aggregator.global_blocks[i])
             scores = block.attn.scores(block.norm1(x), rope, heads=2).float()
             first, every = scores.unflatten(2, (frames, -1))[:, :, :, SPECIAL_TOKENS:].unbind(1)
@@ -135,10 +148,10 @@ class GeometryStage(Stage):
             losses.append(matching_loss(every, target, others))
         return torch.stack(losses).mean()
 
-    def _probe_error(self, levels: list[Tensor], depth: Tensor, poses: Tensor, points: Tensor, K_px: Tensor) -> Tensor:
-        """Mean L1 error of what the probes say of the surface in the middle of every patch, over all levels.
+    def _probe_loss(self, levels: list[Tensor], depth: Tensor, poses: Tensor, points: Tensor, K_px: Tensor) -> Tensor:
+        """Mean L1 error of the probes on the surface in the middle of every patch, over all levels.
 
-        Errors of points count relative to their distance from the camera.
+        Errors of points are relative to their distance from the camera.
         """
         patch = self.vggt.config["patch_size"]
         height, width = depth.shape[-2:]
@@ -157,3 +170,8 @@ class GeometryStage(Stage):
             for probe, level in zip(self.probes, levels, strict=True)
         ]
         return torch.stack(errors).mean()
+
+    def sheet_rows(self, pipe: Gen3RPipeline, clip: Clip) -> list[Row]:
+        """True and predicted depth."""
+        predicted = pipe.reconstruct(clip.images[None].to(pipe.device)[0])
+        return [("true depth", depth_colours(clip.depth)), ("VGGT's depth", depth_colours(predicted.depth))]

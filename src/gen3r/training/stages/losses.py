@@ -1,65 +1,62 @@
 """Training losses, each its own function. Predictions and targets are float32."""
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 ROUND_DECAY = 0.6
-KLWeight = float | Literal["adaptive", "scheduled"]
 
 
 def camera_loss(pose_enc: Tensor, target: Tensor) -> Tensor:
-    """L1 between pose encodings of every refinement round and the true one (SPEC 7, VGGT).
+    """L1 between the pose encodings of every refinement round and the true one (VGGT, sec. 3.3).
 
-    pose_enc: [R, B, F, 9], rounds in order; round r weighs 0.6^(R-1-r), averaged. target: [B, F, 9]. The field of
-    view counts half.
+    pose_enc: [R, B, F, 9], rounds in order. Round r has the weight 0.6^(R-1-r), the field of view the weight 1/2.
+    target: [B, F, 9].
     """
     rounds = len(pose_enc)
     weight = ROUND_DECAY ** torch.arange(rounds - 1, -1, -1, device=target.device, dtype=target.dtype)
     error = (pose_enc - target).abs()
-    parts = error[..., :3].mean((1, 2, 3)) + error[..., 3:7].mean((1, 2, 3)) + 0.5 * error[..., 7:].mean((1, 2, 3))
-    return (weight * parts).mean()
+    per_round = error[..., :3].mean((1, 2, 3)) + error[..., 3:7].mean((1, 2, 3)) + 0.5 * error[..., 7:].mean((1, 2, 3))
+    return (weight * per_round).mean()
 
 
-def baseline_error(T_world_camera: Tensor, target: Tensor, floor: float = 0.02) -> Tensor:
-    """How far the vectors between all pairs of cameras are off, relative to the true ones: what AUC@30 judges.
+def relative_translation_loss(T_world_camera: Tensor, target: Tensor, floor: float = 0.02) -> Tensor:
+    """Relative error of the vectors between the centres of all pairs of cameras, which AUC@30 judges.
 
-    T_world_camera, target: [..., F, 4, 4], in VGGT's gauge. Camera centres alone are compared; `floor` bounds the
-    weight of cameras that hardly move.
+    T_world_camera, target: [..., F, 4, 4], in VGGT's normalised frame. `floor` limits the weight of cameras that hardly
+    move.
     """
     ours, truth = (T[..., None, :, :3, 3] - T[..., :, None, :3, 3] for T in (T_world_camera, target))
     return ((ours - truth).norm(dim=-1) / (truth.norm(dim=-1) + floor)).mean()
 
 
-def confident(error: Tensor, confidence: Tensor, valid: Tensor, alpha: float = 0.2) -> Tensor:
-    """Heteroscedastic weighting c * e - alpha * log c over the valid pixels (VGGT, eq. 2)."""
+def confidence_loss(error: Tensor, confidence: Tensor, valid: Tensor, alpha: float = 0.2) -> Tensor:
+    """Mean of c * e - alpha * log c over the valid pixels (VGGT, eq. 2)."""
     return mean_where(valid, confidence * error - alpha * confidence.log())
 
 
 def mean_where(valid: Tensor, error: Tensor) -> Tensor:
-    """Mean error of the valid pixels; 0 without any."""
+    """Mean error of the valid pixels; 0 if there are none."""
     return (error * valid).sum() / valid.sum().clamp_min(1)
 
 
 def relative_depth_error(depth: Tensor, target: Tensor, limit: float = 4.0) -> Tensor:
-    """|depth / target - 1|, at most `limit`, and a quarter of |log depth - log target|, a pixel, [B, F, H, W].
+    """|depth / target - 1|, at most `limit`, plus |log depth - log target| / 4, per pixel: [B, F, H, W].
 
-    The first is AbsRel itself, which forgives a depth that is too small sooner than one that is too large; the second
-    keeps a slope where the first has none.
+    The first term is AbsRel, which penalises small depths less than large ones. The second has a slope where the first
+    has none.
     """
     ratio = depth.clamp_min(1e-4) / target.clamp_min(1e-4)
     return (ratio - 1).abs().clamp_max(limit) + ratio.log().abs() / 4
 
 
 def relative_point_error(points: Tensor, target: Tensor, distance: Tensor) -> Tensor:
-    """log(1 + |points - target| / distance) a pixel, [B, F, H, W], with the true distance from the camera."""
+    """log(1 + |points - target| / distance) per pixel, [B, F, H, W]. distance: the true one from the camera."""
     return torch.log1p((points - target).norm(dim=-1) / distance.clamp_min(1e-2))
 
 
-def edge_error(depth: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """L1 between the gradients of log depth and of log target, over pairs of valid neighbours."""
+def gradient_loss(depth: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """L1 between the gradients of log depth and log target, over pairs of valid neighbours."""
     difference = depth.clamp_min(1e-4).log() - target.clamp_min(1e-4).log()
     total = difference.new_zeros(())
     for dim in (-1, -2):
@@ -69,23 +66,23 @@ def edge_error(depth: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     return total
 
 
-def sky_error(depth: Tensor, sky: Tensor, at_least: float = 4.0) -> Tensor:
-    """Asks of pixels without a surface only that they lie far away: relu(log at_least - log depth)."""
+def sky_loss(depth: Tensor, sky: Tensor, at_least: float = 4.0) -> Tensor:
+    """relu(log at_least - log depth) over the pixels of the sky, which must only be far away."""
     short = F.relu(torch.log(torch.as_tensor(at_least)) - depth.clamp_min(1e-4).log())
     return mean_where(sky, short)
 
 
 def matching_loss(log_attention: Tensor, target: Tensor, visible: Tensor) -> Tensor:
-    """Cross-entropy of log-attention [..., P] over the P patches of a frame with their true weights [..., P].
+    """KL divergence in nats of attention over the P patches of a frame from the true weights: 0 is a perfect match.
 
-    visible: bool [...]; only these count. In nats above the target's own entropy: 0 is a perfect look.
+    log_attention, target: [..., P]. visible: bool [...], the queries that count.
     """
     cost = (target * (target.clamp_min(1e-8).log() - log_attention)).sum(-1)
     return mean_where(visible, cost)
 
 
 def token_loss(tokens: Tensor, target: Tensor, camera_channels: int) -> Tensor:
-    """Adapter reconstruction (SPEC 7): smooth L1, beta 0.15 on patch and 0.1 on camera channels, plus 1 - cosine.
+    """Smooth L1 with beta 0.15 on patch and 0.1 on camera channels, plus 1 - cosine (Gen3R, sec. 3.2).
 
     tokens, target: packed [B, C, F, h, w]; the last `camera_channels` channels hold the camera token.
     """
@@ -95,23 +92,13 @@ def token_loss(tokens: Tensor, target: Tensor, camera_channels: int) -> Tensor:
     return smooth + camera + (1 - F.cosine_similarity(tokens, target, dim=1)).mean()
 
 
-def kl_weight(setting: KLWeight, kl: Tensor, reconstruction: Tensor, progress: float) -> float:
-    """The weight of the alignment term: a number, or "adaptive", or "scheduled".
-
-    The last is the adaptive one, coming up from 0 over the first half of the run.
-    """
-    if isinstance(setting, (int, float)):
-        return float(setting)
-    return adaptive_kl_weight(kl, reconstruction) * (min(1.0, 2 * progress) if setting == "scheduled" else 1.0)
-
-
 def adaptive_kl_weight(kl: Tensor, reconstruction: Tensor) -> float:
-    """The power of ten that keeps the alignment term about a tenth of the reconstruction loss (SPEC 7)."""
+    """The power of ten that keeps the alignment term near a tenth of the reconstruction loss (Gen3R, sec. 3.2)."""
     ratio = 0.1 * reconstruction.detach() / kl.detach().clamp_min(1e-12)
     return float(10.0 ** torch.round(torch.log10(ratio.clamp(1e-8, 1.0))))
 
 
-def flow_matching_loss(velocity: Tensor, sample: Tensor, noise: Tensor, limit: float = 50.0) -> Tensor:
-    """Mean squared error against noise - sample; entries whose squared error exceeds `limit` are dropped (SPEC 7)."""
-    error = (velocity - (noise - sample)).square()
+def flow_matching_loss(velocity: Tensor, target: Tensor, limit: float = 50.0) -> Tensor:
+    """Mean squared error of the velocity, without entries whose squared error exceeds `limit`."""
+    error = (velocity - target).square()
     return mean_where(error.detach() <= limit, error)
