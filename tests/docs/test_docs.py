@@ -3,6 +3,7 @@
 Comments that no reader sees steer this, on the line above a block:
 
 <!-- run -->              runs the `gen3r` commands of a shell block (by default their arguments are parsed only)
+<!-- run nightly -->      the same in the nightly tests
 <!-- do not run: why -->  compiles a Python block only (by default it is executed)
 <!-- setup: CODE -->      executes CODE before a Python block
 
@@ -56,9 +57,9 @@ def blocks(page: str, *languages: str) -> list[Block]:
     return [b for b in found if b.language in languages]
 
 
-def pages_with(*languages: str, note: str = "") -> list[str]:
-    """The pages that have such blocks."""
-    return [p for p in PAGES if any(b.note.startswith(note) for b in blocks(p, *languages))]
+def pages_with(*languages: str, note: str | None = None) -> list[str]:
+    """The pages that have such blocks, with this note if one is named."""
+    return [p for p in PAGES if any(note in (None, b.note) for b in blocks(p, *languages))]
 
 
 def commands(block: str, folder: Path) -> Iterator[list[str]]:
@@ -159,8 +160,19 @@ def test_commands_exist(page: str, tmp_path: Path):
 
 @pytest.mark.parametrize("page", pages_with("sh", note="run"))
 def test_commands_run(page: str, workspace: Callable[[str], None], tmp_path: Path):
+    run_commands(page, "run", workspace, tmp_path)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("page", pages_with("sh", note="run nightly"))
+def test_more_commands_run(page: str, workspace: Callable[[str], None], tmp_path: Path):
+    run_commands(page, "run nightly", workspace, tmp_path)
+
+
+def run_commands(page: str, note: str, workspace: Callable[[str], None], tmp_path: Path) -> None:
+    """Runs the `gen3r` commands of the blocks with this note, in order."""
     workspace(page)
-    for i, block in enumerate(b for b in blocks(page, "sh") if b.note == "run"):
+    for i, block in enumerate(b for b in blocks(page, "sh") if b.note == note):
         folder = tmp_path / f".commands-{i}"
         folder.mkdir()
         for command in commands(block.text, folder):
