@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gen3r.data.stream import Positions
 from torch.utils.data import DataLoader, get_worker_info
 
 from gen3r.cameras import Cameras
