@@ -3,7 +3,7 @@
     python benchmarks/decode_clips.py [--clips 200] [--frames 17] [--workers 2] [--height 360 --width 640] [--size 560]
                                       [--depth]
 
-Writes one scene of the standard form to a temporary folder and draws clips from it, through `ClipStream` and a
+Writes one scene of the standard form to a temporary folder and draws clips from it, through `SampledClips` and a
 `DataLoader`, as training does. Memory is that of the workers together after each tenth of the clips. Many clips of one
 frame (--clips 10000 --frames 1) show in a few minutes whether it grows: what is kept by the clip, not by the frame.
 """
@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gen3r.data.stream import Positions
 from torch.utils.data import DataLoader, get_worker_info
 
-from gen3r.cameras import Cameras
+from gen3r.cameras.camera import Cameras
 from gen3r.data.clips import ClipSampler
 from gen3r.data.readers import open_dataset
 from gen3r.data.records import Clip, ClipRecord
+from gen3r.data.sampled_clips import SampledClips
 from gen3r.data.standard import write_scene
 
 SCENE = 34
@@ -45,7 +45,7 @@ def write_dataset(folder: Path, height: int, width: int, with_depth: bool) -> No
     poses[:, 0, 3] = torch.arange(SCENE) * 0.1
     cameras = Cameras.from_fov(poses, 1.0, height, width)
     record = ClipRecord("made", "0", cameras, frame, depth if with_depth else None, metric=True)
-    write_scene(record, folder / "scene", form="jpg")
+    write_scene(record, folder / "scene", image_format="jpg")
 
 
 def resident_mib() -> float:
@@ -77,12 +77,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_dataset(Path(folder), args.height, args.width, args.depth)
         sampler = ClipSampler(frames=args.frames, height=args.size, width=args.size)
-        stream = SampledClips({"made": open_dataset("standard", folder)}, sampler)
-        loader = DataLoader(
-            stream, batch_size=1, sampler=Positions(stream.mixture), num_workers=args.workers, collate_fn=as_tensors
-        )
+        clips = SampledClips({"made": open_dataset("standard", folder)}, sampler, count=args.clips + 1)
+        loader = DataLoader(clips, num_workers=args.workers, collate_fn=as_tensors)
         first, memory, tenths, shape = 0.0, {}, [], []
-        for number, (frames, worker, resident) in zip(range(args.clips + 1), loader, strict=False):
+        for number, (frames, worker, resident) in enumerate(loader):
             memory[worker], shape = resident, list(frames.shape[1:])
             if number == 0:  # the workers have started
                 first = time.perf_counter()

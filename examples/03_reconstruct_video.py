@@ -1,4 +1,4 @@
-"""Depth, points and cameras of a video, without generating anything: VGGT alone.
+"""Depth, points and cameras of a video, by VGGT alone: nothing is generated.
 
 python examples/03_reconstruct_video.py [VIDEO] [OUT]
 """
@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import torch
+from scipy.spatial.transform import Rotation
 
 from gen3r import Gen3RPipeline, save_scene
 from gen3r.export.video import write_video
-from gen3r.geometry.alignment import umeyama
 from gen3r.media.video import read_video
 
 out = Path(sys.argv[2] if len(sys.argv) > 2 else "outputs/03")
@@ -20,7 +20,7 @@ truth = None
 if len(sys.argv) > 1:
     video = Path(sys.argv[1])
 else:
-    # A room of the procedural world, where depth and cameras are known exactly (pip install "gen3r[world]").
+    # A room of the small world, where depth and cameras are known exactly (pip install "gen3r[world]").
     from gen3r.data.synthetic import render_clip
 
     truth = render_clip(seed=7, split="test")
@@ -33,11 +33,13 @@ save_scene(scene, out, overwrite=True)
 print(f"{int(scene.mask.sum())} points of {len(scene.frames)} frames; see {out}/preview.png")
 
 if truth is not None:
-    # A reconstruction is right up to a scale, which the median ratio gives; positions align by a similarity.
+    # A reconstruction is right up to a scale, which the median ratio gives. A rotation aligns the camera positions.
     known = scene.mask & (truth.depth > 0)
     scale = (truth.depth[known] / scene.depth[known]).median()
     error = ((scale * scene.depth - truth.depth).abs() / truth.depth)[known].mean()
+    # Both paths start at the identity, so positions can be compared once the scale is known.
     path = truth.cameras.relative_to_first().centres
-    aligned = umeyama(scene.cameras.centres, path).apply(scene.cameras.centres)
+    rotation, _ = Rotation.align_vectors(path.numpy(), (scale * scene.cameras.centres).numpy())
+    aligned = torch.from_numpy(rotation.apply((scale * scene.cameras.centres).numpy()))
     drift = (aligned - path).norm(dim=-1).mean() / torch.diff(path, dim=0).norm(dim=-1).sum()
     print(f"depth is off by {100 * error:.1f} %, the camera's path by {100 * drift:.1f} % of its length")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from diffusers import AutoencoderKLWan
 
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.gaussian import DiagonalGaussian
@@ -47,8 +48,22 @@ def test_video_vae_never_looks_ahead_and_normalises() -> None:
         torch.testing.assert_close(before.mean[:, :, :2], after.mean[:, :, :2])
         raw = vae.encode(video).latent_dist.mean
         torch.testing.assert_close(before.mean, (raw - 1) / 2)
-        clamped = vae.decode(raw).sample
+        clamped = AutoencoderKLWan._decode(vae, raw).sample
         torch.testing.assert_close(vae.decode_latents(before.mean).clamp(-1, 1), clamped, atol=1e-5, rtol=1e-4)
+
+
+def test_tiling_and_slicing_reach_decode_latents() -> None:
+    torch.manual_seed(0)
+    vae, latents = VideoVAE(**tiny().vae).eval(), torch.randn(2, 16, 2, 14, 14)
+    with torch.no_grad():
+        whole = vae.decode_latents(latents)
+        vae.enable_slicing()
+        torch.testing.assert_close(vae.decode_latents(latents), whole, atol=1e-4, rtol=1e-3)
+        vae.enable_tiling(64, 64, 48, 48)
+        tiled = vae.decode_latents(latents[:1])
+        torch.testing.assert_close(tiled, vae.tiled_decode(latents[:1]).sample)
+    assert tiled.shape == whole[:1].shape
+    assert not torch.equal(tiled, whole[:1])
 
 
 @pytest.mark.parametrize(("frames", "grid"), [(1, (4, 4)), (5, (8, 4)), (9, (4, 8))])

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gen3r.cli.common import say, whole_files_stay
 from gen3r.data.readers import READERS
@@ -13,6 +13,9 @@ from gen3r.options import add_options, option
 
 if TYPE_CHECKING:
     from gen3r.data.readers.base import Reader
+    from gen3r.data.workers import SceneResult
+
+Result = TypeVar("Result", bound="SceneResult")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,7 @@ def add_action(
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """SRC, --dataset, --scene."""
-    add_options(parser, SourceOptions, scene={"action": "append"})
+    add_options(parser, SourceOptions, dataset={"default": "auto"}, scene={"action": "append", "default": None})
 
 
 def open_reader(source: Path, dataset: str = "auto", strict: bool = False) -> "Reader":
@@ -54,22 +57,6 @@ def open_reader(source: Path, dataset: str = "auto", strict: bool = False) -> "R
     reader = detect_dataset(source, strict) if dataset == "auto" else open_dataset(dataset, source, strict)
     say(f"{source}: {reader.name}, {len(reader)} scenes ({reader.licence})")
     return reader
-
-
-class Outcome(Protocol):
-    """What became of a scene."""
-
-    @property
-    def scene(self) -> str: ...
-
-    @property
-    def there(self) -> bool: ...
-
-    @property
-    def error(self) -> str: ...
-
-
-Result = TypeVar("Result", bound=Outcome)
 
 
 def each_scene(results: Iterable[Result], total: int, folder: Path) -> tuple[list[Result], str]:

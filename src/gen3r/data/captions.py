@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from gen3r.data.workers import SceneResult
 from gen3r.errors import InputError
 from gen3r.files import write_text
 
@@ -21,14 +22,11 @@ FOLDER = Path(".gen3r", "captions")  # in the dataset's folder; one file per mod
 EVERY = 30.0  # seconds between saves
 
 
-@dataclass(frozen=True)
-class Captioned:
-    """scene: its name. captions: those written. there: they were written before. error: why there are none, if so."""
+@dataclass(frozen=True, kw_only=True)
+class Captioned(SceneResult):
+    """captions: those of the scene by this model, old or new."""
 
-    scene: str
     captions: tuple[str, ...] = ()
-    there: bool = False
-    error: str = ""
 
 
 def read_captions(root: Path) -> dict[str, tuple[str, ...]]:
@@ -64,18 +62,18 @@ def write_captions(
     try:
         for scene in scenes:
             if scene in about["captions"]:
-                yield Captioned(scene, tuple(about["captions"][scene]), there=True)
+                yield Captioned(scene=scene, captions=tuple(about["captions"][scene]), there=True)
                 continue
             try:
                 captions = _caption(reader.read(scene), captioner, frames)
             except InputError as error:
-                yield Captioned(scene, error=str(error))
+                yield Captioned(scene=scene, error=str(error))
                 continue
             about["captions"][scene] = captions
             if time.monotonic() - saved >= EVERY:
                 _save(path, about)
                 saved = time.monotonic()
-            yield Captioned(scene, captions)
+            yield Captioned(scene=scene, captions=captions)
     finally:
         _save(path, about)
 

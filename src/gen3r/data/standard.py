@@ -16,7 +16,7 @@ from gen3r.data.readers.base import Reader
 from gen3r.data.readers.frames import DepthFiles
 from gen3r.data.readers.transforms import CAPTIONS, TRANSFORMS, TransformsReader, load_transforms
 from gen3r.data.records import ClipRecord
-from gen3r.data.workers import in_parallel
+from gen3r.data.workers import SceneResult, in_parallel
 from gen3r.errors import InputError
 from gen3r.files import whole_folder
 from gen3r.geometry.clouds import write_ply
@@ -62,16 +62,12 @@ class Standard(TransformsReader):
         return folder / POINTS
 
 
-@dataclass(frozen=True)
-class Converted:
-    """scene: its name in the dataset. written, left_out: counts of frames. there: it was converted before. error: why
-    nothing was written, if so."""
+@dataclass(frozen=True, kw_only=True)
+class Converted(SceneResult):
+    """written, left_out: counts of frames."""
 
-    scene: str
     written: int = 0
     left_out: int = 0
-    there: bool = False
-    error: str = ""
 
 
 def folder_name(scene: str) -> str:
@@ -111,15 +107,17 @@ def _convert_scene(
 ) -> Converted:
     target = folder / folder_name(scene)
     if (target / TRANSFORMS).exists():
-        return Converted(scene, there=True)
+        return Converted(scene=scene, there=True)
     try:
         with whole_folder(target) as unfinished:
-            counts = write_scene(reader.read(scene), unfinished, reader.licence, image_format, with_depth, strict)
-        return Converted(scene, *counts)
+            written, left_out = write_scene(
+                reader.read(scene), unfinished, reader.licence, image_format, with_depth, strict
+            )
+        return Converted(scene=scene, written=written, left_out=left_out)
     except InputError as error:
         if strict:
             raise
-        return Converted(scene, error=str(error))
+        return Converted(scene=scene, error=str(error))
 
 
 def write_scene(

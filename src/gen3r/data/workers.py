@@ -1,8 +1,9 @@
-"""The same work on many things, in this process or in several."""
+"""The same work on many scenes or shards, in this process or in several."""
 
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -11,8 +12,17 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SceneResult:
+    """scene: its name. there: an earlier run did the work. error: why nothing was done, if so."""
+
+    scene: str
+    there: bool = False
+    error: str = ""
+
+
 def in_parallel(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:
-    """The results in order. When one fails, or the caller stops, what has begun is finished and no more is begun."""
+    """The results in order. After a failure, or when the caller stops, running jobs finish and no other starts."""
     if workers == 1:
         yield from map(work, jobs)
         return
@@ -21,6 +31,6 @@ def in_parallel(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int
 
 
 def _start_worker() -> None:
-    """One thread each; an interruption is the parent's to handle."""
+    """One thread per process; the parent handles an interruption."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)

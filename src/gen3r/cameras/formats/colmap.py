@@ -5,44 +5,36 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
-from gen3r.cameras.conventions import colmap_to_opencv
+from gen3r.cameras.conventions import colmap_to_opencv, intrinsic_matrices
 from gen3r.errors import InputError
+from gen3r.media.crop import Size
 
 # Model: (name, number of parameters). The first parameters are f, cx, cy or fx, fy, cx, cy; the rest is distortion.
 MODELS = {
     0: ("SIMPLE_PINHOLE", 3), 1: ("PINHOLE", 4), 2: ("SIMPLE_RADIAL", 4), 3: ("RADIAL", 5), 4: ("OPENCV", 8),
 }  # fmt: skip
-_COUNTS = dict(MODELS.values())
-Image = tuple[str, int, list[float], list[float]]
-
-
-@dataclass(frozen=True)
-class ColmapLens:
-    """K_px: 3 x 3, in pixels. distortion: k1, k2, p1, p2, k3 (OpenCV's order), 0 for a pinhole."""
-
-    K_px: list[list[float]]
-    height: int
-    width: int
-    distortion: tuple[float, ...]
+NAMES = tuple(name for name, _ in MODELS.values())
+ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
+Lens = tuple[Size, list[float], tuple[float, ...]]  # size; fx, fy, cx, cy; k1, k2, p1, p2, k3
+Image = tuple[str, int, list[float], list[float]]  # name, camera, quaternion, translation
 
 
 @dataclass(frozen=True)
 class ColmapModel:
-    """Pictures in the order of their names: T_world_camera float64 [F, 4, 4], K_px [F, 3, 3], one distortion.
-
-    points: the file of the model's points, if it is there.
-    """
+    """Pictures in the order of their names: T_world_camera float64 [F, 4, 4], intrinsics [F, 4] (fx, fy, cx, cy), size
+    (height, width), one distortion (k1, k2, p1, p2, k3; OpenCV's order), and the file of the points, if it is there."""
 
     names: list[str]
     T_world_camera: Tensor
-    K_px: Tensor
-    height: int
-    width: int
+    intrinsics: np.ndarray
+    size: Size
     distortion: tuple[float, ...]
     points: Path | None
 
@@ -56,7 +48,7 @@ def read_colmap(folder: Path) -> Cameras:
     model = read_colmap_model(folder)
     if any(model.distortion):
         warnings.warn("the lens distortion in the COLMAP model is ignored", stacklevel=3)
-    return Cameras(model.T_world_camera.float(), model.K_px, model.height, model.width)
+    return Cameras(model.T_world_camera.float(), intrinsic_matrices(model.intrinsics).float(), *model.size)
 
 
 def read_colmap_model(folder: Path) -> ColmapModel:
@@ -66,30 +58,34 @@ def read_colmap_model(folder: Path) -> ColmapModel:
             if (place / f"cameras{suffix}").is_file() and (place / f"images{suffix}").is_file():
                 try:
                     lenses = cameras(place / f"cameras{suffix}")
-                    points = place / f"points3D{suffix}"
-                    points = points if points.is_file() else None
-                    return _assemble(lenses, sorted(images(place / f"images{suffix}")), place, points)
+                    return _assemble(lenses, sorted(images(place / f"images{suffix}")), place / f"points3D{suffix}")
+                except InputError as error:
+                    raise InputError(f"{place}: {error}") from error
                 except (struct.error, ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
-                    if isinstance(error, InputError):
-                        raise
                     raise InputError(f"{place}: the COLMAP model is damaged ({error}); export it again") from error
     raise InputError(f"{folder} holds no COLMAP model: cameras.txt and images.txt, or the same as .bin")
 
 
-def _assemble(lenses: dict[int, ColmapLens], images: list[Image], place: Path, points: Path | None) -> ColmapModel:
+def _assemble(lenses: dict[int, Lens], images: list[Image], points: Path) -> ColmapModel:
     if not images:
-        raise InputError(f"{place}: the COLMAP model has no picture")
-    used = [lenses[camera] for _, camera, _, _ in images]
-    sizes, distortions = {(lens.height, lens.width) for lens in used}, {lens.distortion for lens in used}
-    if len(sizes) > 1:
-        raise InputError(f"{place}: the pictures have {len(sizes)} different sizes; give one size")
-    if len(distortions) > 1:
-        raise InputError(f"{place}: the pictures have {len(distortions)} different lenses; undistort them first")
-    quaternion = torch.tensor([q for _, _, q, _ in images], dtype=torch.float64)
-    translation = torch.tensor([t for _, _, _, t in images], dtype=torch.float64)
-    K = torch.tensor([lens.K_px for lens in used])
-    names = [name for name, *_ in images]
-    return ColmapModel(names, colmap_to_opencv(quaternion, translation), K, *sizes.pop(), distortions.pop(), points)
+        raise InputError("the COLMAP model has no picture")
+    names, cameras, quaternions, translations = zip(*images, strict=True)
+    sizes, intrinsics, distortions = zip(*(lenses[camera] for camera in cameras), strict=True)
+    if len(set(sizes)) > 1:
+        raise InputError(f"the pictures have {len(set(sizes))} different sizes; give one size")
+    if len(set(distortions)) > 1:
+        raise InputError(f"the pictures have {len(set(distortions))} different lenses; undistort them first")
+    T = colmap_to_opencv(*(torch.tensor(x, dtype=torch.float64) for x in (quaternions, translations)))
+    found = points if points.is_file() else None
+    return ColmapModel(list(names), T, np.array(intrinsics), sizes[0], distortions[0], found)
+
+
+def _lens(model: str, width: int, height: int, parameters: list[float]) -> Lens:
+    if model not in NAMES:
+        raise InputError(f"the camera model {model} is not supported; undistort to {', '.join(NAMES)}")
+    fx, *rest = parameters
+    fy, cx, cy, *distortion = (fx, *rest) if model in ONE_FOCAL else rest
+    return (height, width), [fx, fy, cx, cy], (*distortion, *[0.0] * (5 - len(distortion)))
 
 
 def read_colmap_points(path: Path) -> tuple[Tensor, Tensor]:
@@ -99,29 +95,18 @@ def read_colmap_points(path: Path) -> tuple[Tensor, Tensor]:
         InputError: the file is missing or damaged.
     """
     try:
-        rows = list((_points_bin if path.suffix == ".bin" else _points_txt)(path))
-        points, colours = torch.tensor([r[:3] for r in rows], dtype=torch.float64), torch.tensor([r[3:] for r in rows])
-        return points.reshape(-1, 3), colours.reshape(-1, 3).to(torch.uint8)
+        rows = torch.tensor(list((_points_bin if path.suffix == ".bin" else _points_txt)(path)), dtype=torch.float64)
+        points, colours = rows.reshape(-1, 6).split(3, dim=1)
+        return points, colours.to(torch.uint8)
     except (OSError, struct.error, ValueError) as error:
         raise InputError(f"{path}: the COLMAP points are damaged ({error}); export them again") from error
-
-
-def _lens(model: str, width: int, height: int, p: list[float]) -> ColmapLens:
-    if model not in _COUNTS:
-        raise InputError(f"the camera model {model} is not supported; undistort to {', '.join(_COUNTS)}")
-    one_focal = model in ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
-    fx, fy, cx, cy = (p[0], p[0], p[1], p[2]) if one_focal else p[:4]
-    distortion = p[3 if one_focal else 4 :]
-    return ColmapLens(
-        [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], height, width, (*distortion, *[0.0] * (5 - len(distortion)))
-    )
 
 
 def _lines(path: Path) -> list[str]:
     return [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
 
 
-def _cameras_txt(path: Path) -> dict[int, ColmapLens]:
+def _cameras_txt(path: Path) -> dict[int, Lens]:
     rows = [line.split() for line in _lines(path) if line.strip()]
     return {int(r[0]): _lens(r[1], int(r[2]), int(r[3]), [float(x) for x in r[4:]]) for r in rows}
 
@@ -131,63 +116,57 @@ def _images_txt(path: Path) -> Iterator[Image]:
     lines = _lines(path)
     while lines and not lines[0].strip():
         lines = lines[1:]
-    for line in lines[::2]:
-        fields = line.split(maxsplit=9)
-        if fields:
-            numbers = [float(x) for x in fields[1:8]]
-            yield fields[9], int(fields[8]), numbers[:4], numbers[4:]
+    for fields in (line.split(maxsplit=9) for line in lines[::2] if line.strip()):
+        numbers = [float(x) for x in fields[1:8]]
+        yield fields[9], int(fields[8]), numbers[:4], numbers[4:]
 
 
-def _points_txt(path: Path) -> Iterator[tuple]:
+def _points_txt(path: Path) -> Iterator[list[float]]:
     """x, y, z, red, green, blue of each point; its number, error and pictures are not needed."""
     for fields in (line.split() for line in _lines(path) if line.strip()):
         if len(fields) < 8:
             raise ValueError(f"a point has {len(fields)} entries")
-        yield (*(float(x) for x in fields[1:4]), *(int(x) for x in fields[4:7]))
+        yield [float(x) for x in fields[1:7]]
 
 
-class _Reader:
-    """Little-endian values one after another."""
+class _Binary:
+    """A file of little-endian values, one after another; the first is a count."""
 
     def __init__(self, path: Path) -> None:
         self.data, self.at = path.read_bytes(), 0
+        self.count: int = self.take("Q")[0]
 
-    def take(self, form: str) -> tuple:
+    def take(self, form: str) -> tuple[Any, ...]:
         values = struct.unpack_from("<" + form, self.data, self.at)
         self.at += struct.calcsize("<" + form)
         return values
 
     def name(self) -> str:
-        end = self.data.index(b"\0", self.at)
-        text = self.data[self.at : end].decode()
-        self.at = end + 1
-        return text
+        start, self.at = self.at, self.data.index(b"\0", self.at) + 1
+        return self.data[start : self.at - 1].decode()
 
 
-def _cameras_bin(path: Path) -> dict[int, ColmapLens]:
-    reader = _Reader(path)
-    lenses = {}
-    for _ in range(reader.take("Q")[0]):
-        number, model, width, height = reader.take("iiQQ")
-        if model not in MODELS:
-            raise InputError(f"camera model number {model} is not supported; undistort to {', '.join(_COUNTS)}")
-        name, count = MODELS[model]
-        lenses[number] = _lens(name, width, height, list(reader.take(f"{count}d")))
+def _cameras_bin(path: Path) -> dict[int, Lens]:
+    file, lenses = _Binary(path), {}
+    for _ in range(file.count):
+        number, model, width, height = file.take("iiQQ")
+        name, count = MODELS.get(model, (f"number {model}", 0))
+        lenses[number] = _lens(name, width, height, list(file.take(f"{count}d")))
     return lenses
 
 
 def _images_bin(path: Path) -> Iterator[Image]:
-    reader = _Reader(path)
-    for _ in range(reader.take("Q")[0]):
-        _, *pose, camera = reader.take("i7di")
-        name = reader.name()
-        reader.take(f"{reader.take('Q')[0] * 24}x")
-        yield name, camera, list(pose[:4]), list(pose[4:])
+    file = _Binary(path)
+    for _ in range(file.count):
+        _, *pose, camera = file.take("i7di")
+        name = file.name()
+        file.take(f"{file.take('Q')[0] * 24}x")
+        yield name, camera, pose[:4], pose[4:]
 
 
-def _points_bin(path: Path) -> Iterator[tuple]:
-    reader = _Reader(path)
-    for _ in range(reader.take("Q")[0]):
-        _, *point, _, pictures = reader.take("Q3d3BdQ")
-        reader.take(f"{pictures * 8}x")
-        yield tuple(point)
+def _points_bin(path: Path) -> Iterator[list[float]]:
+    file = _Binary(path)
+    for _ in range(file.count):
+        _, *point, _, pictures = file.take("Q3d3BdQ")
+        file.take(f"{pictures * 8}x")
+        yield point

@@ -1,11 +1,11 @@
-"""What is wrong with a dataset: files that cannot be read, cameras that cannot be, depth that disagrees, duplicates."""
+"""Problems of a dataset: unreadable files, impossible cameras, depth that disagrees, duplicates."""
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,9 +29,12 @@ LEAST_DEPTH = 0.01  # of the pixels
 POINTS, LEAST_SEEN = 5000, 0.5  # how many points to look at, and the share that should be in some picture
 
 
+Value = TypeVar("Value")
+
+
 @dataclass
 class SceneReport:
-    """problems: one line each, nothing where all is well. The rest describes the scene; None where unknown."""
+    """problems: one line each, none where all is well. The other fields describe the scene; None where unknown."""
 
     scene: str
     frames: int = 0
@@ -83,7 +86,7 @@ def _inspect(job: tuple[Reader, str, int | None, float]) -> SceneReport:
 
 
 def inspect_record(record: ClipRecord, frames: int | None = None, tolerance_px: float = 2.0) -> SceneReport:
-    """Everything that can be said of one sequence on its own."""
+    """The report of one sequence on its own."""
     cameras = record.cameras
     steps = (cameras.centres[1:] - cameras.centres[:-1]).norm(dim=-1)
     report = SceneReport(
@@ -108,7 +111,7 @@ def inspect_record(record: ClipRecord, frames: int | None = None, tolerance_px: 
 
 
 def camera_problems(cameras: Cameras) -> Iterator[str]:
-    """Lenses that none has, and poses that jump."""
+    """Impossible lenses, and poses that jump."""
     K, size = cameras.K_px.double(), torch.tensor([cameras.width, cameras.height]).double()
     focal = K[:, [0, 1], [0, 1]]
     fov = torch.rad2deg(2 * torch.atan(size / 2 / focal))
@@ -135,45 +138,46 @@ def camera_problems(cameras: Cameras) -> Iterator[str]:
 
 
 def _read_frames(record: ClipRecord, wanted: Sequence[int], report: SceneReport) -> dict[int, bytes]:
-    """Thumbnails of the frames that can be read; what cannot is reported."""
-    thumbnails, failures = {}, []
-    for i in wanted:
-        try:
-            frame = record.read_frame(i)
-        except InputError as error:
-            failures.append(str(error))
-            continue
+    """Thumbnails of the frames that can be read; the others are reported."""
+
+    def thumbnail(number: int) -> bytes:
+        frame = record.read_frame(number)
         if frame.shape[:2] != (report.height, report.width):
-            failures.append(
-                f"frame {i} is {frame.shape[1]} x {frame.shape[0]}, its camera's {report.width} x {report.height}"
+            raise InputError(
+                f"frame {number} is {frame.shape[1]} x {frame.shape[0]}, its camera's {report.width} x {report.height}"
             )
-            continue
-        thumbnails[i] = Image.fromarray(frame.numpy()).reduce(max(1, min(frame.shape[:2]) // 16)).tobytes()
-    if failures:
-        report.problems.append(f"{len(failures)} of {len(wanted)} frames cannot be used: {failures[0]}")
-    return thumbnails
+        return Image.fromarray(frame.numpy()).reduce(max(1, min(frame.shape[:2]) // 16)).tobytes()
+
+    return _read_all(thumbnail, wanted, report, "frames cannot be used")
 
 
 def _read_depths(record: ClipRecord, wanted: Sequence[int], report: SceneReport) -> None:
-    if record.read_depth is None:
+    read_depth = record.read_depth
+    if read_depth is None:
         return
-    known, failures = [], []
-    for i in wanted:
-        try:
-            known.append(float((record.read_depth(i) > 0).float().mean()))
-        except InputError as error:
-            failures.append(str(error))
-    if failures:
-        report.problems.append(f"{len(failures)} of {len(wanted)} depth maps cannot be read: {failures[0]}")
-    if known:
-        report.depth_known = float(np.median(known))
-        empty = sum(share < LEAST_DEPTH for share in known)
+    shares = _read_all(lambda i: float((read_depth(i) > 0).float().mean()), wanted, report, "depth maps cannot be read")
+    if shares:
+        report.depth_known = float(np.median([*shares.values()]))
+        empty = sum(share < LEAST_DEPTH for share in shares.values())
         if empty:
             report.problems.append(f"{empty} of {len(wanted)} depth maps are all but empty")
 
 
+def _read_all(read: Callable[[int], Value], wanted: Sequence[int], report: SceneReport, what: str) -> dict[int, Value]:
+    """The values that can be read; how many cannot is reported, with the first error."""
+    found, failures = {}, []
+    for number in wanted:
+        try:
+            found[number] = read(number)
+        except InputError as error:
+            failures.append(str(error))
+    if failures:
+        report.problems.append(f"{len(failures)} of {len(wanted)} {what}: {failures[0]}")
+    return found
+
+
 def _read_points(record: ClipRecord, report: SceneReport) -> None:
-    """How many points there are, and which share of some of them lies in front of a camera and inside its picture."""
+    """The count of points, and the share of a sample of them that some camera sees inside its picture."""
     if record.read_points is None:
         return
     try:
@@ -191,7 +195,7 @@ def _read_points(record: ClipRecord, report: SceneReport) -> None:
 
 
 def _frozen(thumbnails: dict[int, bytes], cameras: Cameras) -> list[str]:
-    """Pictures that come more than once, worst where the camera moves meanwhile."""
+    """Pictures that come more than once; worse where the camera moves meanwhile."""
     order, T = sorted(thumbnails), cameras.T_world_camera
     equal = [(i, j) for i, j in zip(order, order[1:], strict=False) if thumbnails[i] == thumbnails[j]]
     moving = [i for i, j in equal if not torch.equal(T[i], T[j])]

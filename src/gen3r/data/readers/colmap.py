@@ -37,10 +37,9 @@ class COLMAP(Reader):
         folder = self.root / scene
         model = read_colmap_model(folder)
         paths = [folder / "images" / Path(name).name for name in model.names]
-        K = model.K_px[:, [0, 1, 0, 1], [0, 1, 2, 2]].double().numpy()
-        lens = Lens(tuple(K[0]), model.distortion) if any(model.distortion) else None
+        lens = Lens(tuple(model.intrinsics[0]), model.distortion) if any(model.distortion) else None
         poses = model.T_world_camera.numpy()
-        cameras = make_cameras(poses, K, (model.height, model.width))
+        cameras = make_cameras(poses, model.intrinsics, model.size)
         points = PointFile(_points, model.points, poses[0]) if model.points else None
         return ClipRecord(self.name, scene, cameras, PictureFiles(paths, lens), read_points=points)
 

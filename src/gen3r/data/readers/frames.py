@@ -14,7 +14,9 @@ from gen3r.data.readers.lens import Lens
 from gen3r.data.readers.poses import inverse
 from gen3r.errors import InputError
 from gen3r.geometry.clouds import PointCloud
+from gen3r.media.crop import Size
 from gen3r.media.images import image_tensor
+from gen3r.media.sequence import ImageSequence
 from gen3r.media.video import video_frames
 
 
@@ -60,7 +62,7 @@ def read_depth_values(path: Path) -> np.ndarray:
     return values
 
 
-def picture_size(path: Path) -> tuple[int, int]:
+def picture_size(path: Path) -> Size:
     """(height, width) of an image file, from its header. Errors as `opened`."""
     with opened(path) as image:
         return image.height, image.width
@@ -144,3 +146,12 @@ class VideoFrames:
     def __setstate__(self, state: dict[str, Path]) -> None:
         self.path = state["path"]
         self.__post_init__()
+
+
+def frames_of(pictures: ImageSequence) -> tuple[PictureFiles | VideoFrames, Size]:
+    """The frames of a video or of image files, and the first one's (height, width)."""
+    if not pictures.video:
+        return PictureFiles(pictures.files), picture_size(pictures.files[0])
+    frames = VideoFrames(pictures.files[0])
+    height, width = frames(0).shape[:2]
+    return frames, (height, width)

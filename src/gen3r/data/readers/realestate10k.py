@@ -7,11 +7,12 @@ import numpy as np
 
 from gen3r.cameras.formats.realestate10k import parse_realestate
 from gen3r.data.readers.base import Reader, files_in
-from gen3r.data.readers.frames import PictureFiles, VideoFrames, picture_size
+from gen3r.data.readers.frames import PictureFiles, VideoFrames, frames_of
 from gen3r.data.readers.poses import make_cameras
 from gen3r.data.readers.text import read_text
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
+from gen3r.media.crop import Size
 from gen3r.media.sequence import ImageSequence
 from gen3r.media.video import VIDEO_SUFFIXES
 
@@ -51,7 +52,7 @@ class RealEstate10K(Reader):
     def _video(path: Path) -> Path | None:
         return next((v for s in VIDEO_SUFFIXES if (v := path.with_suffix(s)).is_file()), None)
 
-    def _frames(self, path: Path, times: np.ndarray) -> tuple[PictureFiles | VideoFrames, tuple[int, int]]:
+    def _frames(self, path: Path, times: np.ndarray) -> tuple[PictureFiles | VideoFrames, Size]:
         if path.with_suffix("").is_dir():
             by_time = {int(p.stem): p for p in files_in(path.with_suffix("")) if p.stem.isdecimal()}
             lacking = [int(t) for t in times if int(t) not in by_time]
@@ -60,17 +61,15 @@ class RealEstate10K(Reader):
                     f"{path.with_suffix('')} lacks {len(lacking)} of {len(times)} frames, such as {lacking[0]}; "
                     "cut them from the video"
                 )
-            paths = [by_time[int(t)] for t in times]
-            return PictureFiles(paths), picture_size(paths[0])
+            paths = tuple(by_time[int(t)] for t in times)
+            return frames_of(ImageSequence(paths, len(paths)))
         video = self._video(path)
         if video is None:
             raise InputError(f"{path.with_suffix('')} has neither frames nor a video; cut them from the video")
-        count = ImageSequence.open([video]).count
-        if count != len(times):
-            raise InputError(f"{video} has {count} frames, {path} has {len(times)} cameras; cut it again")
-        frames = VideoFrames(video)
-        height, width = frames(0).shape[:2]
-        return frames, (height, width)
+        pictures = ImageSequence.open([video])
+        if pictures.count != len(times):
+            raise InputError(f"{video} has {pictures.count} frames, {path} has {len(times)} cameras; cut it again")
+        return frames_of(pictures)
 
 
 class ACID(RealEstate10K):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gen3r.cameras.formats import read_cameras
 from gen3r.data.readers.base import Reader
-from gen3r.data.readers.frames import PictureFiles, VideoFrames, picture_size
+from gen3r.data.readers.frames import frames_of
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
 from gen3r.media.images import IMAGE_SUFFIXES
@@ -59,12 +59,7 @@ class UserVideos(Reader):
         cameras = read_cameras(cameras_file)
         if len(cameras) != pictures.count:
             raise InputError(f"{cameras_file} has {len(cameras)} cameras for {pictures.count} pictures; give one each")
-        if pictures.video:
-            frames = VideoFrames(pictures.files[0])
-            height, width = frames(0).shape[:2]
-        else:
-            frames = PictureFiles(pictures.files)
-            height, width = picture_size(pictures.files[0])
-        if (height, width) != (cameras.height, cameras.width):
-            cameras = cameras.resize_and_crop(height, width)
+        frames, size = frames_of(pictures)
+        if size != (cameras.height, cameras.width):
+            cameras = cameras.resize_and_crop(*size)
         return ClipRecord(self.name, scene, cameras.relative_to_first(), frames)

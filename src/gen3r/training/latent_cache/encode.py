@@ -17,7 +17,7 @@ from gen3r.data.records import Clip, ClipSource
 from gen3r.data.shards import SHARD_CLIPS, open_shard
 from gen3r.errors import InputError
 from gen3r.files import write_tensors
-from gen3r.geometry.normalise import seen_unit, to_vggt_gauge
+from gen3r.geometry.normalise import normalise_scene, unit_of_cameras
 from gen3r.models.components import Components
 from gen3r.models.conditioning import control_latents, warped_control
 from gen3r.models.encoders import encode_image, encode_text
@@ -138,14 +138,14 @@ def _poses(vggt: VGGT, clip: Clip, levels: Callable[[], list[Tensor]]) -> Tensor
 
     The clip's depth gives the unit. Without depth, VGGT's cameras give it, from the `levels` of all frames' tokens.
     """
-    _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
+    _, poses, _ = normalise_scene(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
     if not (clip.depth > 0).any():
         with fast_products(vggt.device):
             tokens = levels()
         height, width = clip.frames.shape[1:3]
         with exact_products(vggt.device):
             predicted, _ = decode_pose(vggt.camera(tokens)[-1, 0], height, width)
-        poses[:, :3, 3] /= seen_unit(predicted.cpu(), clip.cameras.T_world_camera)
+        poses[:, :3, 3] /= unit_of_cameras(clip.cameras.T_world_camera, predicted.cpu())
     return poses
 
 

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gen3r.cameras.conventions import decode_pose
-from gen3r.data.records import Clip
-from gen3r.data.records import ClipSource
+from gen3r.data.records import Clip, ClipSource
 from gen3r.errors import InputError
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.components import Components
