@@ -17,7 +17,7 @@ STUDENT=${STUDENT:-64}      # of the distillation's
 CORES=$(nproc)              # asked before the next line, which it would heed
 export OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 LOGS=$FOLDER/logs
-mkdir -p "$LOGS" "$FOLDER/train" "$FOLDER/stills" "$FOLDER/out"
+mkdir -p "$LOGS" "$FOLDER/train" "$FOLDER/single_frame" "$FOLDER/out"
 
 say() { echo "$(date +%T) +${SECONDS}s $*"; }
 scaled() { python3 -c "print(round($1 * $SCALE, 3))"; }
@@ -39,8 +39,8 @@ leg() {  # SECOND: VGGT until then, at a constant rate
 }
 latents() {  # KIND PARTS ...
   for part in $(seq 0 $(($2 - 1))); do
-    python3 -m gen3r.cli.main train "$1-latents" --folder "$FOLDER" --start "$START" --threads 1 --part "$part" \
-      --parts "$2" "${@:3}" >"$LOGS/$1-$part-$3.log" 2>&1 &
+    python3 -m gen3r.cli.main train "$1-latents" --folder "$FOLDER" --start "$START" --threads 1 --shard "$part" \
+      --num-shards "$2" "${@:3}" >"$LOGS/$1-$part-$3.log" 2>&1 &
   done
 }
 package() {  # NAME ...
@@ -53,7 +53,7 @@ render() {  # N FOLDER ...
   python3 -m gen3r.cli.main data synthesize "$@" --workers $((CORES > 4 ? CORES - 3 : 1)) >>"$LOGS/clips.log" 2>&1
 }
 
-render "$STILLS" "$FOLDER/stills/train" --frames 1 --seed 100000
+render "$STILLS" "$FOLDER/single_frame/train" --frames 1 --seed 100000
 export -f render && export CORES LOGS FOLDER
 setsid nice -n 5 bash -c 'render 65536 "$FOLDER/train" --skies 0.5' &
 RENDERING=$!
@@ -72,10 +72,10 @@ say "geometry is done; $(shards) shards"
 train 45 adapter --batch-size "$ADAPTED" --learning-rate 1e-3
 kill -KILL -- -$RENDERING || true
 package base  # measures the adapter's latents, which those that follow ask for
-latents appearance 1 --stills
-latents geometry 1 --stills
+latents appearance 1 --single-frame
+latents geometry 1 --single-frame
 latents geometry 2 --clips "$LATENTS"
-latents rendered $((CORES > 4 ? CORES - 3 : 1)) --clips "$LATENTS"
+latents warped $((CORES > 4 ? CORES - 3 : 1)) --clips "$LATENTS"
 for job in $(jobs -p); do [ "$job" = $RENDERING ] || wait "$job"; done
 say "latents: $(find "$FOLDER/latents" -name '*.safetensors' | wc -l) files"
 train 30 text --batch-size 256
