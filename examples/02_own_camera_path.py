@@ -32,7 +32,7 @@ if len(sys.argv) > 1:
     path_file = Path(sys.argv[1])
 else:
     path_file = out.with_name("02_key_cameras.json")
-    write_cameras(path_file, key_cameras())
+    write_cameras(key_cameras(), path_file)
 
 # Lengths in the file are in the scene's unit: the mean distance of its points from the first camera.
 cameras = read_cameras(path_file)

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import torch
+from scipy.spatial.transform import Rotation
 
 from gen3r import Gen3RPipeline, save_scene
 from gen3r.export.video import write_video
-from gen3r.geometry.alignment import umeyama
 from gen3r.media.video import read_video
 
 out = Path(sys.argv[2] if len(sys.argv) > 2 else "outputs/03")
@@ -33,11 +33,12 @@ save_scene(scene, out, overwrite=True)
 print(f"{int(scene.mask.sum())} points of {len(scene.frames)} frames; see {out}/preview.png")
 
 if truth is not None:
-    # A reconstruction is right up to a scale, which the median ratio gives; positions align by a similarity.
+    # A reconstruction is right up to a scale, which the median ratio gives. A rotation aligns the camera positions.
     known = scene.mask & (truth.depth > 0)
     scale = (truth.depth[known] / scene.depth[known]).median()
     error = ((scale * scene.depth - truth.depth).abs() / truth.depth)[known].mean()
     path = truth.cameras.relative_to_first().centres
-    aligned = umeyama(scene.cameras.centres, path).apply(scene.cameras.centres)
+    rotation, _ = Rotation.align_vectors(path.numpy(), (scale * scene.cameras.centres).numpy())
+    aligned = torch.from_numpy(rotation.apply((scale * scene.cameras.centres).numpy()))
     drift = (aligned - path).norm(dim=-1).mean() / torch.diff(path, dim=0).norm(dim=-1).sum()
     print(f"depth is off by {100 * error:.1f} %, the camera's path by {100 * drift:.1f} % of its length")

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gen3r.cameras import Cameras
+from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import decode_pose, encode_pose
 from gen3r.cameras.rays import pluecker_rays
 from gen3r.checkpoints.load import _empty

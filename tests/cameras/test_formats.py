@@ -8,8 +8,9 @@ import pytest
 import torch
 from hypothesis import given
 
-from gen3r.cameras import Cameras, read_cameras, write_cameras
+from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import opengl_to_opencv
+from gen3r.cameras.formats import read_cameras, write_cameras
 from gen3r.cameras.formats.gen3r import cameras_from_json, cameras_to_json
 from gen3r.errors import InputError
 from tests.poses import colmap_pose, random_cameras, seeds
@@ -74,7 +75,7 @@ def write_realestate(path: Path) -> None:
 
 
 def test_our_json(tmp_path: Path) -> None:
-    write_cameras(tmp_path / "c.json", CAMERAS)
+    write_cameras(CAMERAS, tmp_path / "c.json")
     again = read_cameras(tmp_path / "c.json")
     assert torch.equal(again.T_world_camera, CAMERAS.T_world_camera)
     assert torch.equal(again.K_px, CAMERAS.K_px)

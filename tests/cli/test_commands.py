@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from gen3r.cli.main import main
 from gen3r.export import WRITERS
-from gen3r.export.video import write_rgb_video
+from gen3r.export.video import write_video
 from gen3r.scene import Scene
 from tests.tiny import tiny_pipeline
 
@@ -84,7 +84,7 @@ class TestGenerate:
         assert generate(model, tmp_path / "a", folder) == 0
         scene = Scene.load(tmp_path / "a" / "scene.safetensors")
         clip = tmp_path / "clip.mp4"
-        write_rgb_video(scene, clip)
+        write_video(scene.frames, clip)
         assert generate(model, tmp_path / "b", clip) == 0
         assert Scene.load(tmp_path / "b" / "scene.safetensors").settings["task"] == scene.settings["task"]
 

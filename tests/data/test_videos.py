@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gen3r.cameras import Cameras, write_cameras
+from gen3r.cameras.camera import Cameras
+from gen3r.cameras.formats import write_cameras
 from gen3r.data.readers import open_dataset
 from gen3r.data.readers.frames import VideoFrames
 from gen3r.data.readers.videos import UserVideos
@@ -32,17 +33,17 @@ def film(path: Path, truth: Truth) -> None:
 def test_videos_and_photos_with_cameras(truths: Truths, tmp_path: Path) -> None:
     truth = truths("re10k")
     film(tmp_path / "walk.mp4", truth)
-    write_cameras(tmp_path / "walk.json", cameras_of(truth))
+    write_cameras(cameras_of(truth), tmp_path / "walk.json")
     (tmp_path / "photos").mkdir()
     for i, frame in enumerate(truth.frames):
         Image.fromarray(frame).save(tmp_path / "photos" / f"{i}.png")
-    write_cameras(tmp_path / "photos" / "cameras.json", cameras_of(truth))
+    write_cameras(cameras_of(truth), tmp_path / "photos" / "cameras.json")
     reader = open_dataset("videos", tmp_path)
     assert reader.scenes == ["photos", "walk.mp4"]
     for record in reader:
         assert gap(record, truth) < 0.5
         assert frame_error(record, truth) < 6
-    write_cameras(tmp_path / "walk.json", cameras_of(truth)[:3])
+    write_cameras(cameras_of(truth)[:3], tmp_path / "walk.json")
     with pytest.raises(InputError, match="3 cameras for 5 pictures"):
         reader[1]
 

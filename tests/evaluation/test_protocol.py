@@ -17,8 +17,8 @@ from gen3r.evaluation import probe as probing
 from gen3r.evaluation.metrics import absolute_relative, camera_auc, psnr, ssim
 from gen3r.evaluation.probe import Probe
 from gen3r.evaluation.protocol import PARTS, Mean, evaluate, held_out_clips
-from gen3r.geometry.normalise import to_vggt_gauge
-from gen3r.geometry.rendering import render_views
+from gen3r.geometry.normalise import normalise_scene
+from gen3r.geometry.splatting import warp_views
 from tests.tiny import tiny_pipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore:the prompt has")  # tiny models read 16 bytes
@@ -60,9 +60,9 @@ def test_each_row_measures_what_it_says(clip: Clip) -> None:
     repeated = images[:1].expand_as(images)
     assert scores["repeat first frame PSNR"] == pytest.approx(psnr(repeated, images))
     assert scores["repeat first frame SSIM"] == pytest.approx(ssim(repeated, images))
-    _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
+    _, poses, _ = normalise_scene(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
     path = replace(clip.cameras, T_world_camera=poses)
-    moved, _ = render_views(images[:1], pipe.reconstruct(images[:1]).depth, [0], path)
+    moved, _ = warp_views(images[:1], pipe.reconstruct(images[:1]).depth, [0], path)
     assert scores["depth warp PSNR"] == pytest.approx(psnr(moved, images))
 
     seen = pipe.reconstruct(images)
@@ -78,7 +78,7 @@ def test_two_views_are_the_first_and_the_last_along_the_true_cameras(clip: Clip)
     pipe = tiny_pipeline()
     scores = evaluate(pipe, [clip], ["two-views"], seed=5)
     assert list(scores) == ROWS["two-views"]
-    _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
+    _, poses, _ = normalise_scene(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
     path = Cameras(poses, clip.cameras.K_px, 112, 112)
     generator = torch.Generator().manual_seed(5)
     scene = pipe(clip.images[[0, -1]][None], prompt=ROOM, cameras=path, num_frames=5, generator=generator)[0]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plyfile import PlyData
 
-from gen3r.export.ply import write_ply
+from gen3r.export import WRITERS
 from gen3r.export.video import FRAMES_PER_SECOND, write_video
 from gen3r.media.drawing import apply_colour_map, colour_depth
 from gen3r.scene import Scene
@@ -23,7 +23,7 @@ def read_frames(path: Path) -> np.ndarray:
 
 
 def test_ply_holds_the_valid_points_and_their_colours(scene: Scene, tmp_path: Path):
-    write_ply(scene, tmp_path / "points.ply")
+    WRITERS["points.ply"](scene, tmp_path / "points.ply")
     ply = PlyData.read(str(tmp_path / "points.ply"))
     vertices = ply["vertex"]
     assert not ply.text
@@ -35,7 +35,7 @@ def test_ply_holds_the_valid_points_and_their_colours(scene: Scene, tmp_path: Pa
 def test_ply_of_no_valid_point(tmp_path: Path):
     scene = make_scene()
     scene.mask[:] = False
-    write_ply(scene, tmp_path / "points.ply")
+    WRITERS["points.ply"](scene, tmp_path / "points.ply")
     assert len(PlyData.read(str(tmp_path / "points.ply"))["vertex"].data) == 0
 
 

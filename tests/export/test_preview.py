@@ -1,5 +1,6 @@
-"""The contact sheet and the rasteriser under it."""
+"""The contact sheet and its views of the point cloud."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 import torch
 
 from gen3r.cameras.camera import Cameras
+from gen3r.export.cloud_view import MAX_POINTS, MAX_SPLAT_PX, View, frame_view, point_cloud, render
 from gen3r.export.preview import contact_sheet
-from gen3r.export.splatting import MAX_POINTS, PointCloud, View, frame_view, point_cloud, render
+from gen3r.geometry.clouds import PointCloud
 from gen3r.geometry.points import project
 from gen3r.media.drawing import CLOUD_BACKGROUND, WIDTH
 from gen3r.scene import Scene
@@ -26,6 +28,25 @@ def test_the_nearest_point_wins_whatever_the_order():
     for order in ([0, 1, 2], [2, 1, 0], [1, 0, 2]):
         image = render(cloud_of([points[i] for i in order], [colours[i] for i in order]), VIEW, (0, 0, 0))
         assert image[12, 16].tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("azimuth", [0.0, 0.6])
+def test_a_render_has_the_pixels_of_a_plain_loop(scene: Scene, azimuth: float):
+    cloud = point_cloud(scene)[::7]
+    assert cloud.colours is not None
+    assert cloud.widths is not None
+    view = frame_view(cloud.points, scene.cameras.centres, azimuth, 0.3, 60, 80)
+    pixels, z = view.project(cloud.points)
+    expected, depth = torch.zeros(60, 80, 3, dtype=torch.uint8), torch.full((60, 80), torch.inf)
+    sides = (cloud.widths * view.focal / z).ceil().clamp(1, MAX_SPLAT_PX)
+    for (x, y), near, side, colour in zip(
+        (pixels - sides[:, None] / 2).round().long(), z, sides, cloud.colours, strict=True
+    ):
+        for row, column in itertools.product(range(y, y + int(side)), range(x, x + int(side))):
+            if 0 <= row < 60 and 0 <= column < 80 and 0 < near < depth[row, column]:
+                expected[row, column], depth[row, column] = colour, near
+    assert sides.max() > 1
+    assert torch.equal(render(cloud, view, (0, 0, 0)), expected)
 
 
 def test_points_behind_or_outside_are_not_drawn():
@@ -82,7 +103,8 @@ def test_large_clouds_are_thinned_without_holes():
     scene = make_scene(frames=2, height=520, width=520)
     cloud = point_cloud(scene)
     assert 0.4 * MAX_POINTS < len(cloud.points) <= MAX_POINTS
-    assert cloud.footprints.min() > (scene.depth / scene.cameras.K_px[0, 0, 0]).min()
+    assert cloud.widths is not None
+    assert cloud.widths.min() > (scene.depth / scene.cameras.K_px[0, 0, 0]).min()
 
 
 @pytest.mark.parametrize(("frames", "height", "width"), [(1, 32, 32), (2, 32, 64), (17, 16, 16)])

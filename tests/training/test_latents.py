@@ -17,7 +17,7 @@ from gen3r.data.sampled_clips import SampledClips
 from gen3r.data.shards import ClipShards
 from gen3r.data.synthetic import synthesize
 from gen3r.errors import InputError
-from gen3r.geometry.normalise import to_first_camera, to_vggt_gauge
+from gen3r.geometry.normalise import normalise_scene, to_first_camera
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.precision import fast_products
 from gen3r.pipeline import Gen3RPipeline
@@ -78,7 +78,7 @@ def test_what_is_encoded_is_read(pipe: Gen3RPipeline, clips: ClipShards, tmp_pat
         assert torch.equal(row.pop("text")[: len(text)], text)
         assert [k for k in row if not torch.equal(row[k], fresh[k])] == []
         assert torch.equal(row["first_frame"].permute(1, 2, 0), clip.frames[0])
-        _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
+        _, poses, _ = normalise_scene(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
         assert torch.equal(row["T_world_camera"], poses)
 
 
@@ -290,7 +290,7 @@ def test_a_dataset_is_encoded_as_it_lies(pipe: Gen3RPipeline, truths: Truths, tm
     latents = LatentShards(tmp_path / "latents", hashes_of(encoders), (5, 112, 112), drawn(0))
     assert len(latents) == 3
     clip = drawn(0)[2]
-    _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
+    _, poses, _ = normalise_scene(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
     assert torch.equal(latents[2]["T_world_camera"], poses)
     with pytest.raises(InputError, match="other clips"):
         LatentShards(tmp_path / "latents", hashes_of(encoders), (5, 112, 112), drawn(1))

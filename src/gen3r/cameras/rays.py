@@ -1,7 +1,15 @@
-"""Pluecker rays, and the folding of frames into latent time."""
+"""Pixel grids, Pluecker rays, and the folding of frames into latent time."""
 
 import torch
 from torch import Tensor
+
+
+def pixel_grid(height: int, width: int, like: Tensor, centre: float = 0.5) -> tuple[Tensor, Tensor]:
+    """x and y [H, W] of every pixel's centre, in the type and on the device of `like`."""
+    y, x = torch.meshgrid(
+        *(torch.arange(n, device=like.device, dtype=like.dtype) + centre for n in (height, width)), indexing="ij"
+    )
+    return x, y
 
 
 def pluecker_rays(T_world_camera: Tensor, K_px: Tensor, height: int, width: int) -> Tensor:
@@ -9,11 +17,7 @@ def pluecker_rays(T_world_camera: Tensor, K_px: Tensor, height: int, width: int)
 
     T_world_camera: [..., F, 4, 4]; K_px: [..., F, 3, 3]. d has unit length; pixel centres lie at +0.5.
     """
-    y, x = torch.meshgrid(
-        torch.arange(height, device=K_px.device, dtype=K_px.dtype) + 0.5,
-        torch.arange(width, device=K_px.device, dtype=K_px.dtype) + 0.5,
-        indexing="ij",
-    )
+    x, y = pixel_grid(height, width, like=K_px)
     fx, fy, cx, cy = (K_px[..., i, j, None, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
     local = torch.stack(torch.broadcast_tensors((x - cx) / fx, (y - cy) / fy, torch.ones_like(x)), -1)
     direction = torch.einsum("...ij,...hwj->...hwi", T_world_camera[..., :3, :3], local)

@@ -17,8 +17,8 @@ from gen3r.cameras.paths import BETWEEN, FREE
 from gen3r.data.records import Clip
 from gen3r.evaluation.metrics import absolute_relative, camera_auc, median_scale, psnr, ssim
 from gen3r.evaluation.probe import Probe, asked_for
-from gen3r.geometry.normalise import to_vggt_gauge
-from gen3r.geometry.rendering import render_views
+from gen3r.geometry.normalise import normalise_scene
+from gen3r.geometry.splatting import warp_views
 from gen3r.models.tokens import packed_tokens
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
@@ -80,7 +80,7 @@ def generation_scores(pipe: Gen3RPipeline, clip: Clip, seed: int) -> Scores:
     VGGT's depth of it."""
     frames, path = clip.images, _true_path(clip)
     scene = _generate(pipe, clip, seed, frames[:1], path)
-    moved, _ = render_views(frames[:1], pipe.reconstruct(frames[:1]).depth, [0], path)
+    moved, _ = warp_views(frames[:1], pipe.reconstruct(frames[:1]).depth, [0], path)
     return {
         **_scene_scores("one view", scene, clip, path),
         "frame 0 PSNR": psnr(scene.images[0], frames[0]),
@@ -138,7 +138,7 @@ def _generate(
 
 def _true_path(clip: Clip) -> Cameras:
     """The clip's cameras in VGGT's gauge."""
-    _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
+    _, poses, _ = normalise_scene(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
     return Cameras(poses, clip.cameras.K_px, clip.cameras.height, clip.cameras.width)
 
 

@@ -1,30 +1,35 @@
-"""A scene as files that other programs open: one module a format, one table of what a saved scene holds."""
+"""A scene as files that other programs open: one table of what a saved scene holds."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
-from gen3r.export.cameras import write_cameras
-from gen3r.export.depth import write_depth_video
-from gen3r.export.metadata import write_metadata
-from gen3r.export.ply import write_ply
-from gen3r.export.preview import write_preview
-from gen3r.export.video import write_rgb_video
-from gen3r.files import whole_folder
+from gen3r.cameras import write_cameras
+from gen3r.export.metadata import metadata
+from gen3r.export.preview import contact_sheet
+from gen3r.export.video import write_video
+from gen3r.files import whole_folder, write_text
+from gen3r.geometry.clouds import PointCloud, write_ply
+from gen3r.media.drawing import colour_depth
 from gen3r.scene import Scene
 
 WRITERS: dict[str, Callable[[Scene, Path], None]] = {
-    "rgb.mp4": write_rgb_video,
-    "depth.mp4": write_depth_video,
-    "points.ply": write_ply,
-    "cameras.json": write_cameras,
-    "scene.safetensors": lambda scene, path: scene.save(path),
-    "preview.png": write_preview,
-    "metadata.json": write_metadata,
+    "rgb.mp4": lambda scene, path: write_video(scene.frames, path),
+    "depth.mp4": lambda scene, path: write_video(colour_depth(scene.depth, scene.mask), path),
+    "points.ply": lambda scene, path: write_ply(
+        PointCloud(scene.points[scene.mask], scene.frames[scene.mask]),
+        path,
+        comment="x right, y down, z forward, in the first camera's frame",
+    ),
+    "cameras.json": lambda scene, path: write_cameras(scene.cameras, path),
+    "scene.safetensors": Scene.save,
+    "preview.png": lambda scene, path: contact_sheet(scene).save(path),
+    "metadata.json": lambda scene, path: write_text(json.dumps(metadata(scene), indent=2, ensure_ascii=False), path),
 }
 
 
 def save_scene(scene: Scene, folder: str | Path, overwrite: bool = False) -> list[Path]:
-    """Writes every format of `WRITERS` into `folder`; returns the files. Errors as `whole_folder`."""
+    """Writes every file of `WRITERS` into `folder`; returns their paths. Errors as `whole_folder`."""
     folder = Path(folder)
     with whole_folder(folder, overwrite) as partial:
         for name, write in WRITERS.items():

@@ -1,18 +1,16 @@
 """metadata.json: what a scene is and where it comes from, for people and scripts."""
 
-import json
-from pathlib import Path
+from typing import Any
 
 from gen3r import __version__
 from gen3r.export.video import FRAMES_PER_SECOND
-from gen3r.files import whole_file
 from gen3r.scene import Scene
 
 
-def write_metadata(scene: Scene, path: Path) -> None:
-    """Writes prompt, settings and sizes, and the frame and unit that all numbers of the scene are in."""
+def metadata(scene: Scene) -> dict[str, Any]:
+    """Prompt, settings and sizes, and the frame and unit of all numbers of the scene, as a JSON object."""
     valid = scene.depth[scene.mask]
-    about = {
+    return {
         "gen3r": __version__,
         "prompt": scene.prompt,
         "settings": scene.settings,
@@ -25,5 +23,3 @@ def write_metadata(scene: Scene, path: Path) -> None:
         "unit": "the model's: about the mean distance of the scene's points from the first camera",
         "convention": "world = first camera; OpenCV axes: x right, y down, z forward",
     }
-    with whole_file(path) as partial:
-        partial.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,1 +1,1 @@
-"""Points from depth, their masks, and alignment."""
+"""Points from depth, point clouds, splatting, the plane sweep, and the normalised scene."""

@@ -1,6 +1,6 @@
 """Clouds of coloured points, in memory and in PLY files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -17,29 +17,32 @@ _POINT, _COLOUR = ("x", "y", "z"), ("red", "green", "blue")
 
 @dataclass(frozen=True)
 class PointCloud:
-    """points: [N, 3]. colours: uint8 [N, 3], or None where they are not known."""
+    """points: [N, 3]. colours: uint8 [N, 3], or None. widths: [N], each point's pixel at its depth, or None."""
 
     points: Tensor
     colours: Tensor | None = None
+    widths: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.points)
 
+    def __getitem__(self, index: Tensor | slice) -> "PointCloud":
+        return PointCloud(*(None if x is None else x[index] for x in (self.points, self.colours, self.widths)))  # pyright: ignore[reportArgumentType]
+
     def moved(self, T: Tensor) -> "PointCloud":
-        """The cloud under a pose [4, 4], worked out in float64, as float32."""
+        """The cloud under a pose [4, 4], computed in float64, as float32."""
         T = T.double()
-        return PointCloud((self.points.double() @ T[:3, :3].mT + T[:3, 3]).float(), self.colours)
+        return replace(self, points=(self.points.double() @ T[:3, :3].mT + T[:3, 3]).float())
 
 
 def write_ply(cloud: PointCloud, path: Path, comment: str = "") -> None:
-    """Writes a binary PLY of float32 points and, if there are any, 8-bit colours."""
-    fields = [(name, "<f4") for name in _POINT] + [(name, "u1") for name in _COLOUR if cloud.colours is not None]
-    vertices = np.empty(len(cloud), dtype=fields)
-    for i, name in enumerate(_POINT):
-        vertices[name] = cloud.points[:, i].numpy()
+    """Writes a binary PLY of float32 points and, if they are known, 8-bit colours."""
+    fields = [(name, "<f4", cloud.points[:, i]) for i, name in enumerate(_POINT)]
     if cloud.colours is not None:
-        for i, name in enumerate(_COLOUR):
-            vertices[name] = cloud.colours[:, i].numpy()
+        fields += [(name, "u1", cloud.colours[:, i]) for i, name in enumerate(_COLOUR)]
+    vertices = np.empty(len(cloud), dtype=[(name, kind) for name, kind, _ in fields])
+    for name, _, values in fields:
+        vertices[name] = values.numpy()
     element = PlyElement.describe(vertices, "vertex")
     with whole_file(path) as partial:
         PlyData([element], byte_order="<", comments=[comment] if comment else []).write(str(partial))
@@ -49,7 +52,7 @@ def read_ply(source: Path | bytes) -> PointCloud:
     """The vertices of a PLY file, text or binary.
 
     Raises:
-        InputError: it is missing, damaged, or has no vertices with x, y, z.
+        InputError: the file is missing or damaged, or has no vertices with x, y, z.
     """
     try:
         data = PlyData.read(BytesIO(source) if isinstance(source, bytes) else str(source))

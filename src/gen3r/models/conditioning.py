@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
+from gen3r.cameras.conventions import relative_to_first
 from gen3r.cameras.rays import fold_frames, pluecker_rays
 from gen3r.geometry.plane_sweep import sharpened_depth
-from gen3r.geometry.rendering import render_views
+from gen3r.geometry.splatting import warp_views
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.precision import exact_products
 from gen3r.models.tokens import packed_tokens
@@ -127,7 +128,7 @@ def _warp(images: Tensor, depth: Tensor, frame_indices: list[int], path: Cameras
         if len(frame_indices) == 2:
             cameras = (x[frame_indices].to(device) for x in (path.T_world_camera, path.K_px))
             depth = sharpened_depth(sources, depth, *cameras)
-        warped = render_views(sources, depth, frame_indices, path)
+        warped = warp_views(sources, depth, frame_indices, path)
     frames, visible = (x.to(images.device) for x in warped)
     frames[frame_indices], visible[frame_indices] = images.to(frames.dtype), True
     mask = torch.zeros(len(frames), dtype=torch.bool, device=images.device)
@@ -151,8 +152,7 @@ def camera_condition(T_world_camera: Tensor, K_px: Tensor, height: int, width: i
 
     T_world_camera: [B, F, 4, 4], taken relative to the first camera of each clip. K_px: [B, F, 3, 3].
     """
-    relative = torch.linalg.inv(T_world_camera[:, :1]) @ T_world_camera
-    rays = fold_frames(pluecker_rays(relative, K_px, height, width))
+    rays = fold_frames(pluecker_rays(relative_to_first(T_world_camera), K_px, height, width))
     return torch.cat([rays, rays], dim=-1)
 
 

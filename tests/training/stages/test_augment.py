@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from gen3r.cameras import Cameras
+from gen3r.cameras.camera import Cameras
 from gen3r.data import shards
 from gen3r.data.shards import ClipShards
 from gen3r.geometry.points import unproject

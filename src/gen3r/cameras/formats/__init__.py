@@ -15,7 +15,7 @@ from gen3r.files import write_text
 REALESTATE_SIZE = (360, 640)
 
 
-def write_cameras(path: str | Path, cameras: Cameras) -> None:
+def write_cameras(cameras: Cameras, path: str | Path) -> None:
     """Writes Gen3R's JSON, whole or not at all; `read_cameras` returns the same float32 numbers."""
     write_text(json.dumps(cameras_to_json(cameras), indent=1) + "\n", path)
 

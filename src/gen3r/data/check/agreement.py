@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from gen3r.cameras.rays import pixel_grid
 from gen3r.data.check.matches import Matches, fundamental_matrix, match_pictures, sampson_distance
 from gen3r.data.records import ClipRecord
 from gen3r.geometry.points import project
@@ -116,8 +117,8 @@ class _Pair:
     def _shift(self, here: int, there: int) -> Tensor:
         """The small pixels' shifts [2, h, w] that depth and cameras give, NaN where unknown."""
         h, w = self.frames[here].shape[:2]
-        y, x = torch.meshgrid(torch.arange(h).double() + 0.5, torch.arange(w).double() + 0.5, indexing="ij")
-        pixel = torch.stack([x, y], -1).flatten(0, 1) * self.scale
+        grid = pixel_grid(h, w, like=torch.empty(0, dtype=torch.float64))
+        pixel = torch.stack(grid, -1).flatten(0, 1) * self.scale
         return ((self.landing(pixel, here, there)[0] - pixel) / self.scale).T.reshape(2, h, w)
 
 

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gen3r.geometry.windows import window_mean
+from gen3r.cameras.rays import pixel_grid
+from gen3r.geometry.points import window_mean
 
 RADIUS = 2  # pixels searched around the coarser level's answer, on every level
 PATCH = 9
@@ -70,9 +71,7 @@ def _grey(picture: Tensor) -> Tensor:
 
 def _places(a: Tensor) -> Tensor:
     """Pixel centres [1, 2, H, W]."""
-    height, width = a.shape[-2:]
-    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
-    return torch.stack([x, y])[None]
+    return torch.stack(pixel_grid(*a.shape[-2:], like=a))[None]
 
 
 def _sample(image: Tensor, flow: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ class Renderer:
     def is_free(self, poses: Array, fov: float, least: float = 0.5) -> bool:
         """Whether the path goes through no surface, keeps clear of all, and sees surfaces in `least` of its pixels."""
         place = poses[:, :3, 3]
-        if not self.visible(place[:-1], place[-1:] - place[:-1]).all():
+        if not self.visible(place[:-1], place[1:] - place[:-1]).all():
             return False
         _, depth = self._cast(*self.rays(poses[::4], fov, 28, 28))
         seen = depth.reshape(len(poses[::4]), -1)

@@ -11,7 +11,7 @@ from gen3r.cameras.camera import Cameras
 from gen3r.checkpoints.identity import component_hash
 from gen3r.data.records import Clip
 from gen3r.errors import InputError
-from gen3r.geometry.normalise import to_vggt_gauge
+from gen3r.geometry.normalise import normalise_scene
 from gen3r.models.components import Components
 from gen3r.models.conditioning import (
     Conditions,
@@ -194,7 +194,7 @@ class DiffusionStage(Stage):
     def sheet_rows(self, pipe: Gen3RPipeline, clip: Clip) -> list[Row]:
         """The clip from its first frame, its caption and its cameras."""
         images = clip.images[None].to(pipe.device)
-        _, poses, _ = to_vggt_gauge(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
+        _, poses, _ = normalise_scene(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
         path = Cameras(poses, clip.cameras.K_px, *images.shape[-2:])
         length = pipe.defaults["text_length"]
         embeds = encode_text(pipe.tokenizer, pipe.text_encoder, [clip.caption], length, images.device)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gen3r.cameras.conventions import decode_pose, encode_pose
 from gen3r.data.records import Clip, ClipSource
-from gen3r.geometry.normalise import to_vggt_gauge
+from gen3r.geometry.normalise import normalise_scene
 from gen3r.geometry.points import project
 from gen3r.models.components import Components
 from gen3r.models.precision import exact_products
@@ -83,7 +83,7 @@ class GeometryStage(Stage):
         height, width = images.shape[-2:]
         levels, block_inputs = self._tokens(images)
         with exact_products(images.device):
-            depth, poses, points = to_vggt_gauge(batch["depth"], batch["T_world_camera"], batch["K_px"])
+            depth, poses, points = normalise_scene(batch["depth"], batch["T_world_camera"], batch["K_px"])
             pose_enc = self.vggt.camera(levels)
             camera = camera_loss(pose_enc, encode_pose(poses, batch["K_px"], height, width))
             translation = relative_translation_loss(decode_pose(pose_enc, height, width)[0], poses[None])
