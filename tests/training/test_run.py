@@ -21,7 +21,6 @@ from gen3r.scene import Scene
 from gen3r.training import measurements
 from gen3r.training.package import package
 from gen3r.training.run import Run
-from gen3r.training.stages.config import CONFIGS
 from gen3r.training.stages.stage import Stage
 from gen3r.training.weights import new_like
 from tests.tiny import tiny_pipeline
@@ -31,7 +30,7 @@ ONE_STEP = {"steps": 1, "batch_size": 1}
 
 
 def stage_of(run: Run, name: str) -> Stage:
-    return run.stage(name, CONFIGS[name]())
+    return run.stage(name, run.recipe[name][0].stage)
 
 
 @pytest.fixture(scope="module")

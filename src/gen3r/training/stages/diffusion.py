@@ -89,9 +89,12 @@ class DiffusionStage(Stage):
 
     @classmethod
     def of(cls, run: "Run", components: Components, config: DiffusionConfig) -> Self:
-        """As `Stage.of`."""
-        latents = run.latents(components)
-        return cls(components, latents, run.model, config, run.single_frame_latents(components))
+        """As `Stage.of`; refuses a checkpoint that started from another transformer, where `other_base` is set."""
+        base = cls.check_base(run, components.transformer) if cls.other_base else ""
+        single_frame = run.single_frame_latents(components) if config.single_frame else None
+        stage = cls(components, run.latents(components), run.model, config, single_frame)
+        stage.settings = {"base": base}
+        return stage
 
     @classmethod
     def check_base(cls, run: "Run", transformer: Gen3RTransformer) -> str:
