@@ -19,8 +19,8 @@ from gen3r.models.presets import tiny
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
 from gen3r.training import measurements
+from gen3r.training.package import package
 from gen3r.training.run import Run
-from gen3r.training.stages.config import CONFIGS
 from gen3r.training.stages.stage import Stage
 from gen3r.training.weights import new_like
 from tests.tiny import tiny_pipeline
@@ -30,7 +30,7 @@ ONE_STEP = {"steps": 1, "batch_size": 1}
 
 
 def stage_of(run: Run, name: str) -> Stage:
-    return run.stage(name, CONFIGS[name]())
+    return run.stage(name, run.recipe[name][0].stage)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def packaged(run: Run) -> Path:
     for half in ("appearance", "geometry"):
         run.encode_latents(half)
     run.train("diffusion", ONE_STEP)
-    run.package(run.folder / "model")
+    package(run, run.folder / "model")
     return run.folder / "model"
 
 
@@ -80,7 +80,7 @@ def test_every_stage_drew_what_it_makes_of_held_out_clips(packaged: Path) -> Non
 @pytest.fixture(scope="module")
 def student(run: Run, packaged: Path) -> Path:
     run.train("distill", ONE_STEP)
-    run.package(run.folder / "student")
+    package(run, run.folder / "student")
     return run.folder / "student"
 
 
@@ -100,7 +100,7 @@ def test_a_distilled_package_goes_its_own_few_steps(run: Run, packaged: Path, st
 
 
 def test_the_teacher_can_be_packaged_still(run: Run, packaged: Path, student: Path) -> None:
-    run.package(run.folder / "teacher", teacher=True)
+    package(run, run.folder / "teacher", teacher=True)
     again, before = (
         Gen3RPipeline.from_pretrained(p, torch_dtype=torch.float32) for p in (run.folder / "teacher", packaged)
     )
@@ -121,7 +121,7 @@ def test_a_distilled_model_is_no_teacher_and_stays_what_it_is(student: Path, tmp
     after = Run(tmp_path, start=student, config=CONFIG)
     with pytest.raises(InputError, match="student is distilled already"):
         stage_of(after, "distill")
-    after.package(tmp_path / "model")
+    package(after, tmp_path / "model")
     before, again = (Gen3RPipeline.from_pretrained(p) for p in (student, tmp_path / "model"))
     assert again.defaults == before.defaults
     assert again.scheduler.config["shift_terminal"] == before.scheduler.config["shift_terminal"] == 0.4
@@ -133,10 +133,10 @@ def test_a_student_of_an_older_teacher_is_refused(run: Run, student: Path, tmp_p
     with pytest.warns(UserWarning, match="goes on at step 1 with steps 1 -> 2"):
         copy.train("diffusion", {"steps": 2, "batch_size": 1})
     with pytest.raises(InputError, match="distilled from another transformer"):
-        copy.package(tmp_path / "model")
+        package(copy, tmp_path / "model")
     with pytest.raises(InputError, match="distilled from another transformer"):
         copy.train("distill", ONE_STEP)
-    copy.package(tmp_path / "model", teacher=True)
+    package(copy, tmp_path / "model", teacher=True)
 
 
 def test_a_plan_tells_and_writes_nothing(run: Run, packaged: Path) -> None:
@@ -189,7 +189,7 @@ def test_frozen_encoders_come_from_the_cache_and_the_starting_model(packaged: Pa
         run.train("text", ONE_STEP)
     run.train("diffusion", ONE_STEP)
     run.train("distill", ONE_STEP)
-    run.package(tmp_path / "model")
+    package(run, tmp_path / "model")
     before, after = (
         Gen3RPipeline.from_pretrained(p, torch_dtype=torch.float32) for p in (packaged, tmp_path / "model")
     )
@@ -233,7 +233,7 @@ def test_training_goes_on_from_a_model(run: Run, packaged: Path, tmp_path: Path)
     assert all(torch.equal(value, fresh[name]) for name, value in model.vggt.state_dict().items())
     assert not all(torch.equal(value, given[name]) for name, value in fresh.items())
     after.train("geometry", ONE_STEP | {"batch_size": 2})
-    after.package(tmp_path / "model")
+    package(after, tmp_path / "model")
     again = Gen3RPipeline.from_pretrained(tmp_path / "model", torch_dtype=torch.float32)
     assert torch.equal(again.vae.post_quant_conv.weight, model.vae.post_quant_conv.weight)
     assert not torch.equal(again.vggt.camera_head.embed_pose.weight, model.vggt.camera_head.embed_pose.weight)

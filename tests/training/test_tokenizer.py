@@ -10,6 +10,7 @@ from gen3r.data.shards import ClipShards
 from gen3r.data.synthetic import synthesize
 from gen3r.models.presets import tiny
 from gen3r.pipeline import Gen3RPipeline
+from gen3r.training.package import package
 from gen3r.training.run import Run
 from gen3r.training.tokenizer import learn_tokenizer
 
@@ -49,7 +50,7 @@ def test_later_clips_leave_the_tokens_as_they_are(run: Run) -> None:
 
 
 def test_the_package_has_the_vocabulary_that_the_encoder_learned(run: Run, tmp_path: Path) -> None:
-    run.package(tmp_path / "model")
+    package(run, tmp_path / "model")
     packaged = Gen3RPipeline.from_pretrained(tmp_path / "model").tokenizer
     assert component_hash(packaged) == component_hash(run.tokenizer())
     captions = ClipShards(run.folder / "train").captions

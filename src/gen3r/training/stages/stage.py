@@ -45,12 +45,12 @@ class Stage(nn.Module, ABC):
 
     @classmethod
     def of(cls, run: "Run", components: "Components", config: Any) -> Self:
-        """The stage of a run. config: the stage's own configuration in `stages.config`.
+        """The stage of a run, on its clips or latents. config: the stage's own configuration in `stages.config`.
 
         Raises:
-            InputError: the run lacks clips or latents for it.
+            InputError: the run lacks what the stage needs.
         """
-        raise NotImplementedError(f"{cls.__name__} is of no run")
+        return cls(components, run.held_clips(), config)
 
     @abstractmethod
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
