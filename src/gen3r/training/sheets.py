@@ -9,8 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from gen3r.data.records import Clip
-from gen3r.export.depth import colour_depth
-from gen3r.export.preview import THUMBNAILS, labelled, stacked, strip
+from gen3r.media.drawing import THUMBNAILS, colour_depth, labelled, stacked, strip
 
 if TYPE_CHECKING:
     from gen3r.pipeline import Gen3RPipeline
