@@ -16,10 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gen3r.data.stream import Positions
 from torch.utils.data import DataLoader, get_worker_info
 
-from gen3r.cameras import Cameras
+from gen3r.cameras.camera import Cameras
 from gen3r.data.clips import ClipSampler
 from gen3r.data.readers import open_dataset
 from gen3r.data.records import Clip, ClipRecord

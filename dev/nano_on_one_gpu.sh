@@ -1,46 +1,46 @@
 #!/usr/bin/env bash
-# nano again from weights that are there, in about twelve minutes of one GPU: VGGT, adapter, text, diffusion, distillation.
-# Clips are rendered meanwhile; each leg of VGGT's training sees those that are there when it begins.
+# Trains VGGT, adapter, text encoder, transformer and student of nano further, in about twelve minutes on one GPU.
+# Clips are rendered meanwhile. Each launch of VGGT's training uses the clips that exist when it starts.
 # usage: dev/nano_on_one_gpu.sh START FOLDER
-#   START: model to go on from. FOLDER: as of gen3r train; the packages are written to FOLDER/out.
-# SCALE, of all times, and the numbers below may be set in the environment; as they are, they are for an H100.
+#   START: the model to start from. FOLDER: the run's folder; models are written to FOLDER/out.
+# SCALE (a factor on all times) and the numbers below can be set in the environment. The defaults suit an H100.
 set -euo pipefail
 START=$1 FOLDER=$2
 SCALE=${SCALE:-1}
-END=${END:-750}             # the second by which all is done: diffusion takes what the other stages leave
-LATENTS=${LATENTS:-6144}    # clips that the denoiser sees
-STILLS=${STILLS:-8192}      # scenes of one frame, for words
-FRAMES=${FRAMES:-1088}      # of a step of VGGT's
-ADAPTED=${ADAPTED:-680}     # of the adapter's
-CLIPS=${CLIPS:-128}         # of diffusion's
-STUDENT=${STUDENT:-64}      # of the distillation's
-CORES=$(nproc)              # asked before the next line, which it would heed
+END=${END:-750}                      # seconds in all; diffusion takes what the other stages leave
+LATENTS=${LATENTS:-6144}             # clips in the latent cache
+SINGLE_FRAME=${SINGLE_FRAME:-8192}   # single-frame clips, for text
+FRAMES=${FRAMES:-1088}               # frames per step of geometry
+ADAPTED=${ADAPTED:-680}              # frames per step of the adapter
+CLIPS=${CLIPS:-128}                  # clips per step of diffusion
+STUDENT=${STUDENT:-64}               # clips per step of distillation
+CORES=$(nproc)              # before the next line, because nproc obeys OMP_NUM_THREADS
 export OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 LOGS=$FOLDER/logs
-mkdir -p "$LOGS" "$FOLDER/train" "$FOLDER/stills" "$FOLDER/out"
+mkdir -p "$LOGS" "$FOLDER/train" "$FOLDER/single_frame" "$FOLDER/out"
 
 say() { echo "$(date +%T) +${SECONDS}s $*"; }
 scaled() { python3 -c "print(round($1 * $SCALE, 3))"; }
 shards() { find "$FOLDER/train" -name 'clips-*' | wc -l; }
-train() {  # SECONDS STAGE ...: for so long, the start not counted, the learning rate coming to its end
+train() {  # SECONDS STAGE ...: trains for so long, not counting the start, with a complete schedule
   local time=$1 stage=$2
-  python3 -m gen3r.cli.main train "$stage" --folder "$FOLDER" --start "$START" --threads 3 --sheet-every 0 \
+  python3 -m gen3r.cli.main train "$stage" --folder "$FOLDER" --start "$START" --threads 3 \
     --steps 1000000 --minutes "$(scaled "$time / 60")" "${@:3}" >>"$LOGS/$stage.log" 2>&1
   say "$stage: $(tail -n 1 "$FOLDER/$stage/metrics.jsonl")"
 }
-leg() {  # SECOND: VGGT until then, at a constant rate
+leg() {  # SECOND: trains VGGT until then, at a constant learning rate
   local end
   end=$(scaled "$1")
   say "geometry on $(shards) shards"
   timeout -s TERM "$(python3 -c "print(max($end - $SECONDS, 10))")" \
-    python3 -m gen3r.cli.main train geometry --folder "$FOLDER" --start "$START" --threads 3 --sheet-every 0 \
+    python3 -m gen3r.cli.main train geometry --folder "$FOLDER" --start "$START" --threads 3 \
     --steps 1000000 --batch-size "$FRAMES" >>"$LOGS/geometry.log" 2>&1 || [ -e "$FOLDER/geometry/checkpoint.safetensors" ]
   say "geometry: $(tail -n 1 "$FOLDER/geometry/metrics.jsonl")"
 }
-latents() {  # KIND PARTS ...
-  for part in $(seq 0 $(($2 - 1))); do
-    python3 -m gen3r.cli.main train "$1-latents" --folder "$FOLDER" --start "$START" --threads 1 --part "$part" \
-      --parts "$2" "${@:3}" >"$LOGS/$1-$part-$3.log" 2>&1 &
+latents() {  # KIND PROCESSES ...
+  for shard in $(seq 0 $(($2 - 1))); do
+    python3 -m gen3r.cli.main train "$1-latents" --folder "$FOLDER" --start "$START" --threads 1 --shard "$shard" \
+      --num-shards "$2" "${@:3}" >"$LOGS/$1-$shard-$3.log" 2>&1 &
   done
 }
 package() {  # NAME ...
@@ -53,7 +53,7 @@ render() {  # N FOLDER ...
   python3 -m gen3r.cli.main data synthesize "$@" --workers $((CORES > 4 ? CORES - 3 : 1)) >>"$LOGS/clips.log" 2>&1
 }
 
-render "$STILLS" "$FOLDER/stills/train" --frames 1 --seed 100000
+render "$SINGLE_FRAME" "$FOLDER/single_frame/train" --frames 1 --seed 100000
 export -f render && export CORES LOGS FOLDER
 setsid nice -n 5 bash -c 'render 65536 "$FOLDER/train" --skies 0.5' &
 RENDERING=$!
@@ -72,10 +72,10 @@ say "geometry is done; $(shards) shards"
 train 45 adapter --batch-size "$ADAPTED" --learning-rate 1e-3
 kill -KILL -- -$RENDERING || true
 package base  # measures the adapter's latents, which those that follow ask for
-latents appearance 1 --stills
-latents geometry 1 --stills
+latents appearance 1 --single-frame
+latents geometry 1 --single-frame
 latents geometry 2 --clips "$LATENTS"
-latents rendered $((CORES > 4 ? CORES - 3 : 1)) --clips "$LATENTS"
+latents warped $((CORES > 4 ? CORES - 3 : 1)) --clips "$LATENTS"
 for job in $(jobs -p); do [ "$job" = $RENDERING ] || wait "$job"; done
 say "latents: $(find "$FOLDER/latents" -name '*.safetensors' | wc -l) files"
 train 30 text --batch-size 256

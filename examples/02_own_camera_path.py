@@ -1,8 +1,8 @@
-"""A camera path of one's own: four key cameras in a file, resampled smoothly to the length of the clip.
+"""A camera path of your own: four key cameras in a file, interpolated to the length of the clip.
 
 python examples/02_own_camera_path.py [CAMERAS] [OUT]
 
-CAMERAS may be Gen3R's cameras.json, nerfstudio's transforms.json, a COLMAP folder or a RealEstate10K text file.
+CAMERAS can be Gen3R's cameras.json, nerfstudio's transforms.json, a COLMAP folder or a RealEstate10K text file.
 """
 
 import math
@@ -19,7 +19,7 @@ out = Path(sys.argv[2] if len(sys.argv) > 2 else "outputs/02")
 
 
 def key_cameras() -> Cameras:
-    """Forward and to the right, then a look to the left. Camera-to-world, OpenCV axes (y is down)."""
+    """Forward and to the right, then a turn to the left. Camera-to-world, OpenCV axes (y points down)."""
     T = torch.eye(4).repeat(4, 1, 1)
     T[:, :3, 3] = torch.tensor([[0.0, 0, 0], [0.1, 0, 0.1], [0.2, -0.05, 0.2], [0.2, -0.05, 0.2]])
     turn = -math.radians(12)
@@ -41,10 +41,10 @@ print(f"{len(cameras)} cameras from {path_file}, field of view {cameras.fov_y[0]
 pipeline = Gen3RPipeline.from_pretrained("nano")
 photo = read_image(str(files("sklearn") / "datasets/images/china.jpg"))
 
-# The pipeline makes the path relative to its first camera and resamples it on SE(3) to the clip's frames.
+# The pipeline makes the path relative to its first camera and interpolates it to the clip's frames.
 [scene] = pipeline(photo, cameras=cameras, generator=torch.Generator().manual_seed(0))
 
-print(f"asked to end {float(cameras.relative_to_first().centres[-1].norm()):.2f} units away from the start,")
-print(f"the scene's own cameras end {float(scene.cameras.centres[-1].norm()):.2f} away")
+print(f"the requested path ends {float(cameras.relative_to_first().centres[-1].norm()):.2f} units from its start,")
+print(f"the cameras of the scene end {float(scene.cameras.centres[-1].norm()):.2f} units from it")
 save_scene(scene, out, overwrite=True)
 print(f"see {out}/preview.png")

@@ -1,4 +1,4 @@
-"""Depth, points and cameras of a video, without generating anything: VGGT alone.
+"""Depth, points and cameras of a video, by VGGT alone: nothing is generated.
 
 python examples/03_reconstruct_video.py [VIDEO] [OUT]
 """
@@ -20,7 +20,7 @@ truth = None
 if len(sys.argv) > 1:
     video = Path(sys.argv[1])
 else:
-    # A room of the procedural world, where depth and cameras are known exactly (pip install "gen3r[world]").
+    # A room of the small world, where depth and cameras are known exactly (pip install "gen3r[world]").
     from gen3r.data.synthetic import render_clip
 
     truth = render_clip(seed=7, split="test")
@@ -37,6 +37,7 @@ if truth is not None:
     known = scene.mask & (truth.depth > 0)
     scale = (truth.depth[known] / scene.depth[known]).median()
     error = ((scale * scene.depth - truth.depth).abs() / truth.depth)[known].mean()
+    # Both paths start at the identity, so positions can be compared once the scale is known.
     path = truth.cameras.relative_to_first().centres
     rotation, _ = Rotation.align_vectors(path.numpy(), (scale * scene.cameras.centres).numpy())
     aligned = torch.from_numpy(rotation.apply((scale * scene.cameras.centres).numpy()))

@@ -1,8 +1,8 @@
-"""Clips of the large procedural world on one sheet: a frame of each, eight a row.
+"""Clips of the large procedural world on one sheet: a frame of each, eight per row.
 
     python examples/05_world_sheet.py [--clips 64] [--size 112] [--split train] [--movers] [--out world.png]
 
-`docs/images/world.png` is `--movers` with what is usual for the rest.
+`docs/images/world.png` is made by `--movers` with the other options at their defaults.
 """
 
 import argparse
@@ -12,26 +12,27 @@ from PIL import Image
 
 from gen3r.data.synthetic import LargeOptions, render_clip
 
-ROW, GAP = 8, 2
+COLUMNS, GAP = 8, 2
 
 
 def main() -> None:
-    """Renders and pastes."""
+    """Renders the clips and draws the sheet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=64)
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--split", choices=("train", "test"), default="train")
-    parser.add_argument("--movers", action="store_true")
+    parser.add_argument("--movers", action="store_true", help="add dynamic objects")
     parser.add_argument("--out", type=Path, default=Path("world.png"))
     args = parser.parse_args()
 
     step = args.size + GAP
-    sheet = Image.new("RGB", (min(args.clips, ROW) * step - GAP, -(-args.clips // ROW) * step - GAP))
+    sheet = Image.new("RGB", (min(args.clips, COLUMNS) * step - GAP, -(-args.clips // COLUMNS) * step - GAP))
     for seed in range(args.clips):
+        # The seed alone decides what is rendered.
         clip = render_clip(
             seed, 5, args.size, args.size, args.split, world="large", options=LargeOptions(movers=args.movers)
         )
-        sheet.paste(Image.fromarray(clip.frames[2].numpy()), (seed % ROW * step, seed // ROW * step))
+        sheet.paste(Image.fromarray(clip.frames[2].numpy()), (seed % COLUMNS * step, seed // COLUMNS * step))
         print(seed, clip.caption)
     sheet.save(args.out, optimize=True)
     print(args.out)

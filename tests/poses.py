@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from gen3r.cameras import Cameras
+from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import matrix_from_quaternion
 
 seeds = st.integers(0, 2**31 - 1)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from gen3r.cameras.names import BETWEEN, FREE, Easing
 from gen3r.errors import InputError
 from gen3r.options import option
 
@@ -53,7 +54,7 @@ class Request:
     negative_prompt: str = option(None, "text that describes what to avoid (default: the model's)", metavar="TEXT")
     cameras: "Cameras | Sequence[Cameras] | str | None" = None
     extent: float | None = option(None, "how far a named path goes (default: listed below)", metavar="X")
-    easing: Literal["linear", "ease"] = option("linear", "constant speed, or a soft start and end (default: linear)")
+    easing: Easing = option("linear", "constant speed, or a soft start and end (default: linear)")
     num_frames: int = option(None, "frames of the clip, 4k + 1 (default: the model's)", flag="--frames", metavar="N")
     height: int = None  # pyright: ignore[reportAssignmentType]
     width: int = None  # pyright: ignore[reportAssignmentType]
@@ -82,8 +83,6 @@ class Request:
                 f"{request.num_views} images: give none, one (first), two (first and last) or all "
                 f"{request.num_frames} frames"
             )
-        from gen3r.cameras.paths import FREE
-
         if request.cameras is None:
             request = replace(request, cameras=defaults["cameras"].get(request.task, FREE))
         request._check_cameras()
@@ -143,11 +142,11 @@ class Request:
 
     def _check_cameras(self) -> None:
         """Checks a path by its name alone; warns where extent and easing have no effect."""
-        from gen3r.cameras.paths import BETWEEN, EASINGS, FREE, find_trajectory
-
         if self.cameras == BETWEEN and self.num_views != 2:
             raise InputError(f"the path {BETWEEN} leads from one image to another; give two, or another path")
         if isinstance(self.cameras, str) and self.cameras not in (FREE, BETWEEN):
+            from gen3r.cameras.paths import EASINGS, find_trajectory
+
             find_trajectory(self.cameras)
             if self.easing not in EASINGS:
                 raise InputError(f"no easing named {self.easing}; there are: {', '.join(EASINGS)}")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from gen3r.cameras import Cameras
+from gen3r.cameras.camera import Cameras
 from gen3r.errors import InputError
 from gen3r.geometry.points import project
 from tests.poses import random_cameras, seeds

@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gen3r.cameras import TRAJECTORIES, Cameras, resample, trajectory
-from gen3r.cli.generate import CAMERA_HELP
+from gen3r.cameras.camera import Cameras
+from gen3r.cameras.paths import TRAJECTORIES, resample, trajectory
+from gen3r.cli.main import build_parser
 from gen3r.errors import InputError
 from gen3r.geometry.points import project
 from tests.poses import random_cameras, seeds
@@ -64,8 +65,11 @@ def test_unknown_names_get_a_hint() -> None:
         trajectory("still", 5, K, 112, 112, scene_depth=float("nan"))
 
 
-def test_help_lists_every_path_with_its_extent() -> None:
-    listed = {name: float(extent) for names, extent, _ in CAMERA_HELP for name in names.split(", ")}
+def test_help_lists_every_path_with_its_extent(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["generate", "--help"])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    listed = {words[0]: float(words[1]) for words in lines if words and words[0] in TRAJECTORIES}
     assert listed == {name: path.extent for name, path in TRAJECTORIES.items()}
 
 

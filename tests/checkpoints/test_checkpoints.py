@@ -81,6 +81,12 @@ def test_conversion_there_and_back(ours: Path, tmp_path: Path) -> None:
     assert "model.visual.head" in names["clip_image_encoder"]
 
 
+def test_the_published_layout_has_no_warped_views(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no place for a transformer whose unseen_frames is warped"):
+        convert("nano", tmp_path / "published")
+    assert not list(tmp_path.iterdir())
+
+
 def test_bfloat16_is_kept_and_types_change_on_request(ours: Path, tmp_path: Path) -> None:
     pipe = tiny_pipeline()
     pipe.to(torch.bfloat16)

@@ -14,7 +14,7 @@ from gen3r.models.presets import nano
 
 # What the configurations of nano held in version 0.1.
 TRANSFORMER = {"layout": "shared_columns", "given_geometry": "zeros", "unseen_frames": "rendered"}
-ADAPTER = {"time_down": [False, True, True], "linear": False}
+ADAPTER = {"time_down": [False, True, True], "linear": False, "residual_blocks": 2}
 DEFAULTS = {"hold_given": True, "look_again": True}
 
 
@@ -51,6 +51,7 @@ def test_an_old_nano_folder_loads(old: Path) -> None:
         ("transformer", "given_geometry", "own"),
         ("geo_adapter", "time_down", [False, False, False]),
         ("geo_adapter", "linear", True),
+        ("geo_adapter", "residual_blocks", 1),
     ],
 )
 def test_a_retired_variant_is_refused_by_name(old: Path, component: str, argument: str, value: Any) -> None:

@@ -65,15 +65,12 @@ def test_clip_shards(model: Path, tmp_path: Path, capsys: Error) -> None:
 
 def test_a_transformer_that_is_told_more_gets_it(tmp_path: Path, capsys: Error) -> None:
     pipe = tiny_pipeline()
-    pipe.register_modules(
-        transformer=Gen3RTransformer(**tiny().transformer, given_geometry="own", unseen_frames="warped")
-    )
+    pipe.register_modules(transformer=Gen3RTransformer(**tiny().transformer, unseen_frames="warped"))
     pipe.save_pretrained(tmp_path / "told")
     synthesize(tmp_path / "clips", 1, frames=5, size=112, workers=1)
     assert encode(tmp_path / "clips", tmp_path / "latents", "--model", tmp_path / "told") == 0
-    [row] = read(tmp_path / "latents", tmp_path / "told", (5, 112, 112), (*HALVES, "given", "rendered"))
+    [row] = read(tmp_path / "latents", tmp_path / "told", (5, 112, 112), (*HALVES, "rendered"))
     assert row["rendered"].shape == (20, 2, 14, 28)
-    assert row["given_geometry"].shape == (16, 2, 14, 14)
 
 
 @pytest.mark.parametrize(("dataset", "write"), [("wildrgbd", write_wildrgbd), ("re10k", write_realestate)])

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gen3r.cameras import Cameras
+from gen3r.cameras.camera import Cameras
 from gen3r.data.clips import ClipSampler, clip_indices, load_clip
 from gen3r.data.records import ClipRecord
 from gen3r.data.synthetic import render_clip

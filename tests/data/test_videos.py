@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gen3r.cameras import Cameras, write_cameras
+from gen3r.cameras.camera import Cameras
+from gen3r.cameras.formats import write_cameras
 from gen3r.data.readers import open_dataset
 from gen3r.data.readers.frames import VideoFrames
 from gen3r.data.readers.videos import UserVideos

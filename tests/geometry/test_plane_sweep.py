@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gen3r.cameras import Cameras
+from gen3r.cameras.camera import Cameras
 from gen3r.geometry.plane_sweep import FACTORS, sharpened_depth
 from gen3r.geometry.points import unproject
 

@@ -7,7 +7,7 @@ import torch
 
 from gen3r.models.conditioning import camera_condition, control_latents, free_cameras, known_latents
 from gen3r.models.presets import tiny
-from gen3r.models.transformer import RESIDUAL, Gen3RTransformer, around_renders
+from gen3r.models.transformer import RESIDUAL, Gen3RTransformer, precondition_around_warp
 from gen3r.models.video_vae import VideoVAE
 from tests.poses import random_cameras
 
@@ -126,37 +126,37 @@ def test_camera_condition_ignores_the_world_and_doubles_the_width() -> None:
 
 
 @pytest.mark.parametrize("sigma", [0.02, 0.3, 0.8, 1.0])
-def test_about_renders_the_velocity_is_guessed_as_well_as_a_line_can(sigma: float) -> None:
-    """What is left to the network has unit variance, and nothing to do with the latents that the guess is from."""
+def test_around_warped_views_the_velocity_is_the_best_linear_estimate(sigma: float) -> None:
+    """The rest has unit variance, and does not correlate with the latents that the estimate is made from."""
     g = torch.Generator().manual_seed(0)
-    render, residual, noise = (torch.randn(1, 16, 4, 40, 80, generator=g) for _ in range(3))
-    sample = render + RESIDUAL * residual
+    warped, residual, noise = (torch.randn(1, 16, 4, 40, 80, generator=g) for _ in range(3))
+    sample = warped + RESIDUAL * residual
     latents = (1 - sigma) * sample + sigma * noise
-    control = torch.cat([render, torch.ones_like(render[:, :4])], dim=1)
+    control = torch.cat([warped, torch.ones_like(warped[:, :4])], dim=1)
     timestep = torch.tensor([1000 * sigma])
-    guess = around_renders(torch.zeros_like(render), latents, timestep, control)
-    unit = around_renders(torch.ones_like(render), latents, timestep, control) - guess
-    left = (noise - sample - guess) / unit
-    assert left.std().item() == pytest.approx(1, abs=0.01)
-    assert abs((left * (latents - (1 - sigma) * render)).mean().item()) < 0.01
+    estimate = precondition_around_warp(torch.zeros_like(warped), latents, timestep, control)
+    unit = precondition_around_warp(torch.ones_like(warped), latents, timestep, control) - estimate
+    rest = (noise - sample - estimate) / unit
+    assert rest.std().item() == pytest.approx(1, abs=0.01)
+    assert abs((rest * (latents - (1 - sigma) * warped)).mean().item()) < 0.01
 
 
-def test_where_nothing_is_rendered_the_network_is_the_velocity() -> None:
+def test_without_warped_views_the_velocity_is_the_output_of_the_network() -> None:
     latents, _, _, _, control, _ = inputs()
     control[:, 16:] = 0
-    control[0, 16:, 1, :, 6:] = 0.5  # of the geometry half's mask, which counts for both
-    control[:, 16:, :, :, :6] = 1  # the appearance half's says which frames are given, and not where to look
+    control[0, 16:, 1, :, 6:] = 0.5  # the geometry half's mask counts for both halves
+    control[:, 16:, :, :, :6] = 1  # the appearance half's marks conditioning frames, and does not count
     network = torch.randn_like(latents)
-    velocity = around_renders(network, latents, torch.tensor([300.0, 700.0]), control)
+    velocity = precondition_around_warp(network, latents, torch.tensor([300.0, 700.0]), control)
     assert torch.equal(velocity[1], network[1])
     assert torch.equal(velocity[0, :, 0], network[0, :, 0])
     assert ((velocity - network)[0, :, 1].abs() > 0).float().mean() > 0.99
 
 
-def test_renders_reach_the_velocity_of_a_transformer_that_is_told_them(transformer: Gen3RTransformer) -> None:
+def test_a_transformer_of_warped_views_is_preconditioned_around_them(transformer: Gen3RTransformer) -> None:
     other = Gen3RTransformer(**tiny().transformer, unseen_frames="warped")
     other.load_state_dict(transformer.state_dict())
-    told = inputs()
+    given = inputs()
     with torch.no_grad():
-        network = transformer(*told)
-        assert torch.equal(other(*told), around_renders(network, told[0], told[1], told[4]))
+        network = transformer(*given)
+        assert torch.equal(other(*given), precondition_around_warp(network, given[0], given[1], given[4]))

@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
+from gen3r.cameras.names import BETWEEN, FREE, PATHS
 from gen3r.errors import InputError
 
 Pose = Callable[[Tensor, float, float], Tensor]
@@ -98,33 +99,15 @@ def _rotation(axis: int, angle: Tensor) -> Tensor:
     return R
 
 
-FREE, BETWEEN = "free", "between"  # left to the model; from one picture to another: known to the pipeline alone
 X, Y, Z = 0, 1, 2
-_D, _A = "x scene depth", "degrees"
-TRAJECTORIES: dict[str, Trajectory] = {
-    "dolly_in": Trajectory(_shift(Z, 1), 0.4, _D, "move forward"),
-    "dolly_out": Trajectory(_shift(Z, -1), 0.4, _D, "move backward"),
-    "truck_left": Trajectory(_shift(X, -1), 0.3, _D, "move left, looking straight on"),
-    "truck_right": Trajectory(_shift(X, 1), 0.3, _D, "move right, looking straight on"),
-    "pedestal_up": Trajectory(_shift(Y, -1), 0.15, _D, "rise, looking straight on"),
-    "pedestal_down": Trajectory(_shift(Y, 1), 0.15, _D, "sink, looking straight on"),
-    "pan_left": Trajectory(_turn(Y, -1), 15, _A, "turn left in place"),
-    "pan_right": Trajectory(_turn(Y, 1), 15, _A, "turn right in place"),
-    "tilt_up": Trajectory(_turn(X, 1), 10, _A, "turn up in place"),
-    "tilt_down": Trajectory(_turn(X, -1), 10, _A, "turn down in place"),
-    "orbit_left": Trajectory(_orbit(1), 20, _A, "circle the scene to the left, looking at it"),
-    "orbit_right": Trajectory(_orbit(-1), 20, _A, "circle the scene to the right, looking at it"),
-    "spiral": Trajectory(_spiral, 0.15, _D, "one widening turn, looking at the scene"),
-    "still": Trajectory(_still, 0, _A, "do not move"),
-    "zoom_in": Trajectory(_shift(Z, 1), 0.8, _D, "the published zoom in: move forward"),
-    "zoom_out": Trajectory(_shift(Z, -1), 0.8, _D, "the published zoom out: move backward"),
-    "arc_left": Trajectory(_turn(Y, -1), 15, _A, "the published arc left: turns in place, despite its name"),
-    "arc_right": Trajectory(_turn(Y, 1), 15, _A, "the published arc right: turns in place, despite its name"),
-    "translate_up": Trajectory(_turn(X, 1), 15, _A, "the published translate up: turns in place, despite its name"),
-    "translate_down": Trajectory(
-        _turn(X, -1), 15, _A, "the published translate down: turns in place, despite its name"
-    ),
-}
+_POSES: dict[str, Pose] = {
+    "dolly_in": _shift(Z, 1), "dolly_out": _shift(Z, -1), "truck_left": _shift(X, -1), "truck_right": _shift(X, 1),
+    "pedestal_up": _shift(Y, -1), "pedestal_down": _shift(Y, 1), "pan_left": _turn(Y, -1), "pan_right": _turn(Y, 1),
+    "tilt_up": _turn(X, 1), "tilt_down": _turn(X, -1), "orbit_left": _orbit(1), "orbit_right": _orbit(-1),
+    "spiral": _spiral, "still": _still, "zoom_in": _shift(Z, 1), "zoom_out": _shift(Z, -1),
+    "arc_left": _turn(Y, -1), "arc_right": _turn(Y, 1), "translate_up": _turn(X, 1), "translate_down": _turn(X, -1),
+}  # fmt: skip
+TRAJECTORIES = {name: Trajectory(_POSES[name], *facts) for name, facts in PATHS.items()}
 
 
 def find_trajectory(name: str) -> Trajectory:
@@ -134,7 +117,7 @@ def find_trajectory(name: str) -> Trajectory:
         InputError: there is none; names the nearest and lists all. `FREE` and `BETWEEN` say nothing by themselves.
     """
     if name in (FREE, BETWEEN):
-        raise InputError(f"the path {name} depends on what a model sees; ask the pipeline for it, cameras={name!r}")
+        raise InputError(f"the path {name} depends on a model's prediction; ask the pipeline for it, cameras={name!r}")
     if name not in TRAJECTORIES:
         names = [*TRAJECTORIES, BETWEEN, FREE]
         near = difflib.get_close_matches(name, names, 1)

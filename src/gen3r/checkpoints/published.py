@@ -41,7 +41,7 @@ _KEPT = {
 
 
 # Arguments that the published layout cannot hold, and the published values.
-_FIXED = {"transformer": {"unseen_frames": "black"}, "geo_adapter": {"residual_blocks": 2}}
+_FIXED = {"transformer": {"unseen_frames": "black"}}
 
 
 def check_publishable(components: Components) -> None:

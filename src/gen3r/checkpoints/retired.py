@@ -9,7 +9,7 @@ from gen3r.errors import InputError
 # Component -> constructor arguments that are gone, and the values that leave the model as it is without them.
 RETIRED = {
     "transformer": {"layout": "shared_columns", "given_geometry": "zeros"},
-    "geo_adapter": {"time_down": [False, True, True], "linear": False},
+    "geo_adapter": {"time_down": [False, True, True], "linear": False, "residual_blocks": 2},
 }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gen3r.cameras.names import BETWEEN, FREE, PATHS
 from gen3r.cli.common import (
     ModelOptions,
     OutputOptions,
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 _EPILOG = """\
 camera paths (--camera NAME; lengths are multiples of the scene's depth, angles are degrees):
 {}
-  between                               from the first of two images to the second, as the model predicts them
-  free                                  the model chooses the cameras
+  between                from the first of two images to the second, as the model predicts them
+  free                   the model chooses the cameras
 
 without --camera, nano uses orbit_left for one image, between for two, and free otherwise; the published size always
 uses free.
@@ -46,21 +47,6 @@ examples:
   gen3r generate first.jpg last.jpg --out scene                         what lies between two photos
   gen3r generate clip.mp4 --out scene                                   a video, all frames given
   gen3r generate --prompt "a plaza under a clear sky" --out scene       text alone"""
-
-# Name, usual extent and meaning; kept here in words so that --help needs no heavy import. A test compares them.
-CAMERA_HELP = (
-    ("dolly_in, dolly_out", "0.4", "move forward, backward"),
-    ("truck_left, truck_right", "0.3", "move sideways, looking straight on"),
-    ("pedestal_up, pedestal_down", "0.15", "rise, sink"),
-    ("pan_left, pan_right", "15", "turn sideways in place"),
-    ("tilt_up, tilt_down", "10", "turn up, down in place"),
-    ("orbit_left, orbit_right", "20", "circle the scene, looking at it"),
-    ("spiral", "0.15", "one widening turn, looking at the scene"),
-    ("still", "0", "do not move"),
-    ("zoom_in, zoom_out", "0.8", "the published zooms: move forward, backward"),
-    ("arc_left, arc_right", "15", "the published arcs: turn in place, despite the name"),
-    ("translate_up, translate_down", "15", "the published translations: turn in place, despite the name"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +65,7 @@ class GenerateOptions:
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds the subcommand."""
-    listed = "\n".join(f"  {names:<30} {extent:>5}  {doc}" for names, extent, doc in CAMERA_HELP)
+    listed = "\n".join(f"  {name:<15} {extent:>5g}  {does}" for name, (extent, _, does) in PATHS.items())
     parser = subparsers.add_parser(
         "generate",
         help="a photo, two photos, a video or text becomes a scene",
@@ -131,12 +117,11 @@ def _check(options: GenerateOptions, request: Request) -> None:
 
 def _complete(request: Request, options: GenerateOptions, args: argparse.Namespace) -> Request:
     """The request with its images and cameras, read, and the model's defaults; everything is checked."""
-    from gen3r.cameras.paths import BETWEEN, FREE, TRAJECTORIES
     from gen3r.media.sequence import ImageSequence
 
     images, cameras = ImageSequence.open(options.inputs), options.camera
-    if cameras not in (None, FREE, BETWEEN, *TRAJECTORIES) and Path(cameras).exists():
-        from gen3r.cameras import read_cameras
+    if cameras not in (None, FREE, BETWEEN, *PATHS) and Path(cameras).exists():
+        from gen3r.cameras.formats import read_cameras
 
         cameras = read_cameras(cameras).relative_to_first().scaled(options.camera_scale)
     elif options.camera_scale != 1:

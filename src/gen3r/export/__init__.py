@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from gen3r.cameras import write_cameras
+from gen3r.cameras.formats import write_cameras
 from gen3r.export.metadata import metadata
 from gen3r.export.preview import contact_sheet
 from gen3r.export.video import write_video

@@ -17,17 +17,18 @@ from torch import Tensor, nn
 from gen3r.models.gaussian import DiagonalGaussian, statistics
 
 CACHED_FRAMES = 2
+HALVED = (False, True, True)  # whether the encoder halves time after each stage but the last
 
 
 class Stream:
-    """The frames that causal convolutions remember from one chunk of time to the next."""
+    """The frames that causal convolutions keep from one chunk of time to the next."""
 
     def __init__(self, module: nn.Module) -> None:
         self.cache: list[Tensor | None] = [None] * sum(isinstance(m, WanCausalConv3d) for m in module.modules())
         self.index = [0]
 
     def convolve(self, conv: WanCausalConv3d, x: Tensor) -> Tensor:
-        """`conv` of a chunk after the remembered frames, of which it then keeps the last two."""
+        """`conv` of the kept frames and a chunk. The last two frames are kept for the next one."""
         i = self.index[0]
         before = self.cache[i]
         last = x[:, :, -CACHED_FRAMES:]
@@ -61,7 +62,7 @@ class Middle(nn.Module):
 
 
 class Coder(nn.Module):
-    """What encoder and decoder share: a causal convolution in, blocks, and norm, SiLU, convolution out."""
+    """The first and last layers of encoder and decoder: a causal convolution; norm, SiLU and causal convolution."""
 
     def _finish(self, inputs: int, first: int, last: int, outputs: int) -> None:
         self.conv_in = WanCausalConv3d(inputs, first, 3, padding=1)
@@ -73,18 +74,16 @@ class Coder(nn.Module):
 
 
 class Encoder(Coder):
-    """Tokens on the latent grid -> moments."""
+    """Tokens on the latent grid -> moments. Time is halved after the second and the third stage."""
 
-    def __init__(
-        self, inputs: int, dim: int, multipliers: tuple[int, ...], outputs: int, depth: int, halved: tuple[bool, ...]
-    ) -> None:
+    def __init__(self, inputs: int, dim: int, multipliers: tuple[int, ...], outputs: int) -> None:
         super().__init__()
         dims = [dim * m for m in (multipliers[0], *multipliers)]
         blocks: list[nn.Module] = []
         for i, (wide, narrow) in enumerate(zip(dims, dims[1:], strict=False)):
-            blocks += [WanResidualBlock(wide if j == 0 else narrow, narrow) for j in range(depth)]
-            if i < len(halved):
-                blocks.append(TimeResample(narrow, "downsample3d" if halved[i] else "downsample2d"))
+            blocks += [WanResidualBlock(wide, narrow), WanResidualBlock(narrow, narrow)]
+            if i < len(HALVED):
+                blocks.append(TimeResample(narrow, "downsample3d" if HALVED[i] else "downsample2d"))
         self.blocks = nn.ModuleList(blocks)
         self.middle = Middle(dims[-1])
         self._finish(inputs, dims[0], dims[-1], outputs)
@@ -98,19 +97,17 @@ class Encoder(Coder):
 
 
 class Decoder(Coder):
-    """Latents -> token channels on the latent grid."""
+    """Latents -> token channels on the latent grid. The stages are the encoder's in reverse, one block longer."""
 
-    def __init__(
-        self, inputs: int, dim: int, multipliers: tuple[int, ...], outputs: int, depth: int, halved: tuple[bool, ...]
-    ) -> None:
+    def __init__(self, inputs: int, dim: int, multipliers: tuple[int, ...], outputs: int) -> None:
         super().__init__()
         dims = [dim * m for m in (multipliers[-1], *multipliers[::-1])]
         blocks: list[nn.Module] = []
         for i, (before, after) in enumerate(zip(dims, dims[1:], strict=False)):
             start = before if i == 0 else before // 2
-            blocks += [WanResidualBlock(start if j == 0 else after, after) for j in range(depth + 1)]
-            if i < len(halved):
-                blocks.append(TimeResample(after, "upsample3d" if halved[::-1][i] else "upsample2d"))
+            blocks += [WanResidualBlock(start, after), *(WanResidualBlock(after, after) for _ in range(2))]
+            if i < len(HALVED):
+                blocks.append(TimeResample(after, "upsample3d" if HALVED[::-1][i] else "upsample2d"))
         self.middle = Middle(dims[0])
         self.blocks = nn.ModuleList(blocks)
         self._finish(inputs, dims[0], dims[-1], outputs)
@@ -123,36 +120,11 @@ class Decoder(Coder):
         return self._out(x, stream)
 
 
-class LinearEncoder(nn.Module):
-    """Four frames of tokens on the latent grid -> moments, a matrix a pixel; the first frame stands for four."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv3d(inputs, outputs, (4, 1, 1), stride=(4, 1, 1))
-
-    def forward(self, x: Tensor, stream: Stream) -> Tensor:
-        return self.conv(x.expand(-1, -1, 4, -1, -1))
-
-
-class LinearDecoder(nn.Module):
-    """Latents -> four frames of token channels on the latent grid, a matrix a pixel."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv = nn.ConvTranspose3d(inputs, outputs, (4, 1, 1), stride=(4, 1, 1))
-
-    def forward(self, x: Tensor, stream: Stream) -> Tensor:
-        return self.conv(x)
-
-
 class GeometryAdapter(ModelMixin, ConfigMixin):
     """Packed tokens [B, C, F, h, w] <-> geometry latents [B, 16, 1 + (F - 1) / 4, 7h / 4, 7w / 4].
 
-    The default sizes are the published ones (318 M). Time is streamed in chunks of 1, 4, 4, ... frames, so memory
-    does not grow with the clip beyond its input and output.
-
-    residual_blocks: of a stage, one more in the decoder. time_down: the stages after which time is halved; without any,
-    there is a latent a frame. linear: no stages at all, but one matrix between the convolutions next to the tokens.
+    The default sizes are the published ones (318 M parameters). Time is streamed in chunks of 1, 4, 4, ... frames, so
+    memory does not grow with the clip beyond its input and output.
     """
 
     @register_to_config
@@ -165,54 +137,43 @@ class GeometryAdapter(ModelMixin, ConfigMixin):
         resample_scale: int = 10,
         latents_mean: tuple[float, ...] = (0.0,) * 16,
         latents_std: tuple[float, ...] = (1.0,) * 16,
-        residual_blocks: int = 2,
-        time_down: tuple[bool, ...] = (False, True, True),
-        linear: bool = False,
     ) -> None:
         super().__init__()
         between = token_channels // resample_scale
         self.conv_tokens_in = nn.Conv2d(token_channels, between, 3, padding=1)
-        self.encoder: Encoder | LinearEncoder
-        self.decoder: Decoder | LinearDecoder
-        if linear:
-            self.encoder = LinearEncoder(between, 2 * latent_channels)
-        else:
-            self.encoder = Encoder(
-                between, hidden_dim, multipliers, 2 * latent_channels, residual_blocks, tuple(time_down)
-            )
+        self.encoder = Encoder(between, hidden_dim, multipliers, 2 * latent_channels)
         self.quant_conv = nn.Conv3d(2 * latent_channels, 2 * latent_channels, 1)
         self.post_quant_conv = nn.Conv3d(latent_channels, latent_channels, 1)
-        if linear:
-            self.decoder = LinearDecoder(latent_channels, between)
-        else:
-            self.decoder = Decoder(latent_channels, hidden_dim, multipliers, between, residual_blocks, tuple(time_down))
+        self.decoder = Decoder(latent_channels, hidden_dim, multipliers, between)
         self.conv_tokens_out = nn.Conv2d(between, token_channels, 3, stride=2)
-        self.frames_per_latent = 4 if linear else 2 ** sum(time_down)
 
     @apply_forward_hook
     def encode(self, tokens: Tensor) -> DiagonalGaussian:
-        """The posterior of packed tokens; its mean is normalised by the channel statistics."""
+        """The posterior of packed tokens, whose mean is normalised by the channel statistics.
+
+        Raises:
+            ValueError: the number of frames is not 4k + 1, or the grid does not scale by 7 / 4.
+        """
         frames, h, w = tokens.shape[2:]
         if (frames - 1) % 4 or (7 * h) % 4 or (7 * w) % 4:
             raise ValueError(f"token clips need 4k + 1 frames and a grid of multiples of 4, not {frames} x {h} x {w}")
         stream = Stream(self.encoder)
         starts = [0, *range(1, frames, 4)]
-        parts = [self.encoder(self._tokens_in(tokens[:, :, a : a + (4 if a else 1)]), stream) for a in starts]
-        mean, logvar = self.quant_conv(torch.cat(parts, dim=2)).chunk(2, dim=1)
+        chunks = [self.encoder(self._tokens_in(tokens[:, :, a : a + (4 if a else 1)]), stream) for a in starts]
+        mean, logvar = self.quant_conv(torch.cat(chunks, dim=2)).chunk(2, dim=1)
         m, s = statistics(self.config, mean)
         return DiagonalGaussian((mean - m) / s, logvar)
 
     @apply_forward_hook
     def decode(self, latents: Tensor) -> Tensor:
-        """Packed tokens of normalised latents."""
+        """Packed tokens of normalised latents. The first latent becomes one frame, the others four each."""
         m, s = statistics(self.config, latents)
         hidden = self.post_quant_conv(latents * s + m)
         stream = Stream(self.decoder)
-        tokens = torch.cat([self._tokens_out(self.decoder(x, stream)) for x in hidden.split(1, dim=2)], dim=2)
-        return tokens[:, :, -(1 + self.frames_per_latent * (latents.shape[2] - 1)) :]  # the first latent is one frame
+        return torch.cat([self._tokens_out(self.decoder(x, stream)) for x in hidden.split(1, dim=2)], dim=2)
 
     def _tokens_in(self, tokens: Tensor) -> Tensor:
-        """Nearest-exact resize of the token grid by 7 / 4, then the convolution that narrows the channels."""
+        """Nearest-exact resize of the token grid by 7 / 4, then the convolution to fewer channels."""
         h, w = tokens.shape[-2:]
         flat = F.interpolate(_as_images(tokens), size=(7 * h // 4, 7 * w // 4), mode="nearest-exact")
         return _as_clip(self.conv_tokens_in(flat), len(tokens))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
+from gen3r.cameras.conventions import relative_to_first
 from gen3r.cameras.rays import fold_frames, pluecker_rays
 from gen3r.geometry.plane_sweep import sharpened_depth
 from gen3r.geometry.splatting import warp_views
@@ -151,8 +152,7 @@ def camera_condition(T_world_camera: Tensor, K_px: Tensor, height: int, width: i
 
     T_world_camera: [B, F, 4, 4], taken relative to the first camera of each clip. K_px: [B, F, 3, 3].
     """
-    relative = torch.linalg.inv(T_world_camera[:, :1]) @ T_world_camera
-    rays = fold_frames(pluecker_rays(relative, K_px, height, width))
+    rays = fold_frames(pluecker_rays(relative_to_first(T_world_camera), K_px, height, width))
     return torch.cat([rays, rays], dim=-1)
 
 

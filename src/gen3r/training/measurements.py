@@ -3,10 +3,10 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gen3r.checkpoints.identity import component_hash
 from gen3r.data.records import ClipSource
@@ -47,7 +47,7 @@ def latent_statistics(clips: ClipSource, device: torch.device, model: Any, vggt:
         else:
             assert vggt is not None
             latents.append(model.encode(packed_tokens(vggt, frames)).mean)
-    model.to("cpu")
+    cast(nn.Module, model).to("cpu")
     stacked = torch.cat(latents).transpose(0, 1).flatten(1)
     return {"latents_mean": stacked.mean(1).tolist(), "latents_std": stacked.std(1).tolist()}
 

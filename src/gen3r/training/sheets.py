@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from gen3r.data.records import Clip
 from gen3r.media.drawing import THUMBNAILS, colour_depth, labelled, stacked, strip
+from gen3r.media.images import evenly_spaced
 
 if TYPE_CHECKING:
     from gen3r.pipeline import Gen3RPipeline
@@ -35,4 +35,4 @@ def depth_colours(depth: Tensor) -> Tensor:
 
 
 def _shown(frames: int) -> list[int]:
-    return np.unique(np.linspace(0, frames - 1, THUMBNAILS).round().astype(int)).tolist()
+    return evenly_spaced(frames, min(frames, THUMBNAILS))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gen3r.cameras import Cameras
+from gen3r.cameras.camera import Cameras
 from gen3r.data.check.agreement import measure_agreement
 from gen3r.data.check.inspection import camera_problems, inspect_dataset, inspect_record, table
 from gen3r.data.readers import open_dataset

@@ -47,7 +47,7 @@ def train(
     """
     check_trackers(trackers)
     folder.mkdir(parents=True, exist_ok=True)
-    accelerator = Accelerator(log_with=[*trackers], project_dir=folder)
+    accelerator = Accelerator(log_with=[*trackers] or None, project_dir=folder)
     trainer = Trainer(stage, config, accelerator)
     main, config = accelerator.is_main_process, trainer.config
     checkpoint = Checkpoint(folder, trainer.stage, trainer.optimizer.optimizer, config, main)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from gen3r.data.shards import SHARD_CLIPS, open_shard
 from gen3r.errors import InputError
 from gen3r.files import write_tensors
 from gen3r.geometry.normalise import normalise_scene, unit_of_cameras
+from gen3r.models.components import Components
 from gen3r.models.conditioning import control_latents, warped_control
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.precision import exact_products, fast_products
@@ -55,7 +55,7 @@ def conditioning_frames(number: int, frames: int, two_views_every: int) -> list[
     return [0] if number % two_views_every else [0, frames - 1]
 
 
-def encode_appearance(components: Any, batch: ClipBatch) -> list[Row]:
+def encode_appearance(components: Components, batch: ClipBatch) -> list[Row]:
     """appearance [16, f, h, w], control [20, f, h, 2w] of the conditioning frames, first_frame [3, H, W] in uint8.
 
     Latents are posterior means, as in Wan: sampling would only add noise.
@@ -72,7 +72,7 @@ def encode_appearance(components: Any, batch: ClipBatch) -> list[Row]:
     return _rows(appearance=latents.half(), control=control.half(), first_frame=first)
 
 
-def encode_geometry(components: Any, batch: ClipBatch) -> list[Row]:
+def encode_geometry(components: Components, batch: ClipBatch) -> list[Row]:
     """geometry [16, f, h, w], T_world_camera [F, 4, 4] in VGGT's normalised frame, K_px [F, 3, 3]."""
     vggt, adapter = components.vggt, components.geo_adapter
     images = batch.images(vggt)
@@ -85,7 +85,7 @@ def encode_geometry(components: Any, batch: ClipBatch) -> list[Row]:
     return _rows(geometry=latents.half(), T_world_camera=torch.stack(poses), K_px=K_px)
 
 
-def encode_warped(components: Any, batch: ClipBatch) -> list[Row]:
+def encode_warped(components: Components, batch: ClipBatch) -> list[Row]:
     """warped [20, f, h, 2w]: the control of the conditioning frames, and of their warped views in the others."""
     vggt = components.vggt
     images = batch.images(vggt)
@@ -107,7 +107,7 @@ def encode_warped(components: Any, batch: ClipBatch) -> list[Row]:
     return _rows(warped=control.half())
 
 
-def encode_embeddings(components: Any, batch: ClipBatch) -> list[Row]:
+def encode_embeddings(components: Components, batch: ClipBatch) -> list[Row]:
     """prompt_embeds [L, D] of the caption, negative_prompt_embeds [L', D] of an empty prompt, both without padding, and
     image_embeds [N, D'] of the first frame, all in the encoders' floating-point types.
     """
@@ -125,7 +125,7 @@ def encode_embeddings(components: Any, batch: ClipBatch) -> list[Row]:
     ]
 
 
-ENCODERS: dict[str, Callable[[Any, ClipBatch], list[Row]]] = {
+ENCODERS: dict[str, Callable[[Components, ClipBatch], list[Row]]] = {
     "appearance": encode_appearance,
     "geometry": encode_geometry,
     "warped": encode_warped,
@@ -157,7 +157,7 @@ def _rows(**tensors: Tensor) -> list[Row]:
 
 def encode_clips(
     kinds: Sequence[str],
-    components: Any,
+    components: Components,
     clips: ClipSource,
     folder: Path,
     text_length: int,
@@ -166,7 +166,7 @@ def encode_clips(
 ) -> None:
     """Encodes clips into files of these kinds. Files that are up to date are kept.
 
-    components: holds the models of these kinds as attributes. command: makes the files again; their marks store it.
+    command: makes the files again; their marks store it.
 
     Raises:
         InputError: models do not take clips of this size; a file was made from something else, and `options.overwrite`
@@ -229,7 +229,7 @@ def _batches(clips: ClipSource, numbers: range, size: int, text_length: int, eve
 
 
 @torch.inference_mode()
-def _encode_files(files: Sequence[_File], components: Any, batches: Iterator[ClipBatch], bar: tqdm) -> None:
+def _encode_files(files: Sequence[_File], components: Components, batches: Iterator[ClipBatch], bar: tqdm) -> None:
     rows: list[list[Row]] = [[] for _ in files]
     captions: list[str] = []
     for batch in batches:
@@ -246,7 +246,7 @@ def _encode_files(files: Sequence[_File], components: Any, batches: Iterator[Cli
         write_tensors(tensors, file.path, file.mark.metadata(captions))
 
 
-def _clips_at_once(components: Any, kinds: Sequence[str], shape: tuple[int, int, int]) -> int:
+def _clips_at_once(components: Components, kinds: Sequence[str], shape: tuple[int, int, int]) -> int:
     """The number of clips that are encoded together: one on a CPU, which gains nothing from more."""
     device: torch.device = getattr(components, KINDS[kinds[0]][0]).device
     return 1 if device.type == "cpu" else max(1, PIXELS_AT_ONCE // math.prod(shape))

@@ -18,6 +18,7 @@ from gen3r.checkpoints.identity import component_hash
 from gen3r.data.records import ClipSource
 from gen3r.data.shards import has_room, open_shard
 from gen3r.errors import InputError
+from gen3r.models.components import Components
 
 HALVES = ("appearance", "geometry")
 # The kinds of shards, and the components that make them. Only transformers with warped views need `warped`, and only
@@ -77,7 +78,7 @@ class Mark:
         return "" if source in (None, self.source) else "was made from other clips"
 
 
-def model_hashes(kinds: Sequence[str], components: Any, text_length: int) -> dict[str, str]:
+def model_hashes(kinds: Sequence[str], components: Components, text_length: int) -> dict[str, str]:
     """The hashes of the components that make these kinds. Prompts are cut to `text_length` tokens."""
     names = {name for kind in kinds for name in KINDS[kind]}
     hashes = {name: component_hash(getattr(components, name)) for name in sorted(names)}

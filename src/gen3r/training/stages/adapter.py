@@ -86,7 +86,8 @@ class AdapterStage(Stage):
 
     def prepare(self, run: "Run") -> None:
         """Initialises a new adapter from VGGT's tokens, and measures their normalisation once for the run."""
-        tokens = cache(lambda: sample_tokens(self.vggt.to(run.device), self.clips))
+        vggt = cast(nn.Module, self.vggt).to(run.device)
+        tokens = cache(lambda: sample_tokens(cast(VGGT, vggt), self.clips))
         if weights.starts_anew(run, self.name):
             self.initialise(tokens())
         if not self.config.as_published:

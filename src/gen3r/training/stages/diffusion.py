@@ -200,7 +200,7 @@ class DiffusionStage(Stage):
         embeds = encode_text(pipe.tokenizer, pipe.text_encoder, [clip.caption], length, images.device)
         scene = pipe(
             images[:, :1], cameras=path, num_frames=len(clip.frames), generator=torch.Generator().manual_seed(0),
-            prompt_embeds=embeds, look_again=False,
+            prompt_embeds=embeds, geometry_from="latents",
         )[0]  # fmt: skip
         assert not isinstance(scene, Tensor)
         return [("from the first frame", scene.frames), ("its depth", depth_colours(scene.depth))]

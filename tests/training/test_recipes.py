@@ -14,32 +14,39 @@ from gen3r.errors import InputError
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.training.engine.checkpoint import saved_step
 from gen3r.training.engine.logs import read_metrics
-from gen3r.training.recipes import PRESETS, Phase, Preset
-from gen3r.training.run import BUILT_ON, Run
-from gen3r.training.stages.diffusion import DiffusionStage
+from gen3r.training.recipes import RECIPES, Phase, phases, published
+from gen3r.training.run import Run
 from tests.data.layouts import Truths, write_realestate, write_wildrgbd
 from tests.tiny import tiny_pipeline
 
-PUBLISHED = PRESETS["published"]
+PUBLISHED = published()
 
 
 def test_the_schedule_is_the_papers() -> None:
-    first, then = (phase.config for phase in PUBLISHED.phases("adapter", {}))
+    first, then = (phase.train for phase in phases(PUBLISHED, "adapter", {}))
     rates = [c.learning_rate_at(s) for c, s in ((first, 0), (first, 15_000), (then, 15_000), (then, 21_000))]
     assert rates == pytest.approx([1e-5, 2e-6, 1e-5, 2e-6])
     assert then.learning_rate_at(18_000) == pytest.approx(6e-6)
     assert (first.steps, then.steps - then.first_step) == (15_000, 6_000)
-    assert [p.arguments["frames"] for p in PUBLISHED.phases("adapter", {})] == [(25,), (49,)]
-    [diffusion] = PUBLISHED.phases("diffusion", {})
-    assert {diffusion.config.learning_rate_at(s) for s in (0, 10_000, 19_999)} == {1e-5}
-    assert [(c.optimizer, c.weight_decay) for c in (first, diffusion.config)] == [("adamw", 1e-4), ("adamw", 3e-2)]
+    assert [phase.stage.frames for phase in PUBLISHED["adapter"]] == [(25,), (49,)]
+    [diffusion] = phases(PUBLISHED, "diffusion", {})
+    assert {diffusion.train.learning_rate_at(s) for s in (0, 10_000, 19_999)} == {1e-5}
+    assert [(c.optimizer, c.weight_decay) for c in (first, diffusion.train)] == [("adamw", 1e-4), ("adamw", 3e-2)]
 
 
 def test_phases_end_where_they_are_told_to() -> None:
-    ends = {n: [p.config.steps for p in PUBLISHED.phases("adapter", {"steps": n})] for n in (9, 16_000, 30_000)}
+    ends = {n: [p.train.steps for p in phases(PUBLISHED, "adapter", {"steps": n})] for n in (9, 16_000, 30_000)}
     assert ends == {9: [9], 16_000: [15_000, 16_000], 30_000: [15_000, 30_000]}
     with pytest.raises(InputError, match="trains adapter, diffusion, lora; geometry is taken from"):
-        PUBLISHED.phases("geometry", {})
+        phases(PUBLISHED, "geometry", {})
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_changes_reach_the_engine_and_the_stage_and_misspelt_ones_nobody(recipe: str) -> None:
+    [phase] = phases(RECIPES[recipe](), "diffusion", {"batch_size": 48, "drop_text": 0.7})
+    assert (phase.train.batch_size, phase.stage.drop_text) == (48, 0.7)
+    with pytest.raises(TypeError, match="drop_txt"):
+        phases(RECIPES[recipe](), "diffusion", {"drop_txt": 0.7})
 
 
 @pytest.fixture(scope="module")
@@ -49,17 +56,16 @@ def run(tmp_path_factory: pytest.TempPathFactory, truths: Truths) -> Run:
     tiny_pipeline().save_pretrained(folder / "model")
     write_wildrgbd(folder / "train" / "wildrgbd", truths("wildrgbd"))
     write_realestate(folder / "train" / "re10k", truths("re10k"))
-    phases = [
+    adapter = [
         Phase(
-            replace(phase.config, first_step=n, steps=n + 1, batch_size=frames, micro_batches=1),
-            {**phase.arguments, "frames": (frames,)},
+            replace(phase.train, first_step=n, steps=n + 1, batch_size=frames, micro_batches=1),
+            replace(phase.stage, frames=(frames,)),
         )
-        for n, (phase, frames) in enumerate(zip(PUBLISHED.stages["adapter"], (5, 9), strict=True))
+        for n, (phase, frames) in enumerate(zip(PUBLISHED["adapter"], (5, 9), strict=True))
     ]
-    [diffusion] = PUBLISHED.stages["diffusion"]
-    short = Phase(replace(diffusion.config, steps=1, batch_size=2, micro_batches=2), diffusion.arguments)
-    preset = Preset({"adapter": tuple(phases), "diffusion": (short,)})
-    return Run(folder, start=folder / "model", preset=preset)
+    [diffusion] = PUBLISHED["diffusion"]
+    short = Phase(replace(diffusion.train, steps=1, batch_size=2, micro_batches=2), diffusion.stage)
+    return Run(folder, start=folder / "model", recipe={"adapter": tuple(adapter), "diffusion": (short,)})
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +91,12 @@ def test_phases_follow_each_other_and_resume(run: Run, adapted: Path) -> None:
     lines = read_metrics(run.folder / "adapter")
     assert [line["step"] for line in lines] == [0]
     assert np.isfinite([lines[0][name] for name in ("loss", "tokens", "depth", "points", "kl")]).all()
-    stage = run.make_stage("adapter", run.components(BUILT_ON["adapter"]), **run.preset.stages["adapter"][1].arguments)
+    stage = run.stage("adapter", run.recipe["adapter"][1].stage)
     assert stage.make_batch(np.random.default_rng(0), 9)["frames"].shape == (1, 9, 3, 112, 112)
 
 
 def test_the_transformer_learns_from_frozen_encoders(run: Run, adapted: Path, tmp_path: Path) -> None:
-    command = ["data", "encode", run.folder / "train", tmp_path / "latents", "--model", adapted, "--contexts"]
+    command = ["data", "encode", run.folder / "train", tmp_path / "latents", "--model", adapted, "--embeddings"]
     options = ["--clips", "8", "--device", "cpu"]
     assert main([*map(str, command), *options]) == 0
     (tmp_path / "train").symlink_to(run.folder / "train")
@@ -104,10 +110,7 @@ def test_the_transformer_learns_from_frozen_encoders(run: Run, adapted: Path, tm
     plain = Gen3RPipeline.from_pretrained(run.folder / "model")
     assert component_hash(plain.vggt) == component_hash(first.vggt)  # not rounded to bfloat16
     assert component_hash(plain.geo_adapter) != component_hash(first.geo_adapter)
-    stage = after.make_stage(
-        "diffusion", after.components(BUILT_ON["diffusion"]), **run.preset.stages["diffusion"][0].arguments
-    )
-    assert isinstance(stage, DiffusionStage)
+    stage = after.stage("diffusion", run.recipe["diffusion"][0].stage)
     batch = stage.make_batch(np.random.default_rng(0), 600)
     every = batch["views"] == 1
     two = ~every & (batch["control"][:, -1, -1, 0, 0] > 0)
@@ -115,23 +118,3 @@ def test_the_transformer_learns_from_frozen_encoders(run: Run, adapted: Path, tm
     assert shares == pytest.approx([1 / 3] * 3, abs=0.06)
     assert not (batch["views"] == 2).any()
     assert batch["with_cameras"].mean() == pytest.approx(0.5, abs=0.1)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["adapter", "--preset", "published"], "goes on from a model; name it with --start"),
-        (["geometry", "--preset", "published", "--start", "nano"], "this preset trains adapter, diffusion, lora"),
-        (["adapter", "--lora", "4"], "--lora trains adapters of diffusion's transformer, not adapter"),
-        (["appearance-latents", "--stills", "--start", "nano"], "stills/train --frames 1"),
-        (["text", "--stills"], "--stills makes latents, and text none"),
-        (["diffusion", "--endless"], "diffusion goes on from cached latents"),
-        (["adapter", "--keep-latents"], "--keep-latents is for the adapter, and keeps those of the model that --start"),
-        (["adapter", "--decoder-only"], "--decoder-only is for the autoencoder, not adapter"),
-    ],
-)
-def test_what_cannot_work_is_one_line(
-    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["train", *arguments, "--folder", str(tmp_path)]) == 2
-    assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What a batch says of the scene behind it."""
+"""Batches of clips, their augmentation and their patch correspondences."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from gen3r.cameras import Cameras
+from gen3r.cameras.camera import Cameras
 from gen3r.data import shards
 from gen3r.data.shards import ClipShards
 from gen3r.geometry.points import unproject
 from gen3r.training.stages.augment import (
     clip_batch,
     degrade,
-    draw_faults,
+    draw_degradations,
     mirror,
     patch_matches,
 )
@@ -97,13 +97,13 @@ def test_clips_in_memory_give_the_batches_of_the_files(training_data: Path, monk
     assert [k for k, v in tensors.items() if not torch.equal(v, held[k])] == []
 
 
-def test_faults_are_blur_of_a_frame_and_noise_of_a_clip() -> None:
-    faults = draw_faults(np.random.default_rng(0), 4000, 3)
-    for fault in faults.values():
-        assert 0.45 < (fault.view(4000, -1).amax(1) == 0).float().mean() < 0.55
-    assert faults["blur"].max() < 1
-    assert faults["grain"].max() < 0.05
-    blurred = faults["blur"][faults["blur"].amax(1) > 0]
+def test_degradations_are_blur_per_frame_and_noise_per_clip() -> None:
+    degradations = draw_degradations(np.random.default_rng(0), 4000, 3)
+    for values in degradations.values():
+        assert 0.45 < (values.view(4000, -1).amax(1) == 0).float().mean() < 0.55
+    assert degradations["blur"].max() < 1
+    assert degradations["grain"].max() < 0.05
+    blurred = degradations["blur"][degradations["blur"].amax(1) > 0]
     assert (blurred[:, 0] != blurred[:, 1]).all()
 
     images = torch.rand(2, 2, 3, 64, 64)
@@ -120,9 +120,9 @@ def test_faults_are_blur_of_a_frame_and_noise_of_a_clip() -> None:
     assert (noisy[1].std() - 0.04).abs() < 2e-3
 
 
-def test_the_share_of_recoloured_skies(training_data: Path) -> None:
+def test_the_share_of_replaced_skies(training_data: Path) -> None:
     clips = ClipShards(training_data / "clips")
-    drawn = [clip_batch(clips, np.random.default_rng(0), 64, 1, recoloured=share) for share in (0.0, 0.25, 1.0)]
+    drawn = [clip_batch(clips, np.random.default_rng(0), 64, 1, sky_replacement=share) for share in (0.0, 0.25, 1.0)]
     outdoors = (drawn[0]["depth"] == 0).flatten(1).any(1)
     assert outdoors.any()
     changed = [(d["frames"] != drawn[0]["frames"]).flatten(1).any(1) for d in drawn]
@@ -131,11 +131,11 @@ def test_the_share_of_recoloured_skies(training_data: Path) -> None:
     assert changed[2][outdoors].float().mean() > 0.9
 
 
-def test_no_sky_is_recoloured_where_other_things_lack_depth(training_data: Path, tmp_path: Path) -> None:
+def test_no_sky_is_replaced_where_other_things_lack_depth(training_data: Path, tmp_path: Path) -> None:
     clips = [replace(c, moving_depth=torch.zeros_like(c.depth)) for c in ClipShards(training_data / "clips")]
     shards.write_shard(tmp_path / "clips-000000.safetensors", clips, "elsewhere")
     drawn = [
-        clip_batch(ClipShards(tmp_path), np.random.default_rng(0), 16, 1, recoloured=share)["frames"]
+        clip_batch(ClipShards(tmp_path), np.random.default_rng(0), 16, 1, sky_replacement=share)["frames"]
         for share in (0, 1)
     ]
     assert torch.equal(*drawn)

@@ -1,4 +1,4 @@
-"""The whole recipe on tiny models: every stage from those before it, the package, and going on from it."""
+"""A whole run on tiny models: every stage from those before it, the package, and going on from it."""
 
 import json
 import shutil
@@ -14,15 +14,23 @@ from gen3r.cli.main import main
 from gen3r.data.synthetic import synthesize
 from gen3r.errors import InputError
 from gen3r.media.drawing import GAP, LABEL, THUMBNAILS, WIDTH
+from gen3r.models.components import MODULES
 from gen3r.models.presets import tiny
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
-from gen3r.training.run import BUILT_ON, Run
-from gen3r.training.stages.distill import DistillStage
+from gen3r.training import measurements
+from gen3r.training.run import Run
+from gen3r.training.stages.config import CONFIGS
+from gen3r.training.stages.stage import Stage
+from gen3r.training.weights import new_like
 from tests.tiny import tiny_pipeline
 
 CONFIG = replace(tiny(), num_frames=17)
 ONE_STEP = {"steps": 1, "batch_size": 1}
+
+
+def stage_of(run: Run, name: str) -> Stage:
+    return run.stage(name, CONFIGS[name]())
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +94,7 @@ def test_a_distilled_package_goes_its_own_few_steps(run: Run, packaged: Path, st
     few.set_progress_bar_config(disable=True)
     walked = []
     few(output_type="latent", callback_on_step_end=lambda pipe, i, t, tensors: walked.append(float(t)))
-    stage = run.make_stage("distill", run.components(BUILT_ON["distill"]))
-    assert isinstance(stage, DistillStage)
-    assert walked == (1000 * stage.sigmas[:-1]).tolist()
+    assert walked == (1000 * stage_of(run, "distill").sigmas[:-1]).tolist()
     with pytest.raises(InputError, match="samples in 4 steps"):
         few(num_inference_steps=1)
 
@@ -106,7 +112,7 @@ def test_the_teacher_can_be_packaged_still(run: Run, packaged: Path, student: Pa
 def test_the_student_drew_and_its_stage_can_be_planned(run: Run, student: Path) -> None:
     assert (run.folder / "distill" / "sheets" / "step-0000001.png").exists()
     text = "\n".join(run.plan("distill", {"steps": 3, "batch_size": 1}))
-    trained = sum(p.numel() for p in run.components(())["transformer"].parameters())
+    trained = sum(p.numel() for p in run.components(()).transformer.parameters())
     assert f"parameters of teacher: 0.00 M trained, {trained / 1e6:.2f} M frozen" in text
     assert "steps: 1 to 3, 2 samples" in text
 
@@ -114,7 +120,7 @@ def test_the_student_drew_and_its_stage_can_be_planned(run: Run, student: Path) 
 def test_a_distilled_model_is_no_teacher_and_stays_what_it_is(student: Path, tmp_path: Path) -> None:
     after = Run(tmp_path, start=student, config=CONFIG)
     with pytest.raises(InputError, match="student is distilled already"):
-        after.make_stage("distill", after.components(BUILT_ON["distill"]))
+        stage_of(after, "distill")
     after.package(tmp_path / "model")
     before, again = (Gen3RPipeline.from_pretrained(p) for p in (student, tmp_path / "model"))
     assert again.defaults == before.defaults
@@ -138,13 +144,13 @@ def test_a_plan_tells_and_writes_nothing(run: Run, packaged: Path) -> None:
     lines = run.plan("adapter", {"steps": 11, "batch_size": 2, "micro_batches": 2})
     assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
     text = "\n".join(lines)
-    parts = run.components(())
-    frozen = sum(p.numel() for p in parts["vggt"].parameters())
+    components = run.components(())
+    frozen = sum(p.numel() for p in components.vggt.parameters())
     assert f"parameters of vggt: 0.00 M trained, {frozen / 1e6:.2f} M frozen" in text
     assert "batch: 2 = 2 micro-batch(es) of 1" in text
     assert "steps: 1 to 11, 20 samples" in text
-    trained = sum(p.numel() for p in parts["geo_adapter"].parameters())
-    assert f"gradients {4 * trained / 2**20:.0f} MiB" in text
+    trained = sum(p.numel() for p in components.geo_adapter.parameters())
+    assert f"parameters of geo_adapter: {trained / 1e6:.2f} M trained, 0.00 M frozen" in text
 
 
 def test_latents_of_older_models_are_refused_and_made_again(run: Run, packaged: Path) -> None:
@@ -155,9 +161,9 @@ def test_latents_of_older_models_are_refused_and_made_again(run: Run, packaged: 
     with pytest.raises(
         InputError, match=r"geometry-000000\.safetensors was made with another vggt .*gen3r train geometry"
     ):
-        run.make_stage("diffusion", run.components(BUILT_ON["diffusion"]))
+        stage_of(run, "diffusion")
     run.encode_latents("geometry")
-    run.make_stage("diffusion", run.components(BUILT_ON["diffusion"]))
+    stage_of(run, "diffusion")
 
 
 def test_latents_are_measured_again_when_their_model_changes(run: Run, packaged: Path) -> None:
@@ -176,7 +182,7 @@ def test_latents_are_measured_again_when_their_model_changes(run: Run, packaged:
 def test_frozen_encoders_come_from_the_cache_and_the_starting_model(packaged: Path, tmp_path: Path) -> None:
     """A run without clips of its own, on latents that `gen3r data encode` made."""
     synthesize(tmp_path / "clips", 2, workers=1)
-    command = ["data", "encode", tmp_path / "clips", tmp_path / "latents", "--model", packaged, "--contexts"]
+    command = ["data", "encode", tmp_path / "clips", tmp_path / "latents", "--model", packaged, "--embeddings"]
     assert main([*map(str, command), "--device", "cpu", "--dtype", "float32"]) == 0
     run = Run(tmp_path, start=packaged, config=CONFIG)
     with pytest.raises(InputError, match="frozen text encoder"):
@@ -192,33 +198,37 @@ def test_frozen_encoders_come_from_the_cache_and_the_starting_model(packaged: Pa
     assert component_hash(before.transformer) != component_hash(after.transformer)
 
 
-def test_the_text_encoder_may_be_trained_ahead_on_scenes_of_one_frame(packaged: Path, tmp_path: Path) -> None:
+def test_the_text_encoder_may_be_trained_ahead_on_single_frame_clips(packaged: Path, tmp_path: Path) -> None:
     synthesize(tmp_path / "train", 2, workers=1)
-    synthesize(tmp_path / "stills" / "train", 3, frames=1, seed=5, workers=1)
+    synthesize(tmp_path / "single_frame" / "train", 3, frames=1, seed=5, workers=1)
     run = Run(tmp_path, start=packaged, config=CONFIG)
     for half in ("appearance", "geometry"):
         run.encode_latents(half)
-        run.encode_latents(half, stills=True)
-    parts = run.components(BUILT_ON["text"])
-    stage = run.make_stage("text", parts)
-    assert len(stage.latents) == 3
-    (tmp_path / "clips" / "stills").mkdir(parents=True)
-    (tmp_path / "clips" / "stills" / "train").symlink_to(tmp_path / "train")
-    with pytest.raises(InputError, match="no scenes of one frame"):
-        Run(tmp_path / "clips", start=packaged, config=CONFIG).encode_latents("appearance", stills=True)
+        run.encode_latents(half, single_frame=True)
+    assert len(stage_of(run, "text").latents) == 3
+    (tmp_path / "clips" / "single_frame").mkdir(parents=True)
+    (tmp_path / "clips" / "single_frame" / "train").symlink_to(tmp_path / "train")
+    with pytest.raises(InputError, match="no single-frame clips"):
+        Run(tmp_path / "clips", start=packaged, config=CONFIG).encode_latents("appearance", single_frame=True)
     given = Gen3RPipeline.from_pretrained(packaged, torch_dtype=torch.float32).text_encoder
     run.train("text", ONE_STEP)
-    ahead = run.components(BUILT_ON["diffusion"])["text_encoder"]
-    assert component_hash(ahead) != component_hash(given)
-    diffusion = run.make_stage("diffusion", run.components(BUILT_ON["diffusion"]))
-    assert len(diffusion.still_latents) == 3
-    assert component_hash(diffusion.text_encoder) == component_hash(ahead)
+    diffusion = stage_of(run, "diffusion")
+    assert len(diffusion.single_frame_latents) == 3
+    assert component_hash(diffusion.text_encoder) != component_hash(given)
+    assert component_hash(diffusion.text_encoder) == component_hash(stage_of(run, "text").text_encoder)
+
+
+def test_single_frame_clips_in_the_folder_of_older_versions(packaged: Path, tmp_path: Path) -> None:
+    synthesize(tmp_path / "stills" / "train", 1, frames=1, workers=1)
+    run = Run(tmp_path, start=packaged, config=CONFIG)
+    with pytest.raises(InputError, match="stills has another name now; rename it to single_frame"):
+        stage_of(run, "text")
 
 
 def test_training_goes_on_from_a_model(run: Run, packaged: Path, tmp_path: Path) -> None:
     (tmp_path / "train").symlink_to(run.folder / "train")
     after = Run(tmp_path, start=packaged, config=CONFIG)
-    fresh, given = (r.components(())["vggt"].state_dict() for r in (after, run))
+    fresh, given = (r.components((), ("vggt",)).vggt.state_dict() for r in (after, run))
     model = Gen3RPipeline.from_pretrained(packaged, torch_dtype=torch.float32)
     assert all(torch.equal(value, fresh[name]) for name, value in model.vggt.state_dict().items())
     assert not all(torch.equal(value, given[name]) for name, value in fresh.items())
@@ -232,8 +242,8 @@ def test_training_goes_on_from_a_model(run: Run, packaged: Path, tmp_path: Path)
 def test_what_starts_anew_is_float32_though_the_model_is_kept_in_bfloat16(packaged: Path, tmp_path: Path) -> None:
     pipe = Gen3RPipeline.from_pretrained(packaged, torch_dtype=torch.bfloat16)
     pipe.save_pretrained(tmp_path / "model")
-    parts = Run(tmp_path, start=tmp_path / "model", config=CONFIG, anew={}).components(())
-    for name, module in parts.items():
+    run = Run(tmp_path, start=tmp_path / "model", config=CONFIG, remake=lambda name, module: new_like(module))
+    for name, module in run.components((), MODULES).modules().items():
         assert {p.dtype for p in module.parameters()} == {torch.float32}, name
 
 
@@ -250,10 +260,10 @@ def test_a_decoder_alone_is_trained_through_the_command_line(tmp_path: Path, tra
     assert moved == {"decoder", "post_quant_conv"}
 
 
-def test_vggt_and_adapter_go_on_by_endless_clips_and_keep_the_latents(packaged: Path, tmp_path: Path) -> None:
+def test_vggt_and_adapter_go_on_by_online_clips_and_keep_the_latents(packaged: Path, tmp_path: Path) -> None:
     where = ["--start", str(packaged), "--folder", str(tmp_path / "run")]
-    assert main(["train", "geometry", "--endless", *where, "--steps", "1", "--batch-size", "2"]) == 0
-    assert main(["train", "adapter", "--endless", "--keep-latents", *where, "--steps", "1", "--batch-size", "5"]) == 0
+    assert main(["train", "geometry", "--online", *where, "--steps", "1", "--batch-size", "2"]) == 0
+    assert main(["train", "adapter", "--online", "--keep-latents", *where, "--steps", "1", "--batch-size", "5"]) == 0
     assert main(["train", "package", *where, "--out", str(tmp_path / "model")]) == 0
     before, after = (Gen3RPipeline.from_pretrained(path) for path in (packaged, tmp_path / "model"))
     for name in ("latents_mean", "latents_std"):
@@ -268,16 +278,14 @@ def test_what_a_stage_learned_otherwise_before_is_told(
     packaged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["train", "adapter", "--start", str(packaged), "--folder", str(tmp_path), "--batch-size", "5"]
-    assert main([*command, "--endless", "--keep-latents", "--steps", "1"]) == 0
-    assert main([*command, "--endless", "--steps", "2"]) == 0
+    assert main([*command, "--online", "--keep-latents", "--steps", "1"]) == 0
+    assert main([*command, "--online", "--steps", "2"]) == 0
     assert "adapter goes on at step 1 with steps 1 -> 2, keep_latents True -> False" in capsys.readouterr().err
 
 
-def test_a_run_of_endless_clips_needs_no_others(
-    packaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gen3r.training.run.STATISTICS_CLIPS", 2)
-    where = ["--start", str(packaged), "--folder", str(tmp_path / "run"), "--endless"]
+def test_a_run_of_online_clips_needs_no_others(packaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measurements, "LATENT_CLIPS", 2)
+    where = ["--start", str(packaged), "--folder", str(tmp_path / "run"), "--online"]
     for stage in ("autoencoder", "adapter"):
         assert main(["train", stage, *where, "--steps", "1", "--batch-size", "5"]) == 0
     assert main(["train", "package", *where, "--out", str(tmp_path / "model")]) == 0

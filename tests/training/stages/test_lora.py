@@ -54,7 +54,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = Run(folder, start=folder / "model")
     for half in ("appearance", "geometry"):
         run.encode_latents(half)
-    run.train("lora", CHANGES, lora=4)
+    run.train("lora", CHANGES | {"rank": 4})
     return run
 
 
@@ -116,6 +116,6 @@ def test_adapters_belong_to_their_transformer(run: Run, tmp_path: Path) -> None:
         pipe.transformer.proj_out.bias += 1
     pipe.save_pretrained(tmp_path / "other")
     with pytest.raises(InputError, match="lora adapts another transformer; remove it"):
-        Run(run.folder, start=tmp_path / "other").train("lora", CHANGES | {"steps": 3}, lora=4)
+        Run(run.folder, start=tmp_path / "other").train("lora", CHANGES | {"steps": 3, "rank": 4})
     with pytest.raises(InputError, match="made with other model sizes"):
-        run.train("lora", CHANGES | {"steps": 3}, lora=2)
+        run.train("lora", CHANGES | {"steps": 3, "rank": 2})

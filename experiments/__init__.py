@@ -1,0 +1,1 @@
+"""Research questions about Gen3R, asked through its public interfaces."""

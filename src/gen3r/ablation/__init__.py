@@ -1,1 +1,0 @@
-"""Variants of nano, each with one change, trained alike and measured alike."""
