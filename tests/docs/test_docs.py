@@ -16,7 +16,6 @@ import subprocess
 import tomllib
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,9 +93,7 @@ def check_command(command: list[str]) -> None:
     elif command[0] == "pip":
         check_installation(command)
     elif command[:2] == ["python", "-m"]:
-        assert find_spec(command[2]), command
-        if hasattr(import_module(f"{command[2]}.__main__"), "build_parser"):
-            import_module(f"{command[2]}.__main__").build_parser().parse_args(command[3:])
+        assert import_module(f"{command[2]}.__main__").main([*command[3:], "--dry-run"]) == 0, command
     elif command[0] == "python":
         assert (ROOT / command[1]).exists(), command
     else:
