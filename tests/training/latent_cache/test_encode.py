@@ -178,6 +178,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_is_whole(
     assert len([*tmp_path.iterdir()]) == 6
 
 
+@pytest.mark.nightly
 def test_a_dataset_is_encoded_as_it_lies(pipe: Gen3RPipeline, truths: Truths, tmp_path: Path) -> None:
     write_wildrgbd(tmp_path / "wild", truths("wildrgbd"))
     reader = open_dataset("wildrgbd", tmp_path / "wild")

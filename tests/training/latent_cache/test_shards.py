@@ -41,7 +41,13 @@ def test_rows_in_memory_are_those_of_the_files(
     assert torch.equal(read["T_world_camera"][1], latents[0]["T_world_camera"])
 
 
-@pytest.mark.parametrize("name", ["vae", "vggt", "geo_adapter", "text_encoder", "image_encoder"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "geo_adapter",
+        *(pytest.param(n, marks=pytest.mark.nightly) for n in ("vae", "vggt", "text_encoder", "image_encoder")),
+    ],
+)
 def test_a_stale_model_is_refused(name: str, pipe: Gen3RPipeline, clips: ClipShards, tmp_path: Path) -> None:
     encode(pipe, clips, tmp_path, ALL, "encode again", clips=2)
     with torch.no_grad():
@@ -186,7 +192,7 @@ def test_training_on_a_cache_is_training_on_fresh_latents(
         def __getitem__(self, number: int) -> dict[str, Tensor]:
             return encoded(pipe, HALVES, clips, number)[0]
 
-    config = TrainConfig(steps=2, batch_size=2, learning_rate=1e-3)
+    config = TrainConfig(steps=1, batch_size=2, learning_rate=1e-3)
     for name, kind in (("cached", LatentCache), ("fresh", Fresh)):
         latents = kind(tmp_path / "latents", models, clips.shape, clips)
         train(stage_of(tiny_pipeline(), latents), config, tmp_path / name)
