@@ -161,9 +161,9 @@ class Run:
         """The training clips: new scenes of the small world if `online`, else those in train/. As `open_clips`."""
         size = (self.model.num_frames, self.model.height, self.model.width)
         if self.online:
-            from gen3r.data.synthetic import EndlessClips
+            from gen3r.data.synthetic import OnlineClips
 
-            return EndlessClips(size)
+            return OnlineClips(size)
         return open_clips(self.folder / "train", size, frames, count)
 
     def held_clips(self, frames: int | None = None, count: int | None = None) -> ClipSource:
