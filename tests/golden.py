@@ -5,10 +5,11 @@ golden.safetensors. Weights and inputs are made again from their names alone. Pr
 L2 error; exits with 1 if one is over the tolerance, with 2 if DIR is not such a folder.
 """
 
+import itertools
 import json
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,10 @@ from gen3r.models.encoders import encode_pixels, encode_tokens
 from gen3r.models.presets import build_scheduler, published
 from gen3r.models.vggt.model import GeometryPrediction
 from gen3r.pipeline import Gen3RPipeline
+from gen3r.request import Request
 
 COMPONENT_TOLERANCE, END_TO_END_TOLERANCE = 1e-4, 1e-3
+END_TO_END = ("one_view", "two_view")
 Entries = Iterator[tuple[str, Tensor]]
 
 
@@ -136,13 +139,13 @@ def vggt(r: Reference) -> Entries:
     levels = module.tokens((0.5 + 0.25 * r.normal("in.images", b, f, 3, h, w)).clamp(0, 1))
     for i, level in enumerate(levels):
         yield f"vggt.tokens{i}", level
-    seen: GeometryPrediction = module.heads(levels, h, w)
-    yield "vggt.pose_enc", seen.pose_enc[-1]
-    yield "vggt.pose_enc_first", seen.pose_enc[0]
-    yield "vggt.points", seen.points
-    yield "vggt.points_conf", seen.points_confidence
-    yield "vggt.depth", seen.depth[..., None]
-    yield "vggt.depth_conf", seen.depth_confidence
+    prediction: GeometryPrediction = module.heads(levels, h, w)
+    yield "vggt.pose_enc", prediction.pose_enc[-1]
+    yield "vggt.pose_enc_first", prediction.pose_enc[0]
+    yield "vggt.points", prediction.points
+    yield "vggt.points_conf", prediction.points_confidence
+    yield "vggt.depth", prediction.depth[..., None]
+    yield "vggt.depth_conf", prediction.depth_confidence
 
 
 def encoders(r: Reference) -> Entries:
@@ -173,10 +176,18 @@ def cameras(r: Reference) -> Entries:
     yield "center_crop_K", wide.resize_and_crop(560, 560).K_px[0]
 
 
+class RecordingPipeline(Gen3RPipeline):
+    """Keeps the last control."""
+
+    def prepare_control(self, *arguments: Any) -> Tensor:
+        self.control = super().prepare_control(*arguments)
+        return self.control
+
+
 def end_to_end(r: Reference) -> Entries:
     frames, height, width = r.meta["num_frames"], r.meta["height"], r.meta["width"]
     names = [n for n in COMPONENTS if n != "image_encoder"]
-    pipe = Gen3RPipeline(
+    pipe = RecordingPipeline(
         **{name: r.module(name) for name in names}, image_encoder=None, tokenizer=None,  # pyright: ignore[reportArgumentType]
         scheduler=build_scheduler(published()), defaults=published().defaults,
     )  # fmt: skip
@@ -192,52 +203,61 @@ def end_to_end(r: Reference) -> Entries:
     K = torch.tensor([[500.0, 0, width / 2], [0, 500.0, height / 2], [0, 0, 1]]).repeat(frames, 1, 1)
     images = (0.5 + 0.25 * r.normal("e2e.image", 1, 2, 3, height, width)).clamp(0, 1)
     shape = r.shape("e2e.one_view.latents")
-    for views, name in ((1, "one_view"), (2, "two_view")):
-        given = images[:, :views]
-        control = pipe._control(given, frames, height, width)
-        yield f"e2e.{name}.control", torch.cat([control[:, :16], torch.zeros_like(control[:, 16:])], dim=1)
-        latents = pipe(
-            given, cameras=Cameras(T, K, height, width), num_frames=frames,
-            num_inference_steps=r.meta["num_inference_steps"], guidance_scale=r.meta["guidance_scale"],
-            latents=r.normal("e2e.latents", *shape), prompt_embeds=text(r.meta["prompt_ids"]),
-            negative_prompt_embeds=text(r.meta["negative_ids"]),
-            image_context=r.normal("e2e.clip", 1, 257, pipe.transformer.config.image_dim), output_type="latent",
-        )  # fmt: skip
+    for views, name in zip((1, 2), END_TO_END, strict=True):
+        request = Request(
+            images=images[:, :views], cameras=Cameras(T, K, height, width), num_frames=frames, height=height,
+            width=width, num_inference_steps=r.meta["num_inference_steps"], guidance_scale=r.meta["guidance_scale"],
+            prompt_embeds=text(r.meta["prompt_ids"]), negative_prompt_embeds=text(r.meta["negative_ids"]),
+            image_embeds=r.normal("e2e.clip", 1, 257, pipe.transformer.config.image_dim),
+        ).resolve(pipe.defaults)  # fmt: skip
+        latents = pipe(request, latents=r.normal("e2e.latents", *shape), output_type="latent")
         assert isinstance(latents, Tensor)
+        control = pipe.control
+        yield f"e2e.{name}.control", torch.cat([control[:, :16], torch.zeros_like(control[:, 16:])], dim=1)
         yield f"e2e.{name}.latents", latents
-    appearance, geometry = latents.chunk(2, dim=-1)
-    seen = pipe.decode_geometry(geometry)
-    T, K = decode_pose(seen.pose_enc[-1], height, width, (0.0, float("inf")))  # random heads see beyond 180 degrees
-    yield "e2e.two_view.point_maps", seen.points
-    yield "e2e.two_view.depth_maps", seen.depth[..., None]
+    yield from decoded(pipe, *latents.chunk(2, dim=-1))
+
+
+def decoded(pipe: Gen3RPipeline, appearance: Tensor, geometry: Tensor) -> Entries:
+    """What the latents of two views are decoded to."""
+    prediction = pipe.decode_geometry(geometry)
+    height, width = prediction.depth.shape[-2:]
+    T, K = decode_pose(prediction.pose_enc[-1], height, width, (0.0, float("inf")))  # random heads exceed 180 degrees
+    yield "e2e.two_view.point_maps", prediction.points
+    yield "e2e.two_view.depth_maps", prediction.depth[..., None]
     yield "e2e.two_view.rgbs", pipe.decode_frames(appearance).movedim(2, -1)
-    yield "e2e.two_view.pcds", unproject(seen.depth, T, K, pixel_centre=0.0)
-    yield "e2e.two_view.mask", valid_depth_mask(seen.depth[0])[None]
+    yield "e2e.two_view.pcds", unproject(prediction.depth, T, K, pixel_centre=0.0)
+    yield "e2e.two_view.mask", valid_depth_mask(prediction.depth[0])[None]
     yield "e2e.two_view.extrinsics", torch.linalg.inv(T)[..., :3, :]
     yield "e2e.two_view.intrinsics", K
 
 
 @torch.inference_mode()
-def compare(folder: Path) -> dict[str, float]:
-    """Every entry's relative L2 error; prints a line each."""
+def compare(folder: Path, stop_after: str = "") -> dict[str, float]:
+    """The relative L2 error of every entry, or of those up to `stop_after`; prints a line per entry.
+
+    Raises:
+        ValueError: entries of the folder are left over.
+    """
     reference = Reference(folder)
     makers = (end_to_end,) if reference.end_to_end else (transformer, video_vae, geo_adapter, vggt, encoders, cameras)
-    errors = {}
-    for maker in makers:
-        for name, value in maker(reference):
-            errors[name] = reference.error(name, value)
-            print(f"{errors[name]:.2e}  {name}", flush=True)
+    errors: dict[str, float] = {}
+    for name, value in itertools.chain.from_iterable(maker(reference) for maker in makers):
+        errors[name] = reference.error(name, value)
+        print(f"{errors[name]:.2e}  {name}", flush=True)
+        if name == stop_after:
+            return errors
     left = set(reference.golden) - set(errors)
     if left:
         raise ValueError(f"no code compares {', '.join(sorted(left))}")
     return errors
 
 
-def main() -> int:
-    if len(sys.argv) != 2:
+def main(arguments: Sequence[str]) -> int:
+    if len(arguments) != 1:
         print("usage: python tests/golden.py DIR", file=sys.stderr)
         return 2
-    folder = Path(sys.argv[1])
+    folder = Path(arguments[0])
     if not (folder / "golden.safetensors").is_file():
         print(f"golden.py: {folder} holds no golden.safetensors; give a folder made as RECIPE.md says", file=sys.stderr)
         return 2
@@ -249,4 +269,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

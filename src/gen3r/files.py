@@ -1,9 +1,10 @@
 """Writing files and folders so that they are there whole or not at all."""
 
+import ctypes
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +15,12 @@ from gen3r.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
+
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside `path`, with its suffix. When the block ends well, the file there becomes `path`.
+    """A temporary name beside `path`, with its suffix. The block writes it; when it ends well, it becomes `path`.
 
     The data is on the disk before the rename. After an error `path` is what it was.
 
@@ -25,46 +28,50 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         InputError: the folder cannot be written to, or is full.
     """
     path = Path(path)
-    partial = None
+    partial = _hidden(path.parent, path.stem, path.suffix)
     with _write_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-            os.close(handle)
-            partial = Path(name)
             yield partial
-            partial.chmod(0o644)
             _flush(partial)
             os.replace(partial, path)
         finally:
-            if partial is not None:
-                partial.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def whole_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary folder beside `path`. When the block ends well, it becomes `path`.
+    """A temporary folder. The block fills it; when the block ends well, it becomes `path`.
 
-    overwrite: `path` may hold files. Those that the block did not write are kept, the others are replaced all at once.
+    overwrite: `path` may hold files. Those that the block did not write are kept. At every moment `path` is the old
+    folder or the new one, unless it cannot be renamed: a mount point, a folder in which this process works, or one in a
+    folder that cannot be written to. Its files are then replaced one by one, each whole.
 
     Raises:
         InputError: `path` holds something (without `overwrite`), cannot be written to, or the disk is full.
     """
     path = Path(path).resolve()
     check_folder(path, overwrite)
-    partial = None
+    in_place = path.is_dir() and (
+        path.is_mount() or Path.cwd().is_relative_to(path) or not os.access(path.parent, os.W_OK | os.X_OK)
+    )
+    partial = _hidden(path if in_place else path.parent, path.name)
     with _write_errors(path):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+            partial.mkdir(parents=True)
             yield partial
             for file in partial.rglob("*"):
                 _flush(file)
-            partial.chmod(0o755)
-            _replace_folder(path, partial)
+            if in_place:
+                _move_files(partial, path)
+            elif path.exists():
+                _add_missing(path, partial)
+                shutil.copymode(path, partial)
+                exchange_folders(path, partial)
+            else:
+                os.rename(partial, path)
         finally:
-            if partial is not None:
-                shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def check_folder(path: Path, overwrite: bool = False) -> None:
@@ -113,30 +120,33 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def _replace_folder(path: Path, new: Path) -> None:
-    """Puts the folder `new` in the place of `path`, with the files of `path` that it does not have itself.
-
-    A folder that cannot be renamed gets the new files one by one: a mount point, or one in which a process works.
-    """
-    if not path.exists():
-        os.rename(new, path)
-    elif not any(path.iterdir()) or path.is_mount() or Path.cwd().is_relative_to(path):
-        for item in new.iterdir():
-            shutil.move(item, path / item.name)
-    else:
-        _swap_folders(path, new)
+def _hidden(folder: Path, name: str, suffix: str = "") -> Path:
+    """A path in `folder` that nothing has: hidden, with a name that tells what it will become."""
+    return folder / f".{name}-{secrets.token_hex(4)}{suffix}"
 
 
-def _swap_folders(path: Path, new: Path) -> None:
-    _add_missing(path, new)
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+def _move_files(source: Path, target: Path) -> None:
+    """Moves what is in `source` into `target`, one by one, in the place of what has the same name there."""
+    for item in source.iterdir():
+        old = target / item.name
+        if old.is_dir() and not old.is_symlink():
+            shutil.rmtree(old)
+        os.replace(item, old)
+
+
+def exchange_folders(path: Path, other: Path) -> None:
+    """Exchanges two folders at once where the system can (Linux), else by renames that are undone if one fails."""
+    swap = getattr(ctypes.CDLL(None), "renameat2", None) if os.name == "posix" else None
+    if swap and swap(_AT_FDCWD, os.fsencode(path), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return
+    old = _hidden(path.parent, path.name)
     os.rename(path, old)
     try:
-        os.rename(new, path)
+        os.rename(other, path)
     except OSError:
         os.rename(old, path)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    os.rename(old, other)
 
 
 def _add_missing(source: Path, target: Path) -> None:
@@ -177,6 +187,6 @@ def _disk_error(error: BaseException | None) -> str | None:
     if isinstance(error, OSError):
         return error.strerror or str(error)
     if type(error).__name__ == "SafetensorError":  # its writer has errors of its own
-        found = re.search(r'message: "([^"]+)"', str(error))
-        return found[1] if found else str(error)
+        found = re.search(r'(?:message: "|I/O error: )([^"(]+)', str(error))
+        return found[1].strip() if found else str(error)
     return None

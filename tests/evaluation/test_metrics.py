@@ -77,3 +77,38 @@ def test_auc_of_a_known_turn() -> None:
     backwards = target.clone()
     backwards[1, 0, 3] = -1.0
     assert camera_auc(backwards, target) == 0
+
+
+def _turned(*degrees: float) -> torch.Tensor:
+    """Cameras at one place, turned about y."""
+    T = torch.eye(4).repeat(len(degrees), 1, 1)
+    a = torch.deg2rad(torch.tensor(degrees))
+    T[:, 0, 0], T[:, 0, 2], T[:, 2, 0], T[:, 2, 2] = a.cos(), a.sin(), -a.sin(), a.cos()
+    return T
+
+
+def test_a_pan_is_judged_by_its_rotation() -> None:
+    pan = _turned(0, 10, 20)
+    assert camera_auc(pan, pan) == 1
+    trembling = pan.clone()
+    trembling[:, :3, 3] = 1e-6 * torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
+    assert camera_auc(pan, trembling) == camera_auc(trembling, pan) == 1
+    too_far = _turned(0, 15.5, 31)  # 5.5, 5.5 and 11 degrees off
+    assert camera_auc(too_far, pan) == pytest.approx((25 + 25 + 19) / 90)
+
+
+def test_a_still_clip_is_perfect_unless_the_cameras_turn() -> None:
+    still = torch.eye(4).repeat(4, 1, 1)
+    assert camera_auc(still, still) == 1
+    assert camera_auc(_turned(0, 40, 80, 120), still) == 0
+
+
+def test_pairs_with_a_baseline_are_judged_by_their_direction_however_short_it_is() -> None:
+    walk = torch.eye(4).repeat(3, 1, 1)
+    walk[:, 0, 3] = torch.tensor([0.0, 0.002, 1.0])
+    aside = walk.clone()
+    aside[1, :3, 3] = torch.tensor([0.0, 0.002, 0.0])  # one direction is off by 90 degrees
+    assert camera_auc(aside, walk) == pytest.approx(2 / 3)
+    walk[1, 0, 3], aside[1, 2, 3] = 0.0009, 0.0009
+    aside[1, 1, 3] = 0
+    assert camera_auc(aside, walk) == 1

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from gen3r.cameras.camera import Cameras
-from gen3r.cli.evaluate import PARTS as CLI_PARTS
 from gen3r.cli.main import main
 from gen3r.data.records import Clip
 from gen3r.data.synthetic import render_clip
@@ -19,6 +18,7 @@ from gen3r.evaluation.probe import Probe
 from gen3r.evaluation.protocol import PARTS, Mean, evaluate, held_out_clips
 from gen3r.geometry.normalise import normalise_scene
 from gen3r.geometry.splatting import warp_views
+from gen3r.pipeline import Gen3RPipeline
 from tests.tiny import tiny_pipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore:the prompt has")  # tiny models read 16 bytes
@@ -48,12 +48,16 @@ def clip() -> Clip:
     return replace(render_clip(0, frames=5, split="test"), caption=ROOM)
 
 
+@pytest.fixture(scope="module")
+def pipe() -> Gen3RPipeline:
+    return tiny_pipeline()
+
+
 def _values(scores: dict[str, Mean]) -> dict[str, float]:
     return {name: mean.value for name, mean in scores.items()}
 
 
-def test_each_row_measures_what_it_says(clip: Clip) -> None:
-    pipe = tiny_pipeline()
+def test_each_row_measures_what_it_says(pipe: Gen3RPipeline, clip: Clip) -> None:
     scores = _values(evaluate(pipe, [clip], ["generation", "geometry", "autoencoder"]))
     assert list(scores) == [*ROWS["autoencoder"], *ROWS["geometry"], *ROWS["generation"]]
     images = clip.images
@@ -74,8 +78,7 @@ def test_each_row_measures_what_it_says(clip: Clip) -> None:
     assert perfect["autoencoder PSNR"] == scores["autoencoder PSNR"]
 
 
-def test_two_views_are_the_first_and_the_last_along_the_true_cameras(clip: Clip) -> None:
-    pipe = tiny_pipeline()
+def test_two_views_are_the_first_and_the_last_along_the_true_cameras(pipe: Gen3RPipeline, clip: Clip) -> None:
     scores = evaluate(pipe, [clip], ["two-views"], seed=5)
     assert list(scores) == ROWS["two-views"]
     _, poses, _ = normalise_scene(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
@@ -89,8 +92,7 @@ def test_two_views_are_the_first_and_the_last_along_the_true_cameras(clip: Clip)
     assert scores["two views AUC@30"].value == pytest.approx(camera_auc(scene.cameras.T_world_camera, poses))
 
 
-def test_without_a_path_one_view_is_free_and_two_have_one_between(clip: Clip) -> None:
-    pipe = tiny_pipeline()
+def test_without_a_path_one_view_is_free_and_two_have_one_between(pipe: Gen3RPipeline, clip: Clip) -> None:
     scores = evaluate(pipe, [clip], ["no-path"], seed=5)
     assert list(scores) == ROWS["no-path"]
     for name, views, cameras in (
@@ -105,8 +107,7 @@ def test_without_a_path_one_view_is_free_and_two_have_one_between(clip: Clip) ->
         assert scores[f"{name}, AUC@30"].value == pytest.approx(camera_auc(scene.cameras.T_world_camera, truth))
 
 
-def test_text_alone_is_judged_by_what_its_frames_show(clip: Clip) -> None:
-    pipe = tiny_pipeline()
+def test_text_alone_is_judged_by_what_its_frames_show(pipe: Gen3RPipeline, clip: Clip) -> None:
     scene = pipe(prompt=ROOM, num_frames=5, generator=torch.Generator().manual_seed(0))[0]
     assert not isinstance(scene, torch.Tensor)
     like_made, like_real = replace(clip, frames=scene.frames), replace(clip, caption=PLAZA)
@@ -121,8 +122,7 @@ def test_text_alone_is_judged_by_what_its_frames_show(clip: Clip) -> None:
     assert scores["chance colour"] == scores["probe colour"] == Mean(1.0, None, 1)
 
 
-def test_each_scene_has_its_own_seed(clip: Clip) -> None:
-    pipe = tiny_pipeline()
+def test_each_scene_has_its_own_seed(pipe: Gen3RPipeline, clip: Clip) -> None:
     both = evaluate(pipe, [clip, clip], ["two-views"], seed=3)["two views PSNR"]
     first, second = (evaluate(pipe, [clip], ["two-views"], seed=s)["two views PSNR"].value for s in (3, 4))
     assert first != second
@@ -140,7 +140,7 @@ def test_the_command_measures_a_folder_stored_in_bfloat16(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(probing.CLIPS, "small", 4)
-    assert tuple(ROWS) == PARTS == CLI_PARTS
+    assert tuple(ROWS) == PARTS
     tiny_pipeline().to(torch.bfloat16).save_pretrained(tmp_path / "tiny")
     model = str(tmp_path / "tiny")
     assert main(["evaluate", "--model", model, "--scenes", "1", "--json"]) == 0

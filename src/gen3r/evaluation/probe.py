@@ -1,4 +1,4 @@
-"""A probe that tells from a scene what captions of the procedural worlds ask for; fitted on the spot."""
+"""A probe that classifies what a scene shows of what captions of the procedural worlds ask for; fitted on the spot."""
 
 import re
 from collections import Counter
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
     from gen3r.data.synthetic import WorldName
 
-CLIPS = {"small": 800, "large": 350}  # of the training split that it is fitted on; a large one takes longer to render
-FRAMES, SIDE = 3, 56  # of each; pixels of the longer side
-PIXELS = 28  # a side that scenes are seen with, so that blur hardly counts
+CLIPS = {"small": 800, "large": 350}  # clips of the training split for fitting; large ones take longer to render
+FRAMES, SIDE = 3, 56  # per clip; pixels of the longer side
+PIXELS = 28  # per side after downsampling, so that blur hardly counts
 BANDS = 4  # from sky to ground
 QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
-UPRIGHT = 0.8  # what faces up: the cosine between its normal and the picture's upward axis
-LEVEL = 0.2  # how far above the lowest of that the floor may reach, in the camera's height above it
-LEAST, LOWEST = 20, 4  # with fewer pixels of floor in all frames together, it is the lowest rows of each
-SLACK = 3.0  # the C of the support vector machines
+UPRIGHT = 0.8  # least cosine between the normal of a floor and the upward axis of the image
+LEVEL = 0.2  # how far a floor may rise above its lowest points, in the camera's height above them
+LEAST, LOWEST = 20, 4  # with fewer floor pixels in all frames, the lowest rows of each frame count as floor
+SVM_C = 3.0
 
 
 def asked_for(clip: Clip) -> dict[str, str]:
-    """What a clip's caption asks for: the kind of "place", and the "colour" of floor, ground or road if it is named."""
+    """What a clip's caption asks for: the "place", and the "colour" of floor, ground or road if it is named."""
     from gen3r.data.synthetic.decorator import COLOURS
 
     place = clip.attributes["place"] if clip.attributes else "room" if "room" in clip.caption else "plaza"
@@ -55,9 +55,9 @@ def colour_bands(images: Tensor) -> Tensor:
 
 
 def floor_pixels(depth: Tensor, K_px: Tensor) -> Tensor:
-    """Where z-depth [F, H, W] shows floor, bool [F, PIXELS, PIXELS]: what faces up, and the lowest of it in each frame.
+    """The floor in z-depth [F, H, W], bool [F, PIXELS, PIXELS]: the lowest surfaces of each frame that face up.
 
-    K_px: intrinsics [F, 3, 3]. Up is nearly the picture's: cameras hardly roll, and look ahead rather than down.
+    K_px: intrinsics [F, 3, 3]. Up is nearly the upward axis of the image: cameras hardly roll, and look ahead.
     """
     height, width = depth.shape[-2:]
     small = F.interpolate(depth[:, None].float(), (PIXELS, PIXELS), mode="nearest-exact")[:, 0]
@@ -73,7 +73,7 @@ def floor_pixels(depth: Tensor, K_px: Tensor) -> Tensor:
 
 
 def floor_colours(scene: Clip | Scene) -> Tensor:
-    """Features [15] of a scene: quantiles of the `opponents` of its floor, or of the lowest rows if it shows none."""
+    """Features [15] of a scene: quantiles of the `opponents` of its floor, or of the lowest rows without a floor."""
     floor = floor_pixels(scene.depth, scene.cameras.K_px)
     if floor.sum() < LEAST:
         floor[:, -LOWEST:] = True
@@ -87,24 +87,24 @@ def _quantiles(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A support vector machine on standardized features. commonest: the answer that ignores them."""
+    """A support vector machine on standardised features. commonest: the most frequent answer."""
 
     machine: "Pipeline"
     commonest: str
 
     @classmethod
     def fit(cls, features: Sequence[Tensor], truths: Sequence[str]) -> Self:
-        """From the features [D] of each clip and its true answer; there must be two answers or more."""
+        """Fits on the features [D] and the true answer of each clip; at least two answers must occur."""
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
         from sklearn.svm import SVC
 
-        machine = make_pipeline(StandardScaler(), SVC(C=SLACK)).fit(torch.stack([*features]).numpy(), truths)
+        machine = make_pipeline(StandardScaler(), SVC(C=SVM_C)).fit(torch.stack([*features]).numpy(), truths)
         return cls(machine, Counter(truths).most_common(1)[0][0])
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """All that it may answer."""
+        """All possible answers."""
         return tuple(self.machine.classes_.tolist())
 
     def answer(self, features: Tensor) -> str:
@@ -114,33 +114,33 @@ class Classifier:
 
 @dataclass(frozen=True)
 class Probe:
-    """A classifier for each thing that captions ask for: "place" by all of a scene, "colour" by its floor and place."""
+    """A classifier per property: "place" from the whole scene, "colour" from its floor and place."""
 
     classifiers: dict[str, Classifier]
 
     @classmethod
     def fit(cls, clips: Iterable[Clip]) -> Self:
-        """From clips and their captions."""
-        seen = [(asked_for(clip), colour_bands(clip.images), floor_colours(clip)) for clip in clips]
-        place = Classifier.fit([bands for _, bands, _ in seen], [asked["place"] for asked, _, _ in seen])
-        named = [(asked, floor) for asked, _, floor in seen if "colour" in asked]
+        """Fits on clips and their captions."""
+        features = [(asked_for(clip), colour_bands(clip.images), floor_colours(clip)) for clip in clips]
+        place = Classifier.fit([bands for _, bands, _ in features], [asked["place"] for asked, _, _ in features])
+        named = [(asked, floor) for asked, _, floor in features if "colour" in asked]
         floors = [_in_place(floor, asked["place"], place.answers) for asked, floor in named]
         return cls({"place": place, "colour": Classifier.fit(floors, [asked["colour"] for asked, _ in named])})
 
     def answers(self, scene: Clip | Scene) -> dict[str, str]:
-        """What a scene shows, by its frames, and by its depth and intrinsics, in any unit, that find the floor."""
+        """What a scene shows. Its depth, in any unit, and its intrinsics locate the floor."""
         places, colours = self.classifiers["place"], self.classifiers["colour"]
         place = places.answer(colour_bands(scene.images))
         return {"place": place, "colour": colours.answer(_in_place(floor_colours(scene), place, places.answers))}
 
 
 def _in_place(features: Tensor, place: str, places: Sequence[str]) -> Tensor:
-    """Features [D] with the place, one of P `places`, as further ones: [D + P]."""
+    """Features [D] and the one-hot place, one of P `places`: [D + P]."""
     return torch.cat([features, features.new_tensor([float(place == other) for other in places])])
 
 
 def fitted_probe(world: "WorldName", height: int, width: int) -> Probe:
-    """The probe of a world, fitted on clips of its training split of that shape, rendered small."""
+    """The probe of a world, fitted on small clips of its training split with that aspect ratio."""
     from gen3r.data.synthetic import render_clip
 
     size = [round(side * SIDE / max(height, width)) for side in (height, width)]

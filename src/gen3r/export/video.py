@@ -1,4 +1,4 @@
-"""rgb.mp4, and any other frames, as H.264 videos that every player shows."""
+"""Frames as H.264 videos that every player shows."""
 
 from pathlib import Path
 
@@ -10,16 +10,10 @@ from av.video.reformatter import Colorspace
 from torch import Tensor
 
 from gen3r.files import whole_file
-from gen3r.scene import Scene
 
 FRAMES_PER_SECOND = 12
 _QUALITY = {"crf": "14", "preset": "medium"}  # coarser artefacts would pass for the model's
 _BT709 = 1
-
-
-def write_rgb_video(scene: Scene, path: Path) -> None:
-    """Writes the frames as a video."""
-    write_video(scene.frames, path)
 
 
 def write_video(frames: Tensor, path: Path) -> None:

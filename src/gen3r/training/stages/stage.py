@@ -41,7 +41,6 @@ class Stage(nn.Module, ABC):
     fast_parameters: ClassVar[Mapping[str, float]] = MappingProxyType({"relative_attention_bias": 10.0})
     settings: Mapping[str, Any] = MappingProxyType({})
     components: "Components"
-    progress: float = 1.0  # of the run, from 0 to 1, at the present step
 
     @classmethod
     def of(cls, run: "Run", components: "Components", config: Any) -> Self:

@@ -1,0 +1,204 @@
+"""Files and folders are there whole or not at all, whatever stops the writer."""
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from gen3r.data.records import Clip
+from gen3r.data.shards import write_shard
+from gen3r.errors import InputError
+from gen3r.export import save_scene
+from gen3r.files import exchange_folders, whole_file, whole_folder, write_tensors, write_text
+from gen3r.scene import Scene
+from tests.export.conftest import make_scene
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A folder of two files and a file in a folder."""
+    folder = tmp_path / "out"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("a", "b", "sub/c"):
+        (folder / name).write_text(f"old {name}")
+    return folder
+
+
+def fail_midway(target: AbstractContextManager[Path], name: str = "") -> None:
+    with target as partial:
+        (partial / name).write_text("half")
+        raise KeyError
+
+
+def test_a_writer_that_fails_midway_leaves_the_old_folder(old: Path) -> None:
+    before = contents(old)
+    with pytest.raises(KeyError):
+        fail_midway(whole_folder(old, overwrite=True), "a")
+    assert contents(old) == before
+    assert [p.name for p in old.parent.iterdir()] == ["out"]
+
+
+def test_new_files_replace_the_old_and_others_are_kept(old: Path) -> None:
+    old.chmod(0o750)
+    with whole_folder(old, overwrite=True) as partial:
+        (partial / "a").write_text("new a")
+        (partial / "new").mkdir()
+        (partial / "new" / "d").write_text("new d")
+    assert contents(old) == {"a": b"new a", "b": b"old b", "sub/c": b"old sub/c", "new/d": b"new d"}
+    assert old.stat().st_mode & 0o777 == 0o750
+    assert [p.name for p in old.parent.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_folder_in_which_one_works_gets_the_files_one_by_one(
+    old: Path, inside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(old if inside else old.parent)
+    with whole_folder("." if inside else "out", overwrite=True) as partial:
+        (partial / "a").write_text("new a")
+    assert contents(old) == {"a": b"new a", "b": b"old b", "sub/c": b"old sub/c"}
+    assert Path.cwd().exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_in_a_folder_that_cannot_be_written_to(old: Path) -> None:
+    old.parent.chmod(0o500)
+    try:
+        with whole_folder(old, overwrite=True) as partial:
+            (partial / "a").write_text("new a")
+    finally:
+        old.parent.chmod(0o700)
+    assert contents(old) == {"a": b"new a", "b": b"old b", "sub/c": b"old sub/c"}
+
+
+def test_a_link_to_a_folder_stays_a_link(old: Path) -> None:
+    link = old.parent / "link"
+    link.symlink_to(old)
+    with whole_folder(link, overwrite=True) as partial:
+        (partial / "a").write_text("new a")
+    assert link.is_symlink()
+    assert (old / "a").read_text() == "new a"
+
+
+def test_an_exchange_that_fails_midway_puts_the_old_folder_back(old: Path) -> None:
+    before = contents(old)
+    with pytest.raises(FileNotFoundError):
+        exchange_folders(old, old.parent / "nothing")  # the first rename succeeds, the second does not
+    assert contents(old) == before
+    assert [p.name for p in old.parent.iterdir()] == ["out"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from gen3r import files
+
+def overwrite(folder, version):
+    with files.whole_folder(folder, overwrite=True) as partial:
+        for name in "abc":
+            (partial / name).write_text(version)
+
+def die_after(lines):
+    def trace(frame, event, argument):
+        nonlocal lines
+        if frame.f_code.co_filename != files.__file__:
+            return None
+        lines -= event == "line"
+        if lines < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+    sys.settrace(trace)
+
+folder, lines, killed = Path(sys.argv[1]), 0, True
+while killed:
+    overwrite(folder, "old")
+    child = os.fork()
+    if child == 0:
+        die_after(lines)
+        overwrite(folder, "new")
+        os._exit(0)
+    killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    found = {(folder / name).read_text() for name in "abc"}
+    print(lines, *found, (folder / "mine").read_text())
+    lines += 1
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges folders at once")
+def test_a_process_killed_at_any_line_leaves_the_old_folder_or_the_new_one(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "mine").write_text("kept")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(folder)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    states = [line.split()[1:] for line in done.stdout.splitlines()]
+    assert len(states) > 40
+    assert {tuple(state) for state in states} == {("old", "kept"), ("new", "kept")}
+    assert states[0][0] == "old"
+    assert states[-1][0] == "new"
+
+
+@contextmanager
+def full_disk(most: int) -> Iterator[None]:
+    """No file may become larger than `most` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def save_shard(scene: Scene, path: Path) -> None:
+    write_shard(path, [Clip(scene.frames, scene.depth, scene.cameras, "a wall")], "")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda scene, path: scene.save(path),
+        save_scene,
+        lambda scene, path: write_tensors({"depth": scene.depth}, path),
+        lambda scene, path: write_text("x" * 30_000, path),
+        save_shard,
+    ],
+    ids=["Scene.save", "save_scene", "write_tensors", "write_text", "clip shard"],
+)
+def test_a_full_disk_is_one_line_and_leaves_nothing(write: Callable[[Scene, Path], None], tmp_path: Path) -> None:
+    with (
+        full_disk(4000),
+        pytest.raises(InputError, match=r"^cannot write .*out.*: File too large; choose .*") as e,
+    ):
+        write(make_scene(), tmp_path / "out")
+    assert "\n" not in str(e.value)
+    assert "/.out" not in str(e.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_have_the_permissions_that_the_person_wants(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        write_text("private", tmp_path / "note.txt")
+        write_tensors({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
+        with whole_folder(tmp_path / "out") as partial:
+            (partial / "a").write_text("private")
+    finally:
+        os.umask(before)
+    for path in tmp_path.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_an_error_of_the_writer_itself_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        fail_midway(whole_file(tmp_path / "a.txt"))
+    assert not list(tmp_path.iterdir())
