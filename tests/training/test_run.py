@@ -21,12 +21,20 @@ from gen3r.scene import Scene
 from gen3r.training import measurements
 from gen3r.training.package import package
 from gen3r.training.run import Run
+from gen3r.training.stages import adapter
 from gen3r.training.stages.stage import Stage
 from gen3r.training.weights import new_like
 from tests.tiny import tiny_pipeline
 
 CONFIG = replace(tiny(), num_frames=17)
 ONE_STEP = {"steps": 1, "batch_size": 1}
+
+
+@pytest.fixture(autouse=True)
+def few_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statistics of two clips, not of dozens."""
+    monkeypatch.setattr(measurements, "LATENT_CLIPS", 2)
+    monkeypatch.setattr(measurements, "TOKEN_CLIPS", 2)
 
 
 def stage_of(run: Run, name: str) -> Stage:
@@ -153,6 +161,14 @@ def test_a_plan_tells_and_writes_nothing(run: Run, packaged: Path) -> None:
     assert f"parameters of geo_adapter: {trained / 1e6:.2f} M trained, 0.00 M frozen" in text
 
 
+def test_a_resumed_adapter_measures_no_tokens_again(run: Run, packaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapter, "sample_tokens", None)
+    stage = stage_of(run, "adapter")
+    stage.prepare(run)
+    assert stage.token_std.min() > 0
+    assert len(stage.token_std) == run.config.geo_adapter["token_channels"]
+
+
 def test_latents_of_older_models_are_refused_and_made_again(run: Run, packaged: Path) -> None:
     latents = run.latents(run.components(("vae", "vggt", "geo_adapter")))
     assert len(latents) == 2
@@ -277,14 +293,15 @@ def test_vggt_and_adapter_go_on_by_online_clips_and_keep_the_latents(packaged: P
 def test_what_a_stage_learned_otherwise_before_is_told(
     packaged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "train").symlink_to(packaged.parent / "train")
     command = ["train", "adapter", "--start", str(packaged), "--folder", str(tmp_path), "--batch-size", "5"]
-    assert main([*command, "--online", "--keep-latents", "--steps", "1"]) == 0
-    assert main([*command, "--online", "--steps", "2"]) == 0
+    assert main([*command, "--keep-latents", "--steps", "1"]) == 0
+    assert main([*command, "--steps", "2"]) == 0
     assert "adapter goes on at step 1 with steps 1 -> 2, keep_latents True -> False" in capsys.readouterr().err
 
 
+@pytest.mark.nightly
 def test_a_run_of_online_clips_needs_no_others(packaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measurements, "LATENT_CLIPS", 2)
     where = ["--start", str(packaged), "--folder", str(tmp_path / "run"), "--online"]
     for stage in ("autoencoder", "adapter"):
         assert main(["train", stage, *where, "--steps", "1", "--batch-size", "5"]) == 0

@@ -23,14 +23,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run whose text encoder has been trained, and that has got more clips since."""
     folder = tmp_path_factory.mktemp("run")
     run = Run(folder, config=CONFIG)
-    synthesize(folder / "train", 8, frames=5, workers=1)
+    synthesize(folder / "train", 3, frames=5, workers=1)
     for stage in ("autoencoder", "geometry", "adapter"):
-        run.train(stage, ONE_STEP | ({"frames": (5,)}))
+        run.train(stage, ONE_STEP | {"frames": (5,)})
     for half in ("appearance", "geometry"):
         run.encode_latents(half)
     run.train("text", ONE_STEP)
     (folder / "train" / "clips-000000.safetensors").unlink()
-    synthesize(folder / "train", 24, frames=5, seed=100, workers=1)
+    synthesize(folder / "train", 9, frames=5, seed=100, workers=1)
     for half in ("appearance", "geometry"):
         run.encode_latents(half)
     run.train("diffusion", ONE_STEP)

@@ -169,4 +169,5 @@ def _check_positive(values: Mapping[str, Any]) -> None:
     for name in _POSITIVE:
         value = values.get(name)
         if value is not None and value <= 0:
-            raise InputError(f"--{name.replace('_', '-')} must be positive, not {value:g}")
+            least = "at least 1" if isinstance(value, int) else "positive"
+            raise InputError(f"--{name.replace('_', '-')} must be {least}, not {value:g}")
