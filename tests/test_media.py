@@ -125,9 +125,7 @@ class TestReadImage:
         with pytest.raises(InputError, match=r"damaged|cannot|not a picture"):
             read_image(path)
 
-    @pytest.mark.parametrize(
-        ("content", "says"), [(None, "no picture at"), (b"", "empty"), (b"words", "not a picture")]
-    )
+    @pytest.mark.parametrize(("content", "says"), [(None, "no image at"), (b"", "empty"), (b"words", "not an image")])
     def test_what_is_no_picture_is_refused(self, tmp_path: Path, content: bytes | None, says: str):
         path = tmp_path / "picture.png"
         if content is not None:
@@ -278,7 +276,7 @@ class TestPictures:
             ImageSequence.open(prepare(folder))
 
     def test_a_folder_without_pictures_is_refused(self, tmp_path: Path):
-        with pytest.raises(InputError, match="holds no pictures"):
+        with pytest.raises(InputError, match="holds no images"):
             ImageSequence.open([tmp_path])
 
 

@@ -20,7 +20,7 @@ _INVALID = (0, 0, 0)
 def colour_depth(depth: Tensor, mask: Tensor) -> Tensor:
     """Colours uint8 [F, H, W, 3] of depth [F, H, W]: inverse depth between its 2nd and 98th percentiles in the mask.
 
-    Inverse depth spends the colours as the picture does, most on what is near. What has no finite positive depth is
+    Inverse depth spends the colours as the image does, most on what is near. What has no finite positive depth is
     black; what the mask leaves out is coloured all the same.
     """
     known = depth.isfinite() & (depth > 0)
@@ -49,20 +49,20 @@ def strip(frames: Tensor) -> Image.Image:
     return side_by_side([Image.fromarray(f.numpy()).resize(size, Image.Resampling.BICUBIC) for f in frames])
 
 
-def labelled(text: str, picture: Image.Image) -> Image.Image:
-    """A picture with a line of text over it."""
-    sheet = Image.new("RGB", (picture.width, picture.height + LABEL), BACKGROUND)
-    sheet.paste(picture, (0, LABEL))
+def labelled(text: str, image: Image.Image) -> Image.Image:
+    """An image with a line of text over it."""
+    sheet = Image.new("RGB", (image.width, image.height + LABEL), BACKGROUND)
+    sheet.paste(image, (0, LABEL))
     ImageDraw.Draw(sheet).text((2, LABEL // 2), text, INK, ImageFont.load_default(15), anchor="lm")
     return sheet
 
 
-def side_by_side(pictures: list[Image.Image]) -> Image.Image:
-    """Pictures in a row, with gaps."""
-    width = sum(p.width for p in pictures) + GAP * (len(pictures) - 1)
-    sheet = Image.new("RGB", (width, max(p.height for p in pictures)), BACKGROUND)
-    for i, picture in enumerate(pictures):
-        sheet.paste(picture, (sum(p.width for p in pictures[:i]) + GAP * i, 0))
+def side_by_side(images: list[Image.Image]) -> Image.Image:
+    """Images in a row, with gaps."""
+    width = sum(p.width for p in images) + GAP * (len(images) - 1)
+    sheet = Image.new("RGB", (width, max(p.height for p in images)), BACKGROUND)
+    for i, image in enumerate(images):
+        sheet.paste(image, (sum(p.width for p in images[:i]) + GAP * i, 0))
     return sheet
 
 

@@ -22,15 +22,15 @@ ImageInput = Tensor | Image.Image
 
 
 def read_image(path: str | Path) -> Tensor:
-    """A picture as float32 [3, H, W] in [0, 1]: upright by its EXIF tag, transparency over white, any mode to RGB.
+    """An image as float32 [3, H, W] in [0, 1]: upright by its EXIF tag, transparency over white, any mode to RGB.
 
-    A picture with more than 4096 pixels on its short side is shrunk by a whole factor, to bound memory.
+    An image with more than 4096 pixels on its short side is shrunk by a whole factor, to bound memory.
 
     Raises:
-        InputError: it is missing, empty, truncated, no picture, or holds over 179 million pixels (Pillow's limit).
+        InputError: it is missing, empty, truncated, not an image, or holds over 179 million pixels (Pillow's limit).
     """
     path = Path(path)
-    check_file(path, "picture")
+    check_file(path, "image")
     with _readable(path), warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # between half the limit and the limit
         with Image.open(path) as image:
@@ -45,7 +45,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except UnidentifiedImageError as error:
-        raise InputError(f"{path} is not a picture that can be read; give a PNG or JPEG") from error
+        raise InputError(f"{path} is not an image that can be read; give a PNG or JPEG") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{path} has too many pixels to be opened safely; make it smaller than 179 million") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
@@ -60,7 +60,7 @@ def check_file(path: Path, kind: str) -> None:
 
 
 def image_tensor(image: ImageInput) -> Tensor:
-    """One picture, a Pillow image or a tensor [3, H, W], as float32 [3, H, W] in [0, 1].
+    """One image, a Pillow image or a tensor [3, H, W], as float32 [3, H, W] in [0, 1].
 
     Raises:
         InputError: the tensor has another shape, or values that are not finite or far outside of [0, 1].
@@ -68,11 +68,11 @@ def image_tensor(image: ImageInput) -> Tensor:
     if isinstance(image, Image.Image):
         return _from_pillow(image)
     if image.ndim != 3 or image.shape[0] != 3 or not image.numel():
-        raise InputError(f"a picture is a tensor [3, H, W], not {list(image.shape)}")
+        raise InputError(f"an image is a tensor [3, H, W], not {list(image.shape)}")
     values = image.float() / 255 if image.dtype == torch.uint8 else image.float()
     low, high = (float(x) for x in values.aminmax())
     if not (low >= -0.01 and high <= 1.01):
-        raise InputError(f"a picture's values lie in [0, 1] (or are uint8), not between {low:g} and {high:g}")
+        raise InputError(f"an image's values lie in [0, 1] (or are uint8), not between {low:g} and {high:g}")
     return values
 
 
@@ -117,13 +117,13 @@ def _centre(images: Tensor, height: int, width: int) -> Tensor:
 
 
 def image_batch(images: ImageInput | Sequence[ImageInput] | None, height: int, width: int) -> Tensor:
-    """Given pictures as a batch [B, n, 3, height, width] in [0, 1], each resized to cover and cropped in the centre.
+    """Images as a batch [B, n, 3, height, width] in [0, 1], each resized to cover and cropped in the centre.
 
-    images: none (n = 0); one picture; a list of n, each a Pillow image or a tensor [3, H, W] of its own size;
+    images: none (n = 0); one image; a list of n, each a Pillow image or a tensor [3, H, W] of its own size;
         or a tensor [n, 3, H, W] or [B, n, 3, H, W].
 
     Raises:
-        InputError: something is no picture.
+        InputError: something is not an image.
     """
     if images is None:
         return torch.zeros(1, 0, 3, height, width)
@@ -150,12 +150,12 @@ def evenly_spaced(available: int, wanted: int) -> list[int]:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The pictures of a folder in the order of their names, numbers by value (frame2 before frame10).
+    """The images of a folder in the order of their names, numbers by value (frame2 before frame10).
 
     Raises:
         InputError: it holds none.
     """
     paths = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
     if not paths:
-        raise InputError(f"{folder} holds no pictures ({', '.join(IMAGE_SUFFIXES)})")
+        raise InputError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
     return sorted(paths, key=lambda p: [(int(x), "") if x.isdecimal() else (-1, x) for x in re.split(r"(\d+)", p.name)])

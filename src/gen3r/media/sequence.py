@@ -14,9 +14,9 @@ from gen3r.media.video import VIDEO_SUFFIXES, count_frames, decode_frames
 
 @dataclass(frozen=True)
 class ImageSequence:
-    """ImageSequence in order, not read yet: picture files, those of one folder, or the frames of one video.
+    """Images in order, not read yet: image files, those of one folder, or the frames of one video.
 
-    files: the picture files, or the video alone. count: how many pictures there are.
+    files: the image files, or the video alone. count: how many images there are.
     """
 
     files: tuple[Path, ...]
@@ -28,28 +28,28 @@ class ImageSequence:
         """What a person named, listed and counted.
 
         Raises:
-            InputError: a file is missing or empty, a folder or video holds no pictures, or the kinds are mixed.
+            InputError: a file is missing or empty, a folder or video holds no images, or the kinds are mixed.
         """
         paths = list(paths)
         videos = [p for p in paths if p.suffix.lower() in VIDEO_SUFFIXES and not p.is_dir()]
         if len(paths) > 1 and (videos or any(p.is_dir() for p in paths)):
-            raise InputError("give pictures, or one video, or one folder of pictures; not a mixture")
+            raise InputError("give images, or one video, or one folder of images; not a mixture")
         if videos:
             check_file(videos[0], "video")
             return cls((videos[0],), count_frames(videos[0]), video=True)
         files = list_images(paths[0]) if len(paths) == 1 and paths[0].is_dir() else paths
         for path in files:
-            check_file(path, "picture")
+            check_file(path, "image")
         return cls(tuple(files), len(files))
 
     def read(self, indices: Sequence[int], height: int, width: int) -> Tensor:
-        """The pictures of these numbers, repeats allowed, each resized to cover `height` x `width` and cropped in the
+        """The images of these numbers, repeats allowed, each resized to cover `height` x `width` and cropped in the
         centre: float32 [n, 3, height, width] in [0, 1]."""
         wanted = sorted(set(indices))
         fitted = {i: resize_and_crop(image, height, width) for i, image in zip(wanted, self._each(wanted), strict=True)}
         return torch.stack([fitted[i] for i in indices])
 
     def _each(self, wanted: Sequence[int]) -> Iterator[Tensor]:
-        """The pictures of these ascending numbers one at a time, in their own size: a clip of large ones never lies
-        in memory whole."""
+        """The images of these ascending numbers, one at a time and in their own size, so that a clip of large ones never
+        lies in memory whole."""
         return decode_frames(self.files[0], wanted) if self.video else (read_image(self.files[i]) for i in wanted)

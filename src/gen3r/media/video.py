@@ -19,10 +19,10 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 
 
 def read_video(path: str | Path, frames: int | None = None) -> Tensor:
-    """`frames` pictures spread evenly over a video (None: all), upright, float32 [F, 3, H, W] in [0, 1].
+    """`frames` frames, evenly spaced over a video (None: all), upright, float32 [F, 3, H, W] in [0, 1].
 
     Raises:
-        InputError: it is missing, damaged, or holds no picture.
+        InputError: it is missing, damaged, or holds no frames.
     """
     path = Path(path)
     check_file(path, "video")
@@ -40,7 +40,7 @@ def _video(path: Path) -> Iterator[Any]:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise InputError(f"{path} has no pictures; give a video")
+                raise InputError(f"{path} has no images; give a video")
             container.streams.video[0].thread_type = "AUTO"
             yield container
     except (av.FFmpegError, OSError) as error:
@@ -52,7 +52,7 @@ def count_frames(path: Path) -> int:
     with _video(path) as container:
         count = sum(packet.size > 0 for packet in container.demux(video=0))
     if not count:
-        raise InputError(f"{path} holds no pictures; give another video")
+        raise InputError(f"{path} holds no images; give another video")
     return count
 
 
@@ -68,7 +68,7 @@ def decode_frames(path: Path, wanted: Sequence[int]) -> Iterator[Tensor]:
             if not left:
                 return
     if last is None:
-        raise InputError(f"{path} holds no pictures; give another video")
+        raise InputError(f"{path} holds no images; give another video")
     for _ in left:
         yield _frame_tensor(last)
 
@@ -90,5 +90,5 @@ def _frame_tensor(frame: "VideoFrame") -> Tensor:
 
 
 def _frame_pixels(frame: "VideoFrame") -> np.ndarray:
-    """A decoded frame, turned as its recording says (telephones film upright pictures lying down)."""
+    """A decoded frame, turned as its recording says (telephones film upright images lying down)."""
     return np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90) % 4).copy()
