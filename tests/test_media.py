@@ -242,7 +242,7 @@ class TestVideo:
             silence.sample_rate = 8000
             for packet in [*stream.encode(silence), *stream.encode()]:
                 container.mux(packet)
-        with pytest.raises(InputError, match="no pictures"):
+        with pytest.raises(InputError, match="no video frames"):
             read_video(path)
 
 

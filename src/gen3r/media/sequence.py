@@ -50,6 +50,5 @@ class ImageSequence:
         return torch.stack([fitted[i] for i in indices])
 
     def _each(self, wanted: Sequence[int]) -> Iterator[Tensor]:
-        """The images of these ascending numbers, one at a time and in their own size, so that a clip of large ones never
-        lies in memory whole."""
+        """The images of these ascending numbers, each in its own size; one at a time, to bound memory."""
         return decode_frames(self.files[0], wanted) if self.video else (read_image(self.files[i]) for i in wanted)
