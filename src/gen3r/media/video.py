@@ -34,13 +34,13 @@ def read_video(path: str | Path, frames: int | None = None) -> Tensor:
 
 @contextmanager
 def _video(path: Path) -> Iterator[Any]:
-    """An open video, with what FFmpeg raises turned into one line."""
+    """An open video, with the errors of FFmpeg turned into one line."""
     import av
 
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise InputError(f"{path} has no images; give a video")
+                raise InputError(f"{path} has no video frames; give a video")
             container.streams.video[0].thread_type = "AUTO"
             yield container
     except (av.FFmpegError, OSError) as error:
