@@ -20,14 +20,17 @@ from accelerate import Accelerator
 from operations import count_flops
 from tqdm import tqdm
 
+from gen3r.checkpoints.load import transformer_config
 from gen3r.files import link
 from gen3r.models.precision import fast_products
 from gen3r.training.engine.checkpoint import load_average, saved_step
 from gen3r.training.engine.config import TrainConfig
 from gen3r.training.engine.trainer import Trainer
 from gen3r.training.latent_cache.shards import kinds_of
-from gen3r.training.run import ALL, BUILT_ON, Run
+from gen3r.training.run import Run
+from gen3r.training.stages.config import DiffusionConfig
 from gen3r.training.stages.stage import Stage
+from gen3r.training.weights import new_like
 
 SIZES = {  # heads of 64 channels, and the feed-forward width, 3.5 times theirs
     "half": {"num_attention_heads": 2, "ffn_dim": 448},
@@ -44,7 +47,8 @@ def open_run(args: argparse.Namespace, name: str) -> Run:
     folder.mkdir(parents=True, exist_ok=True)
     for shared in ("train", "latents"):
         link(folder / shared, args.folder / shared)
-    return Run(folder, args.start, anew={"transformer": SIZES[name]})
+    sizes = {"transformer": SIZES[name]}
+    return Run(folder, args.start, remake=lambda name, module: new_like(module, **sizes.get(name, {})))
 
 
 def held_out_run(args: argparse.Namespace) -> Run:
@@ -53,7 +57,7 @@ def held_out_run(args: argparse.Namespace) -> Run:
     folder.mkdir(parents=True, exist_ok=True)
     link(folder / "train", args.folder / "held-out")
     run = Run(folder, args.start)
-    for kind in kinds_of(run.components(ALL, ("transformer",))["transformer"].config):
+    for kind in kinds_of(transformer_config(args.start)):
         run.encode_latents(kind)
     return run
 
@@ -72,9 +76,8 @@ def held_out_loss(stage: Stage) -> float:
 
 def measure(run: Run, held_out: Run, args: argparse.Namespace) -> dict[str, Any]:
     """Parameters, operations and the held-out loss at every kept checkpoint of a finished size."""
-    judge, folder, curve = replace(held_out, anew=run.anew), run.folder / "diffusion", []
-    parts = judge.components(BUILT_ON["diffusion"])
-    stage = judge.make_stage("diffusion", parts)
+    judge, folder, curve = replace(held_out, remake=run.remake), run.folder / "diffusion", []
+    stage = judge.stage("diffusion", DiffusionConfig())
     trainer = Trainer(stage, TrainConfig(steps=1, batch_size=args.batch_size, learning_rate=0.0), Accelerator())
     flops = count_flops(trainer, trainer.draw(0))
     stage.eval()
@@ -83,7 +86,7 @@ def measure(run: Run, held_out: Run, args: argparse.Namespace) -> dict[str, Any]
         step = saved_step(folder, path.name)
         curve.append({"step": step, "TFLOP": round(step * flops / 1e12), "loss": round(held_out_loss(stage), 4)})
     return {
-        "M parameters": round(sum(p.numel() for p in parts["transformer"].parameters()) / 1e6, 2),
+        "M parameters": round(sum(p.numel() for p in stage.components.transformer.parameters()) / 1e6, 2),
         "GFLOP a clip": round(flops / args.batch_size / 1e9, 1),
         "curve": sorted(curve, key=lambda point: point["step"]),
     }

@@ -21,11 +21,13 @@ from accelerate import Accelerator
 from operations import count_flops, finish_work, measure_matrix_rate
 from torch.profiler import ProfilerActivity, profile
 
+from gen3r.checkpoints.load import transformer_config
 from gen3r.data.synthetic import synthesize
 from gen3r.training.engine.config import TrainConfig
 from gen3r.training.engine.trainer import Trainer
 from gen3r.training.latent_cache.shards import kinds_of
-from gen3r.training.run import BUILT_ON, Run
+from gen3r.training.run import Run
+from gen3r.training.stages.config import DiffusionConfig
 from gen3r.training.stages.stage import Stage
 
 KINDS = {  # of PyTorch's operations, by what their names hold; what is in none moves numbers without products
@@ -39,10 +41,9 @@ def diffusion_stage(folder: Path) -> Stage:
     """The stage with nano's weights on a few clips of the procedural world."""
     synthesize(folder / "train", 4, workers=1)
     run = Run(folder, "nano")
-    parts = run.components(BUILT_ON["diffusion"])
-    for kind in kinds_of(parts["transformer"].config):
+    for kind in kinds_of(transformer_config("nano")):
         run.encode_latents(kind)
-    return run.make_stage("diffusion", parts)
+    return run.stage("diffusion", DiffusionConfig())
 
 
 def time_shares(trainer: Trainer, step: int) -> dict[str, float]:

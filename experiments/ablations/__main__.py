@@ -1,12 +1,12 @@
 """`python -m experiments.ablations`: trains variants of nano, and compares their scores."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-from experiments.ablations.report import write_report
 from experiments.ablations.runner import Ablation
 from experiments.ablations.variants import VARIANTS, chosen
 from gen3r.cli.common import Parser, say, whole_files_stay
@@ -86,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if launch.dry_run:
             _list(ablation, launch.runs)
             return 0
+        write_report = _report_writer()
         with whole_files_stay(ablation.out):
             ablation.run(launch.runs, lambda: write_report(ablation.out))
         for path in write_report(ablation.out):
@@ -97,6 +98,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"interrupted; {interruption or 'nothing was written'}")
         return 130
     return 0
+
+
+def _report_writer() -> Callable[[Path], list[Path]]:
+    """`write_report`, which needs an extra."""
+    try:
+        from experiments.ablations.report import write_report
+    except ModuleNotFoundError as error:
+        raise InputError(f"the report needs an extra ({error}): pip install 'gen3r[ablation]'") from error
+    return write_report
 
 
 def _list(ablation: Ablation, runs: Sequence[tuple[str, int]]) -> None:

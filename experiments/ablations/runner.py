@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from experiments.ablations.variants import BOTH, DIFFUSION, VARIANTS, Variant
 from gen3r.checkpoints.identity import component_hash
+from gen3r.data import synthetic
 from gen3r.data.records import Clip
-from gen3r.data.synthetic import synthesize
 from gen3r.errors import InputError
 from gen3r.evaluation.protocol import evaluate, held_out_clips
 from gen3r.files import link, write_text
@@ -99,7 +99,7 @@ class Ablation:
         left = [(name, seed) for name, seed in runs if not self.path(name, seed).exists()]
         if not left:
             return
-        self._prepare([VARIANTS[name] for name, _ in left])
+        self.prepare([VARIANTS[name] for name, _ in left])
         with tqdm(left, desc="ablations", unit="run") as bar:
             for name, seed in bar:
                 bar.set_postfix_str(f"{name}-{seed}")
@@ -131,10 +131,10 @@ class Ablation:
                 other = "the weights of another model" if name == "models" else f"--{name} {value}"
                 raise InputError(f"{self.out} was begun with {other}; go on with that, or choose another --out")
 
-    def _prepare(self, variants: list[Variant]) -> None:
+    def prepare(self, variants: list[Variant]) -> None:
         """Renders the clips, and fills the latent cache that the variants share."""
         model = self._shared.model
-        synthesize(self.out / "train", self.clips, frames=model.num_frames, size=model.height, workers=1)
+        synthetic.synthesize(self.out / "train", self.clips, frames=model.num_frames, size=model.height, workers=1)
         kinds = ["appearance"] if any("diffusion" in v.trains for v in variants) else []
         kinds += ["geometry"] if any(v.trains == DIFFUSION for v in variants) else []
         for kind in dict.fromkeys([*kinds, *(kind for v in variants for kind in v.latents)]):

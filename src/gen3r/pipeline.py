@@ -18,8 +18,7 @@ from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import decode_pose
 from gen3r.cameras.names import BETWEEN, FREE
 from gen3r.cameras.paths import resample, trajectory
-from gen3r.checkpoints import load_components
-from gen3r.checkpoints.load import PACKAGED, resolve_model, save_components
+from gen3r.checkpoints.load import PACKAGED, load_components, resolve_model, save_components
 from gen3r.checkpoints.lora import check_peft, lora_file
 from gen3r.errors import InputError
 from gen3r.geometry.points import unproject, valid_depth_mask

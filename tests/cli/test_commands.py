@@ -298,16 +298,3 @@ def test_info_and_convert(model: Path, tmp_path: Path, capsys):
         tables.append(capsys.readouterr().out.splitlines()[1:])
     assert tables[0] == tables[1] == tables[2]
     assert any("transformer" in line for line in tables[0])
-
-
-class TestTrain:
-    def test_counts_and_trackers_are_checked_first(self, tmp_path: Path, capsys):
-        assert main(["train", "geometry", "--folder", str(tmp_path), "--micro-batches", "0"]) == 2
-        assert "--micro-batches must be at least 1, not 0" in capsys.readouterr().err
-        assert main(["train", "geometry", "--folder", str(tmp_path), "--tracker", "slate"]) == 2
-        assert "the trackers are tensorboard, wandb, not slate" in capsys.readouterr().err
-        assert main(["train", "appearance-latents", "--folder", str(tmp_path), "--clips", "0"]) == 2
-        assert "--clips must be at least 1, not 0" in capsys.readouterr().err
-        assert main(["train", "geometry-latents", "--folder", str(tmp_path), "--dry-run"]) == 2
-        assert "geometry-latents is none" in capsys.readouterr().err
-        assert not list(tmp_path.iterdir())

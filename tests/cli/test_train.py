@@ -48,11 +48,12 @@ def test_options_that_a_stage_does_not_read_are_refused(
         (["geometry", "--recipe", "published", "--start", "nano"], "this recipe trains adapter, diffusion, lora"),
         (["appearance-latents", "--single-frame", "--start", "nano"], "single_frame/train --frames 1"),
         (["adapter", "--keep-latents", "--online"], "train that stage first"),
-        (["geometry", "--micro-batches", "0"], "--micro-batches must be positive, not 0"),
+        (["geometry", "--micro-batches", "0"], "--micro-batches must be at least 1, not 0"),
         (["geometry", "--minutes", "0"], "--minutes must be positive, not 0"),
-        (["lora", "--rank", "0"], "--rank must be positive, not 0"),
+        (["lora", "--rank", "0"], "--rank must be at least 1, not 0"),
         (["appearance-latents", "--clips", "0"], "--clips must be at least 1, not 0"),
         (["appearance-latents", "--shard", "2", "--num-shards", "2"], "there is no shard 2 of 2"),
+        (["geometry", "--tracker", "slate"], "the trackers are tensorboard, wandb, not slate"),
         (["package"], "the following arguments are required: --out"),
     ],
 )
@@ -63,6 +64,7 @@ def test_what_cannot_work_is_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_stage_has_its_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from gen3r.errors import InputError
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.training.engine.checkpoint import saved_step
 from gen3r.training.engine.logs import read_metrics
+from gen3r.training.package import package
 from gen3r.training.recipes import RECIPES, Phase, phases, published
 from gen3r.training.run import Run
 from tests.data.layouts import Truths, write_realestate, write_wildrgbd
@@ -74,7 +75,7 @@ def adapted(run: Run) -> Path:
     run.train("adapter", {"steps": 1})
     with pytest.warns(UserWarning, match=r"goes on at step 1 with steps 1 -> 2, batch_size 5 -> 9, first_step 0 -> 1"):
         run.train("adapter", {})
-    run.package(run.folder / "adapted")
+    package(run, run.folder / "adapted")
     return run.folder / "adapted"
 
 
@@ -102,7 +103,7 @@ def test_the_transformer_learns_from_frozen_encoders(run: Run, adapted: Path, tm
     (tmp_path / "train").symlink_to(run.folder / "train")
     after = replace(run, folder=tmp_path, start=adapted)
     after.train("diffusion", {})
-    after.package(tmp_path / "model")
+    package(after, tmp_path / "model")
     first, last = (Gen3RPipeline.from_pretrained(path) for path in (adapted, tmp_path / "model"))
     changed = {name for name, part in first.components.items() if isinstance(part, torch.nn.Module)
                and component_hash(part) != component_hash(last.components[name])}  # fmt: skip

@@ -19,8 +19,9 @@ from gen3r.models.presets import tiny
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
 from gen3r.training import measurements
+from gen3r.training.package import package
 from gen3r.training.run import Run
-from gen3r.training.stages.config import CONFIGS
+from gen3r.training.stages import adapter
 from gen3r.training.stages.stage import Stage
 from gen3r.training.weights import new_like
 from tests.tiny import tiny_pipeline
@@ -29,8 +30,15 @@ CONFIG = replace(tiny(), num_frames=17)
 ONE_STEP = {"steps": 1, "batch_size": 1}
 
 
+@pytest.fixture(autouse=True)
+def few_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statistics of two clips, not of dozens."""
+    monkeypatch.setattr(measurements, "LATENT_CLIPS", 2)
+    monkeypatch.setattr(measurements, "TOKEN_CLIPS", 2)
+
+
 def stage_of(run: Run, name: str) -> Stage:
-    return run.stage(name, CONFIGS[name]())
+    return run.stage(name, run.recipe[name][0].stage)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +56,7 @@ def packaged(run: Run) -> Path:
     for half in ("appearance", "geometry"):
         run.encode_latents(half)
     run.train("diffusion", ONE_STEP)
-    run.package(run.folder / "model")
+    package(run, run.folder / "model")
     return run.folder / "model"
 
 
@@ -80,7 +88,7 @@ def test_every_stage_drew_what_it_makes_of_held_out_clips(packaged: Path) -> Non
 @pytest.fixture(scope="module")
 def student(run: Run, packaged: Path) -> Path:
     run.train("distill", ONE_STEP)
-    run.package(run.folder / "student")
+    package(run, run.folder / "student")
     return run.folder / "student"
 
 
@@ -100,7 +108,7 @@ def test_a_distilled_package_goes_its_own_few_steps(run: Run, packaged: Path, st
 
 
 def test_the_teacher_can_be_packaged_still(run: Run, packaged: Path, student: Path) -> None:
-    run.package(run.folder / "teacher", teacher=True)
+    package(run, run.folder / "teacher", teacher=True)
     again, before = (
         Gen3RPipeline.from_pretrained(p, torch_dtype=torch.float32) for p in (run.folder / "teacher", packaged)
     )
@@ -121,7 +129,7 @@ def test_a_distilled_model_is_no_teacher_and_stays_what_it_is(student: Path, tmp
     after = Run(tmp_path, start=student, config=CONFIG)
     with pytest.raises(InputError, match="student is distilled already"):
         stage_of(after, "distill")
-    after.package(tmp_path / "model")
+    package(after, tmp_path / "model")
     before, again = (Gen3RPipeline.from_pretrained(p) for p in (student, tmp_path / "model"))
     assert again.defaults == before.defaults
     assert again.scheduler.config["shift_terminal"] == before.scheduler.config["shift_terminal"] == 0.4
@@ -133,10 +141,10 @@ def test_a_student_of_an_older_teacher_is_refused(run: Run, student: Path, tmp_p
     with pytest.warns(UserWarning, match="goes on at step 1 with steps 1 -> 2"):
         copy.train("diffusion", {"steps": 2, "batch_size": 1})
     with pytest.raises(InputError, match="distilled from another transformer"):
-        copy.package(tmp_path / "model")
+        package(copy, tmp_path / "model")
     with pytest.raises(InputError, match="distilled from another transformer"):
         copy.train("distill", ONE_STEP)
-    copy.package(tmp_path / "model", teacher=True)
+    package(copy, tmp_path / "model", teacher=True)
 
 
 def test_a_plan_tells_and_writes_nothing(run: Run, packaged: Path) -> None:
@@ -151,6 +159,14 @@ def test_a_plan_tells_and_writes_nothing(run: Run, packaged: Path) -> None:
     assert "steps: 1 to 11, 20 samples" in text
     trained = sum(p.numel() for p in components.geo_adapter.parameters())
     assert f"parameters of geo_adapter: {trained / 1e6:.2f} M trained, 0.00 M frozen" in text
+
+
+def test_a_resumed_adapter_measures_no_tokens_again(run: Run, packaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapter, "sample_tokens", None)
+    stage = stage_of(run, "adapter")
+    stage.prepare(run)
+    assert stage.token_std.min() > 0
+    assert len(stage.token_std) == run.config.geo_adapter["token_channels"]
 
 
 def test_latents_of_older_models_are_refused_and_made_again(run: Run, packaged: Path) -> None:
@@ -189,7 +205,7 @@ def test_frozen_encoders_come_from_the_cache_and_the_starting_model(packaged: Pa
         run.train("text", ONE_STEP)
     run.train("diffusion", ONE_STEP)
     run.train("distill", ONE_STEP)
-    run.package(tmp_path / "model")
+    package(run, tmp_path / "model")
     before, after = (
         Gen3RPipeline.from_pretrained(p, torch_dtype=torch.float32) for p in (packaged, tmp_path / "model")
     )
@@ -233,7 +249,7 @@ def test_training_goes_on_from_a_model(run: Run, packaged: Path, tmp_path: Path)
     assert all(torch.equal(value, fresh[name]) for name, value in model.vggt.state_dict().items())
     assert not all(torch.equal(value, given[name]) for name, value in fresh.items())
     after.train("geometry", ONE_STEP | {"batch_size": 2})
-    after.package(tmp_path / "model")
+    package(after, tmp_path / "model")
     again = Gen3RPipeline.from_pretrained(tmp_path / "model", torch_dtype=torch.float32)
     assert torch.equal(again.vae.post_quant_conv.weight, model.vae.post_quant_conv.weight)
     assert not torch.equal(again.vggt.camera_head.embed_pose.weight, model.vggt.camera_head.embed_pose.weight)
@@ -277,14 +293,15 @@ def test_vggt_and_adapter_go_on_by_online_clips_and_keep_the_latents(packaged: P
 def test_what_a_stage_learned_otherwise_before_is_told(
     packaged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "train").symlink_to(packaged.parent / "train")
     command = ["train", "adapter", "--start", str(packaged), "--folder", str(tmp_path), "--batch-size", "5"]
-    assert main([*command, "--online", "--keep-latents", "--steps", "1"]) == 0
-    assert main([*command, "--online", "--steps", "2"]) == 0
+    assert main([*command, "--keep-latents", "--steps", "1"]) == 0
+    assert main([*command, "--steps", "2"]) == 0
     assert "adapter goes on at step 1 with steps 1 -> 2, keep_latents True -> False" in capsys.readouterr().err
 
 
+@pytest.mark.nightly
 def test_a_run_of_online_clips_needs_no_others(packaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measurements, "LATENT_CLIPS", 2)
     where = ["--start", str(packaged), "--folder", str(tmp_path / "run"), "--online"]
     for stage in ("autoencoder", "adapter"):
         assert main(["train", stage, *where, "--steps", "1", "--batch-size", "5"]) == 0

@@ -35,7 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     """Renders the scenes, measures, prints."""
     options, model = read_options(args, EvaluateOptions), read_options(args, ModelOptions)
-    from gen3r.evaluation.probe import fitted_probe
+    from gen3r.data.synthetic.probe import fitted_probe
     from gen3r.evaluation.protocol import evaluate, held_out_clips
 
     pipe = load_pipeline(model)

@@ -137,8 +137,10 @@ def _train(args: argparse.Namespace) -> None:
     _check_positive(changes)
     if launch.recipe == "published" and read_options(args, RunOptions).start is None:
         raise InputError("the published recipe starts from a model; name it with --start")
+    from gen3r.training.engine.logs import check_trackers
     from gen3r.training.recipes import RECIPES
 
+    check_trackers(launch.tracker)
     run = _open(args, recipe=RECIPES[launch.recipe]())
     if not launch.dry_run:
         run.train(args.stage, changes, launch.tracker)
@@ -157,11 +159,15 @@ def _encode(args: argparse.Namespace) -> None:
 
 def _package(args: argparse.Namespace) -> None:
     options = read_options(args, PackageOptions)
-    _open(args).package(options.out, options.teacher, options.max_shard_size)
+    run = _open(args)
+    from gen3r.training.package import package
+
+    package(run, options.out, options.teacher, options.max_shard_size)
 
 
 def _check_positive(values: Mapping[str, Any]) -> None:
     for name in _POSITIVE:
         value = values.get(name)
         if value is not None and value <= 0:
-            raise InputError(f"--{name.replace('_', '-')} must be positive, not {value:g}")
+            least = "at least 1" if isinstance(value, int) else "positive"
+            raise InputError(f"--{name.replace('_', '-')} must be {least}, not {value:g}")

@@ -16,9 +16,9 @@ from gen3r.cameras.conventions import decode_pose
 from gen3r.cameras.paths import BETWEEN, FREE
 from gen3r.data.records import Clip
 from gen3r.data.synthetic import render_clip
+from gen3r.data.synthetic.probe import Probe, asked_for
 from gen3r.evaluation.metrics import absolute_relative, camera_auc, median_scale, psnr, ssim
 from gen3r.evaluation.options import PARTS
-from gen3r.evaluation.probe import Probe, asked_for
 from gen3r.geometry.normalise import normalise_scene
 from gen3r.geometry.splatting import warp_views
 from gen3r.models.tokens import packed_tokens

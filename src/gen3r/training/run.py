@@ -21,25 +21,22 @@ from accelerate.utils import parse_flag_from_env
 from PIL.Image import Image
 from transformers import PreTrainedTokenizerBase
 
-from gen3r.checkpoints.load import load_components, save_components
-from gen3r.data.clips import ClipSampler
-from gen3r.data.readers import open_mixture
+from gen3r.checkpoints.load import load_components
 from gen3r.data.records import ClipSource
-from gen3r.data.sampled_clips import SampledClips
 from gen3r.data.shards import ClipShards
 from gen3r.errors import InputError
 from gen3r.models import presets
-from gen3r.models.components import MODULES, Components
+from gen3r.models.components import Components
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.training import recipes, weights
+from gen3r.training.clips import open_clips, single_frame_clips
 from gen3r.training.engine import loop, plan
-from gen3r.training.engine.checkpoint import CHECKPOINT, load_average, saved_step
+from gen3r.training.engine.checkpoint import CHECKPOINT, saved_step
 from gen3r.training.latent_cache.encode import encode_clips
 from gen3r.training.latent_cache.options import EncodeOptions
 from gen3r.training.latent_cache.shards import KINDS, LatentCache, kinds_in, model_hashes
 from gen3r.training.sheets import sample_sheet
 from gen3r.training.stages import stage_class
-from gen3r.training.stages.distill import DistillStage
 from gen3r.training.stages.stage import Stage
 from gen3r.training.tokenizer import kept_tokenizer
 
@@ -161,27 +158,13 @@ class Run:
             )
 
     def clips(self, frames: int | None = None, count: int | None = None) -> ClipSource:
-        """The training clips: new scenes of the small world if `online`, else the shards in train/, or clips drawn from
-        the datasets there.
-
-        frames: the least number of frames per clip; of datasets, the number, by default the model's. count: clips to
-        draw from datasets, by default an epoch.
-
-        Raises:
-            InputError: there are none, or the shards hold fewer frames.
-        """
-        folder, config = self.folder / "train", self.model
+        """The training clips: new scenes of the small world if `online`, else those in train/. As `open_clips`."""
+        size = (self.model.num_frames, self.model.height, self.model.width)
         if self.online:
-            from gen3r.data.synthetic import EndlessClips
+            from gen3r.data.synthetic import OnlineClips
 
-            return EndlessClips((config.num_frames, config.height, config.width))
-        if readers := open_mixture(folder):
-            sampler = ClipSampler(frames=frames or config.num_frames, height=config.height, width=config.width)
-            return SampledClips(readers, sampler, count)
-        shards = ClipShards(folder)
-        if shards.shape[0] < (frames or 0):
-            raise InputError(f"the clips in {folder} have {shards.shape[0]} frames; this phase takes {frames}")
-        return shards
+            return OnlineClips(size)
+        return open_clips(self.folder / "train", size, frames, count)
 
     def held_clips(self, frames: int | None = None, count: int | None = None) -> ClipSource:
         """`clips`, with shards in an accelerator's memory if there is room."""
@@ -189,21 +172,6 @@ class Run:
         if isinstance(clips, ClipShards):
             clips.hold(self.device)
         return clips
-
-    def single_frame_clips(self) -> ClipShards:
-        """The single-frame clips.
-
-        Raises:
-            InputError: there are none, or they have more frames.
-        """
-        folder = self.folder / "single_frame" / "train"
-        shards = ClipShards(folder) if any(folder.glob("clips-*.safetensors")) else None
-        if shards is None or shards.shape[0] != 1:
-            raise InputError(
-                f"{folder} holds no single-frame clips; make some in an empty folder of that name with: gen3r data "
-                f"synthesize 12288 {folder} --frames 1"
-            )
-        return shards
 
     def latents_folder(self, single_frame: bool = False) -> Path:
         """The latent cache of the clips, or of the single-frame clips."""
@@ -225,7 +193,7 @@ class Run:
             raise InputError(f"{self.folder / 'stills'} has another name now; rename it to {folder.name}")
         if not (folder / "latents").is_dir():
             return None
-        clips = self.single_frame_clips() if (folder / "train").is_dir() else None
+        clips = single_frame_clips(self.folder / "single_frame" / "train") if (folder / "train").is_dir() else None
         return self._cache(folder / "latents", components, 1, clips)
 
     def _cache(self, folder: Path, components: Components, frames: int, clips: ClipSource | None) -> LatentCache:
@@ -242,7 +210,7 @@ class Run:
         command = ["gen3r", "train", f"{kind}-latents", "--folder", str(self.folder)]
         command += ["--start", str(self.start)] if self.start else []
         command += ["--single-frame"] if single_frame else []
-        clips = self.single_frame_clips() if single_frame else self.clips()
+        clips = single_frame_clips(self.folder / "single_frame" / "train") if single_frame else self.clips()
         options = replace(options or EncodeOptions(), overwrite=True)
         encode_clips(
             [kind],
@@ -253,26 +221,3 @@ class Run:
             options,
             shlex.join(command),
         )
-
-    def package(self, target: Path, teacher: bool = False, max_shard_size: str = "5GB") -> None:
-        """Writes a pipeline folder: averaged weights of this run's stages in bfloat16, other components as they are.
-
-        The transformer is the distilled one, if there is one and `teacher` is False; scheduler and defaults follow.
-
-        Raises:
-            InputError: a stage is missing, or the distilled transformer was made from an older one.
-        """
-        trained = [name for name in MODULES if self.start is None or weights.is_trained(self.folder, name)]
-        components, sampler = self.components((*trained, "tokenizer")), self.sampler
-        if self.start:
-            for name, module in load_components(self.start, only={*MODULES} - {*trained}).modules().items():
-                setattr(components, name, module)
-        if not teacher and (self.folder / "distill" / CHECKPOINT).exists():
-            DistillStage.check_base(self, components.transformer)
-            load_average(self.folder / "distill", components.transformer, "transformer.")
-            student = presets.distilled(self.model)
-            sampler = Components(scheduler=presets.build_scheduler(student), defaults=student.defaults)
-        for name in trained:
-            getattr(components, name).to(torch.bfloat16)
-        components.scheduler, components.defaults = sampler.scheduler, sampler.defaults
-        save_components(components, target, max_shard_size)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gen3r.data.synthetic import EndlessClips, moving_photos, render_clip
+from gen3r.data.synthetic import OnlineClips, moving_photos, render_clip
 from gen3r.data.synthetic.textures import TEXTURES, TILE, Atlas
 from gen3r.geometry.points import project, unproject
 
@@ -72,7 +72,7 @@ def test_frames_agree_through_depth_and_cameras(seed: int) -> None:
 
 
 def test_endless_clips_are_rendered_as_far_as_they_are_taken() -> None:
-    clips = EndlessClips((5, 28, 28))
+    clips = OnlineClips((5, 28, 28))
     index = torch.tensor([[0, 3], [4, 2]])  # in order, and played backwards
     taken = clips.take([7, 8], index)
     for row, number in enumerate((7, 8)):

@@ -10,13 +10,13 @@ from gen3r.data.synthetic.options import LargeOptions, WorldName
 from gen3r.errors import InputError
 
 if TYPE_CHECKING:
-    from gen3r.data.synthetic.clip import EndlessClips, render_clip
+    from gen3r.data.synthetic.clip import OnlineClips, render_clip
     from gen3r.data.synthetic.photos import moving_photos
     from gen3r.data.synthetic.shards import synthesize
 
-__all__ = ["EndlessClips", "LargeOptions", "WorldName", "moving_photos", "render_clip", "synthesize"]
+__all__ = ["LargeOptions", "OnlineClips", "WorldName", "moving_photos", "render_clip", "synthesize"]
 
-_HOMES = {"EndlessClips": "clip", "moving_photos": "photos", "render_clip": "clip", "synthesize": "shards"}
+_HOMES = {"OnlineClips": "clip", "moving_photos": "photos", "render_clip": "clip", "synthesize": "shards"}
 
 
 def __getattr__(name: str) -> Any:

@@ -52,7 +52,7 @@ def render_clip(
 
 
 @dataclass(frozen=True)
-class EndlessClips:
+class OnlineClips:
     """Clips of the small world's training split, drawn when they are asked for: a `ClipSource` without end.
 
     `shape`: frames, height and width of a clip. Clip n has the seed `FIRST` + n.

@@ -7,9 +7,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gen3r.data.shards import SHARD_CLIPS, open_shard, write_shard
-from gen3r.data.skies import replace_sky
 from gen3r.data.synthetic.clip import render_clip
 from gen3r.data.synthetic.options import LargeOptions, WorldName
+from gen3r.data.synthetic.skies import replace_sky
 from gen3r.data.workers import in_parallel
 from gen3r.errors import InputError
 

@@ -1,7 +1,6 @@
 """Muon for the hidden matrices and convolutions, AdamW for everything else, behind one optimizer interface."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +16,8 @@ class StageOptimizer(torch.optim.Optimizer):
     Convolutions count as matrices [out, in * kernel]. A weight with an attribute `step_scale`, a tensor that broadcasts
     with it, is stepped by Muon in units of that scale. Muon needs whole matrices, so these cannot be sharded.
 
-    outside: parts of the names of matrices that Muon leaves to AdamW. fast: parts of the names of parameters beside
-    Muon's, and the factors of their learning rates.
+    outside: parts of the names of matrices that Muon leaves to AdamW. fast: beside Muon, parts of the names of AdamW's
+    parameters, and the factors of their learning rates.
     """
 
     def __init__(
@@ -29,25 +28,25 @@ class StageOptimizer(torch.optim.Optimizer):
         fast: Mapping[str, float] | None = None,
     ) -> None:
         named = {n: p for n, p in module.named_parameters() if p.requires_grad}
-        settings: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+        betas, factors = (0.9, 0.999), {}
         self._parts: list[tuple[torch.optim.Optimizer, dict[str, nn.Parameter]]] = []
         self._matrices: dict[str, tuple[nn.Parameter, nn.Parameter]] = {}
         if config.optimizer == "muon":
             hidden = {n: p for n, p in named.items() if _is_matrix(p) and not any(part in n for part in outside)}
             self._matrices = {n: (p, nn.Parameter(_as_matrix(p.data))) for n, p in hidden.items()}
-            settings["betas"] = (0.9, 0.98)
+            betas, factors = (0.9, 0.98), fast or {}
         if views := {n: view for n, (_, view) in self._matrices.items()}:
             muon = torch.optim.Muon(
                 views.values(), config.learning_rate, config.weight_decay, adjust_lr_fn="match_rms_adamw"
             )
             self._parts.append((muon, views))
         others = {n: p for n, p in named.items() if n not in self._matrices}
-        factors = {n: next((f for part, f in (fast or {}).items() if part in n), 1.0) for n in others}
-        groups = [
-            {"params": [p for n, p in others.items() if factors[n] == factor], "factor": factor}
-            for factor in sorted({1.0, *factors.values()})
-        ]
-        self._parts.append((torch.optim.AdamW(groups, **settings), others))
+        groups = {1.0: [], **{factor: [] for factor in factors.values()}}
+        for name, parameter in others.items():
+            groups[next((factor for part, factor in factors.items() if part in name), 1.0)].append(parameter)
+        adam_groups = [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
+        adam = torch.optim.AdamW(adam_groups, config.learning_rate, betas, weight_decay=config.weight_decay)
+        self._parts.append((adam, others))
         super().__init__([*named.values()], {"lr": config.learning_rate})
 
     def step(self, closure=None) -> None:

@@ -23,11 +23,10 @@ from gen3r.training.stages.stage import Batch, Stage
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """A part of a step's batch, the seed of the noise that its forward pass draws, and the step's place in the run."""
+    """A part of a step's batch, and the seed of the noise that its forward pass draws."""
 
     content: Batch
     noise_seed: int
-    progress: float
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,7 @@ class Trainer:
         """This process's micro-batches of a step."""
         size = self.config.batch_size // self.config.micro_batches
         generators = [np.random.default_rng([self.config.seed, step, part]) for part in self.mine]
-        progress = step / self.config.steps
-        return [MicroBatch(self.stage.make_batch(rng, size), int(rng.integers(2**62)), progress) for rng in generators]
+        return [MicroBatch(self.stage.make_batch(rng, size), int(rng.integers(2**62))) for rng in generators]
 
     def backward(self, micro_batches: list[MicroBatch], said: Callable[[], dict[str, float]] = dict) -> Gradients:
         """Leaves the clipped gradients of the mean loss in the weights; `said`, asked last, goes to all processes."""
@@ -95,7 +93,6 @@ class Trainer:
     def compute(self, micro: MicroBatch) -> dict[str, Tensor]:
         """Adds the gradients of a micro-batch; returns its loss and report."""
         torch.manual_seed(micro.noise_seed)
-        self.stage.progress = micro.progress
         device = self.accelerator.device
         batch = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in micro.content.items()}
         with fast_products(device) if self.config.mixed_precision else nullcontext():
@@ -126,14 +123,9 @@ class Trainer:
 
 def _checkpoint_gradients(stage: nn.Module) -> None:
     """Blocks of models that can are computed again in the backward pass, instead of keeping what they computed."""
-    able: list[Any] = [
-        m
-        for m in stage.modules()
-        if isinstance(m, ModelMixin)
-        and m._supports_gradient_checkpointing
-        and any(p.requires_grad for p in m.parameters())
-    ]
-    if not able:
+    models = [m for m in stage.modules() if isinstance(m, ModelMixin) and m._supports_gradient_checkpointing]
+    trained = [model for model in models if any(p.requires_grad for p in model.parameters())]
+    if not trained:
         raise InputError("no model of this stage supports gradient checkpointing; leave it out")
-    for model in able:
-        model.enable_gradient_checkpointing()
+    for model in trained:
+        cast(Any, model).enable_gradient_checkpointing()

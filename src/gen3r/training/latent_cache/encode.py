@@ -1,9 +1,10 @@
 """Fills the latent cache: clips go through the frozen models into shards, by many processes, resumable."""
 
+import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -175,40 +176,33 @@ def encode_clips(
     check_size(*clips.shape)
     total = len(clips) if options.clips is None else min(options.clips, len(clips))
     starts = range(0, total, SHARD_CLIPS)[options.shard :: options.num_shards]
+    shards = [range(start, min(start + SHARD_CLIPS, total)) for start in starts]
     hashes = model_hashes(kinds, components, text_length)
-    work: list[tuple[range, list[_File]]] = []
-    for numbers in (range(start, min(start + SHARD_CLIPS, total)) for start in starts):
+    work: list[tuple[range, dict[str, Mark]]] = []
+    for numbers in shards:
         common = {"shape": clips.shape, "source": clips.fingerprint(numbers), "command": command}
         marks = {kind: Mark(models={name: hashes[name] for name in KINDS[kind]}, **common) for kind in kinds}
-        files = [_File(kind, shard_path(folder, kind, numbers.start), mark) for kind, mark in marks.items()]
-        work.append((numbers, [file for file in files if not file.is_done(options.overwrite)]))
-    size = _clips_at_once(components, kinds, clips.shape)
-    with tqdm(total=sum(len(numbers) for numbers, _ in work), desc="latents", unit="clip") as bar:
-        for numbers, files in work:
-            if files:
-                batches = _batches(clips, numbers, size, text_length, options.two_views_every)
-                _encode_files(files, components, batches, bar)
-            else:
-                bar.update(len(numbers))
+        paths = {kind: shard_path(folder, kind, numbers.start) for kind in kinds}
+        if due := {kind: mark for kind, mark in marks.items() if not _is_done(paths[kind], mark, options.overwrite)}:
+            work.append((numbers, due))
+    device: torch.device = getattr(components, KINDS[kinds[0]][0]).device
+    at_once = 1 if device.type == "cpu" else max(1, PIXELS_AT_ONCE // math.prod(clips.shape))  # a CPU gains nothing
+    every, count = options.two_views_every, sum(map(len, shards))
+    done = count - sum(len(numbers) for numbers, _ in work)
+    with tqdm(total=count, initial=done, desc="latents", unit="clip") as bar:
+        for numbers, marks in work:
+            batches = _batches(clips, numbers, at_once, text_length, every)
+            _encode_shard(marks, components, batches, folder, numbers.start, bar)
 
 
-@dataclass(frozen=True)
-class _File:
-    """The shard of a kind for some clips."""
-
-    kind: str
-    path: Path
-    mark: Mark
-
-    def is_done(self, overwrite: bool) -> bool:
-        """Whether it is up to date; one that is not is refused unless it may be replaced."""
-        if not self.path.exists():
-            return False
-        before = Mark.of(open_shard(self.path).metadata())
-        difference = before.difference(self.mark.models, self.mark.shape, self.mark.source)
-        if difference and not overwrite:
-            raise InputError(f"{self.path} {difference}; choose another folder, or replace it with --overwrite")
-        return not difference
+def _is_done(path: Path, mark: Mark, overwrite: bool) -> bool:
+    """Whether a file is up to date; one that is not is refused unless it may be replaced."""
+    if not path.exists():
+        return False
+    difference = Mark.of(open_shard(path).metadata()).difference(mark.models, mark.shape, mark.source)
+    if difference and not overwrite:
+        raise InputError(f"{path} {difference}; choose another folder, or replace it with --overwrite")
+    return not difference
 
 
 def _batches(clips: ClipSource, numbers: range, size: int, text_length: int, every: int) -> Iterator[ClipBatch]:
@@ -229,24 +223,22 @@ def _batches(clips: ClipSource, numbers: range, size: int, text_length: int, eve
 
 
 @torch.inference_mode()
-def _encode_files(files: Sequence[_File], components: Components, batches: Iterator[ClipBatch], bar: tqdm) -> None:
-    rows: list[list[Row]] = [[] for _ in files]
+def _encode_shard(
+    marks: Mapping[str, Mark], components: Components, batches: Iterator[ClipBatch], folder: Path, start: int, bar: tqdm
+) -> None:
+    """Writes the files of some clips, of each kind that has a mark."""
+    rows: dict[str, list[Row]] = {kind: [] for kind in marks}
     captions: list[str] = []
     for batch in batches:
-        for file, encoded in zip(files, rows, strict=True):
-            encoded += ENCODERS[file.kind](components, batch)
+        for kind in marks:
+            rows[kind] += ENCODERS[kind](components, batch)
         captions += [clip.caption for clip in batch.clips]
         bar.update(len(batch.clips))
-    for file, encoded in zip(files, rows, strict=True):
+    for kind, mark in marks.items():
+        path = shard_path(folder, kind, start)
         # embeddings of prompts differ in length
-        tensors = {k: pad_sequence([row[k] for row in encoded], batch_first=True) for k in encoded[0]}
+        tensors = {k: pad_sequence([row[k] for row in rows[kind]], batch_first=True) for k in rows[kind][0]}
         for name, tensor in tensors.items():
             if not tensor.isfinite().all():
-                raise InputError(f"{name} of a clip in {file.path} overflows; the clip or the model is broken")
-        write_tensors(tensors, file.path, file.mark.metadata(captions))
-
-
-def _clips_at_once(components: Components, kinds: Sequence[str], shape: tuple[int, int, int]) -> int:
-    """The number of clips that are encoded together: one on a CPU, which gains nothing from more."""
-    device: torch.device = getattr(components, KINDS[kinds[0]][0]).device
-    return 1 if device.type == "cpu" else max(1, PIXELS_AT_ONCE // math.prod(shape))
+                raise InputError(f"{name} of a clip in {path} overflows; the clip or the model is broken")
+        write_tensors(tensors, path, {"captions": json.dumps(captions), "mark": json.dumps(asdict(mark))})

@@ -7,7 +7,7 @@ another are still in training, and training refuses a shard that the present mod
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -56,10 +56,6 @@ class Mark:
     command: str = ""
     format: int = FORMAT
 
-    def metadata(self, captions: list[str]) -> dict[str, str]:
-        """The header of a shard's file."""
-        return {"captions": json.dumps(captions), "mark": json.dumps(asdict(self))}
-
     @classmethod
     def of(cls, metadata: Mapping[str, str]) -> Self:
         """The mark in a header, or one that agrees with nothing."""
@@ -74,7 +70,7 @@ class Mark:
             if (found := self.models.get(name, "unknown")) != wanted:
                 return f"was made with another {name} ({found[:8]}, not {wanted[:8]})"
         if self.shape != shape:
-            return f"holds clips of {_by(self.shape)}, not {_by(shape)}"
+            return "holds clips of {}, not {}".format(*(" x ".join(map(str, s)) for s in (self.shape, shape)))
         return "" if source in (None, self.source) else "was made from other clips"
 
 
@@ -166,7 +162,9 @@ class LatentCache:
         files = {kind: open_shard(path) for kind, path in paths.items()}
         captions = json.loads(files["appearance"].metadata()["captions"])
         clips = range(len(self), len(self) + len(captions))
-        expected = None if source is None else _fingerprint(source, clips)
+        expected = None
+        if source is not None:
+            expected = source.fingerprint(clips) if clips.stop <= len(source) else "more clips than there are"
         for kind, file in files.items():
             mark = Mark.of(file.metadata())
             if difference := mark.difference({name: models[name] for name in KINDS[kind]}, self.shape, expected):
@@ -207,11 +205,3 @@ class LatentCache:
 def joint_latents(rows: Mapping[str, Tensor]) -> Tensor:
     """Z = [A; G] of rows of a `LatentCache`: [B, 16, f, h, 2w]."""
     return torch.cat([rows[half] for half in HALVES], dim=-1)
-
-
-def _fingerprint(source: ClipSource, numbers: range) -> str:
-    return source.fingerprint(numbers) if numbers.stop <= len(source) else "more clips than there are"
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))

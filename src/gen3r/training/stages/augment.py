@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gen3r.data.records import ClipSource
-from gen3r.data.skies import replace_skies
+from gen3r.data.synthetic.skies import replace_skies
 from gen3r.geometry.points import project
 from gen3r.training.stages.stage import Batch
 

@@ -1,7 +1,5 @@
 """Stage `autoencoder`: nano's video autoencoder, from scratch."""
 
-from typing import TYPE_CHECKING, Self
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,9 +13,6 @@ from gen3r.training.sheets import pixels
 from gen3r.training.stages.augment import augment_colours, clip_batch
 from gen3r.training.stages.config import AutoencoderConfig
 from gen3r.training.stages.stage import Batch, Row, Stage
-
-if TYPE_CHECKING:
-    from gen3r.training.run import Run
 
 KL_WEIGHT = 1e-3
 
@@ -42,11 +37,6 @@ class AutoencoderStage(Stage):
         if config.decoder_only:
             self.vae.encoder.requires_grad_(False)
             self.vae.quant_conv.requires_grad_(False)
-
-    @classmethod
-    def of(cls, run: "Run", components: Components, config: AutoencoderConfig) -> Self:
-        """As `Stage.of`."""
-        return cls(components, run.held_clips(), config)
 
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         frames = int(rng.choice(self.config.frames))

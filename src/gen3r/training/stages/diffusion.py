@@ -66,7 +66,10 @@ class DiffusionStage(Stage):
         single_frame_latents: LatentCache | None = None,
     ) -> None:
         super().__init__()
-        self.check_kinds(components.transformer, latents)
+        for kind in kinds_of(components.transformer.config):
+            if kind not in latents.kinds:
+                again = make_command(latents.folder, kind)
+                raise InputError(f"this transformer learns from {kind} latents too; make them with: {again}")
         self.latents, self.model, self.config = latents, model, config
         self.single_frame_latents = single_frame_latents or latents
         self.latent_frames = 1 + (model.num_frames - 1) // 4
@@ -86,9 +89,12 @@ class DiffusionStage(Stage):
 
     @classmethod
     def of(cls, run: "Run", components: Components, config: DiffusionConfig) -> Self:
-        """As `Stage.of`."""
-        latents = run.latents(components)
-        return cls(components, latents, run.model, config, run.single_frame_latents(components))
+        """As `Stage.of`; refuses a checkpoint that started from another transformer, where `other_base` is set."""
+        base = cls.check_base(run, components.transformer) if cls.other_base else ""
+        single_frame = run.single_frame_latents(components) if config.single_frame else None
+        stage = cls(components, run.latents(components), run.model, config, single_frame)
+        stage.settings = {"base": base}
+        return stage
 
     @classmethod
     def check_base(cls, run: "Run", transformer: Gen3RTransformer) -> str:
@@ -101,14 +107,6 @@ class DiffusionStage(Stage):
         if checkpoint_settings(run.folder / cls.name).get("base", base) != base:
             raise InputError(f"{run.folder / cls.name} {cls.other_base}")
         return base
-
-    @staticmethod
-    def check_kinds(transformer: Gen3RTransformer, latents: LatentCache) -> None:
-        """Refuses a latent cache that lacks what this transformer is trained on."""
-        for kind in kinds_of(transformer.config):
-            if kind not in latents.kinds:
-                again = make_command(latents.folder, kind)
-                raise InputError(f"this transformer learns from {kind} latents too; make them with: {again}")
 
     def choose_trained(self) -> None:
         """Selects the parameters that are trained: all, apart from those of encoders that no output depends on."""

@@ -40,8 +40,15 @@ class DistillStage(DiffusionStage):
     )
     config: DistillConfig
 
-    def __init__(self, components: Components, latents: LatentCache, model: ModelConfig, config: DistillConfig) -> None:
-        super().__init__(components, latents, model, config)
+    def __init__(
+        self,
+        components: Components,
+        latents: LatentCache,
+        model: ModelConfig,
+        config: DistillConfig,
+        single_frame_latents: LatentCache | None = None,
+    ) -> None:
+        super().__init__(components, latents, model, config, single_frame_latents)
         self.teacher = deepcopy(self.transformer).requires_grad_(False)
         student = distilled(model)
         scheduler = build_scheduler(student)
@@ -58,13 +65,10 @@ class DistillStage(DiffusionStage):
 
     @classmethod
     def of(cls, run: "Run", components: Components, config: DistillConfig) -> Self:
-        """As `Stage.of`; refuses a teacher that is distilled itself, or is not the checkpoint's."""
+        """As `DiffusionStage.of`; refuses a teacher that is distilled itself."""
         if run.sampler.scheduler.config.get("shift_terminal"):
             raise InputError(f"{run.start} is distilled already; start from the model that it was distilled from")
-        base = cls.check_base(run, components.transformer)
-        stage = cls(components, run.latents(components), run.model, config)
-        stage.settings = {"base": base}
-        return stage
+        return super().of(run, components, config)
 
     @classmethod
     def sampling(cls, model: ModelConfig) -> ModelConfig:

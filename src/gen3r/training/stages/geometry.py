@@ -1,6 +1,6 @@
 """Stage `geometry`: nano's VGGT, from scratch, in VGGT's normalised frame."""
 
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -31,9 +31,6 @@ from gen3r.training.stages.losses import (
 )
 from gen3r.training.stages.stage import Batch, Row, Stage
 
-if TYPE_CHECKING:
-    from gen3r.training.run import Run
-
 MATCHING_BLOCKS = (0, 1)
 PROBE_CHANNELS = 9  # position in the first frame (2), log depth (1), point in the world (3) and in the camera (3)
 
@@ -61,11 +58,6 @@ class GeometryStage(Stage):
         channels = 2 * self.vggt.config["embed_dim"]
         levels = len(self.vggt.config["intermediate_levels"])
         self.probes = nn.ModuleList([nn.Linear(channels, PROBE_CHANNELS) for _ in range(levels)])
-
-    @classmethod
-    def of(cls, run: "Run", components: Components, config: GeometryConfig) -> Self:
-        """As `Stage.of`."""
-        return cls(components, run.held_clips(), config)
 
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         """`size` frames in all, whatever the length of a clip, so that every step costs about the same."""

@@ -1,13 +1,11 @@
 """Stage `lora`: adapters of low rank beside the transformer's frozen weights (Hu et al. 2021), with peft's layers."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 
 from gen3r.checkpoints.lora import check_peft
 from gen3r.files import whole_file
-from gen3r.models.components import Components
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.training.engine.checkpoint import CHECKPOINT, open_checkpoint
 from gen3r.training.stages.config import LoraConfig
@@ -34,14 +32,6 @@ class LoraStage(DiffusionStage):
     config: LoraConfig
     other_base = "adapts another transformer; remove it and start anew, or from the model that it was trained for"
 
-    @classmethod
-    def of(cls, run: "Run", components: Components, config: LoraConfig) -> Self:
-        """As `Stage.of`; refuses a checkpoint of adapters for another transformer."""
-        base = cls.check_base(run, components.transformer)
-        stage = super().of(run, components, config)
-        stage.settings = {"base": base}
-        return stage
-
     def choose_trained(self) -> None:
         """Adds adapters that change nothing yet, and selects them."""
         check_peft()
@@ -54,20 +44,13 @@ class LoraStage(DiffusionStage):
         self.transformer.add_adapter(Layers(r=rank, lora_alpha=rank, target_modules=list(ADAPTED)))
 
     def finish(self, run: "Run") -> None:
-        """Writes the averaged adapters as diffusers' pipelines read them."""
-        self.save_adapters(run.folder / self.name)
-
-    def save_adapters(self, folder: Path) -> Path:
-        """Writes the averaged adapters of the checkpoint in `folder` beside it."""
+        """Writes the averaged adapters beside the checkpoint, as diffusers' pipelines read them."""
+        folder = run.folder / self.name
         with open_checkpoint(folder / CHECKPOINT) as file:
             names = {name: name.removeprefix(_PREFIX).replace(".default.", ".") for name in file.keys()}
             tensors = {new: file.get_tensor(name) for name, new in names.items() if name.startswith(_PREFIX)}
-        path = folder / LORA_WEIGHT_NAME_SAFE
-        with whole_file(path) as partial:
+        metadata = self.transformer.peft_config["default"].to_dict()
+        with whole_file(folder / LORA_WEIGHT_NAME_SAFE) as partial:
             Gen3RPipeline.save_lora_weights(
-                partial.parent,
-                tensors,
-                weight_name=partial.name,
-                transformer_lora_adapter_metadata=self.transformer.peft_config["default"].to_dict(),
+                partial.parent, tensors, weight_name=partial.name, transformer_lora_adapter_metadata=metadata
             )
-        return path

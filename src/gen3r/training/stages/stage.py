@@ -41,16 +41,15 @@ class Stage(nn.Module, ABC):
     fast_parameters: ClassVar[Mapping[str, float]] = MappingProxyType({"relative_attention_bias": 10.0})
     settings: Mapping[str, Any] = MappingProxyType({})
     components: "Components"
-    progress: float = 1.0  # of the run, from 0 to 1, at the present step
 
     @classmethod
     def of(cls, run: "Run", components: "Components", config: Any) -> Self:
-        """The stage of a run. config: the stage's own configuration in `stages.config`.
+        """The stage of a run, on its clips or latents. config: the stage's own configuration in `stages.config`.
 
         Raises:
-            InputError: the run lacks clips or latents for it.
+            InputError: the run lacks what the stage needs.
         """
-        raise NotImplementedError(f"{cls.__name__} is of no run")
+        return cls(components, run.held_clips(), config)
 
     @abstractmethod
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:

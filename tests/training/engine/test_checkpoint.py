@@ -1,11 +1,11 @@
-"""Checkpoints: whole or not there, kept, damaged, old, and after a kill."""
+"""Checkpoints: whole or not there, kept, damaged, and after a kill."""
 
-import json
+import itertools
 import multiprocessing
-import random
+import os
 import resource
-import time
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,19 +16,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from gen3r.errors import InputError
-from gen3r.training.engine.checkpoint import CHECKPOINT, load_average
+from gen3r.training.engine.checkpoint import CHECKPOINT, load_average, saved_step
 from gen3r.training.engine.config import TrainConfig
 from gen3r.training.engine.loop import train
+from tests.training.engine.test_loop import same_files
 from tests.training.stages import Regression
-from tests.training.test_loop import same_files
 
 CONFIG = TrainConfig(steps=30, batch_size=8, learning_rate=1e-2, warmup=3)
-EAGER = replace(CONFIG, checkpoint_seconds=0.0)
 
 
-def saved_step(path: Path) -> int:
-    with safe_open(path, "pt") as file:
-        return int(file.metadata()["step"])
+def ticking() -> Callable[[], float]:
+    """A clock that passes a second whenever it is asked."""
+    seconds = itertools.count()
+    return lambda: next(seconds)
 
 
 def test_averages_load_into_a_module(tmp_path: Path) -> None:
@@ -43,11 +43,11 @@ def test_averages_load_into_a_module(tmp_path: Path) -> None:
 
 
 def test_the_newest_two_and_every_nth_are_kept(tmp_path: Path) -> None:
-    train(Regression(), replace(EAGER, keep_every=10), tmp_path)
+    train(Regression(), replace(CONFIG, checkpoint_seconds=0.0, keep_every=10), tmp_path, clock=ticking())
     names = sorted(path.name for path in tmp_path.iterdir())
     kept = [f"checkpoint-{step:07d}.safetensors" for step in (10, 20, 29)]
     assert names == [*kept, CHECKPOINT, "metrics.jsonl"]
-    assert [saved_step(tmp_path / name) for name in (*kept, CHECKPOINT)] == [10, 20, 29, 30]
+    assert [saved_step(tmp_path, name) for name in (*kept, CHECKPOINT)] == [10, 20, 29, 30]
 
 
 @pytest.mark.parametrize("kept", [True, False])
@@ -65,6 +65,28 @@ def test_a_damaged_checkpoint_says_which_one_is_whole(kept: bool, tmp_path: Path
         train(Regression(), replace(CONFIG, keep_every=10), tmp_path)
         train(Regression(), replace(CONFIG, keep_every=10), tmp_path / "whole")
         assert same_files(tmp_path, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("change", ["lost", "unknown"])
+def test_a_partly_lost_optimizer_is_refused_by_name(change: str, tmp_path: Path) -> None:
+    train(Regression(), CONFIG, tmp_path)
+    path, name = tmp_path / CHECKPOINT, "optimizer/net.0.weight/exp_avg"
+    with safe_open(path, "pt") as file:
+        tensors, metadata = {n: file.get_tensor(n) for n in file.keys()}, file.metadata()
+    if change == "lost":
+        del tensors[name]
+        message = "has no optimizer state net.0.weight/exp_avg"
+    else:
+        tensors["optimizer/other.weight/exp_avg"] = tensors[name].clone()
+        message = "has an unknown optimizer state other.weight/exp_avg"
+    save_file(tensors, path, metadata)
+    stage = Regression()
+    with (
+        pytest.warns(UserWarning, match="steps 30 -> 40"),
+        pytest.raises(InputError, match=rf"{CHECKPOINT} {message}.*choose another folder"),
+    ):
+        train(stage, replace(CONFIG, steps=40), tmp_path)
+    assert torch.equal(stage.net[0].weight, Regression().net[0].weight)
 
 
 @contextmanager
@@ -92,58 +114,37 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [CHECKPOINT, "metrics.jsonl"]
     with pytest.warns(UserWarning, match="steps 30 -> 40"):
         train(Regression(), longer, tmp_path)
-    assert saved_step(tmp_path / CHECKPOINT) == 40
+    assert saved_step(tmp_path) == 40
 
 
-def test_checkpoints_of_the_first_version_go_on(tmp_path: Path) -> None:
-    """They knew fewer settings; their tensors were the same."""
-    train(Regression(), CONFIG, tmp_path)
-    path = tmp_path / CHECKPOINT
-    settings = ("steps", "batch_size", "learning_rate", "weight_decay", "warmup", "decay_fraction", "ema_decay",
-                "clip_norm", "seed", "checkpoint_seconds")  # fmt: skip
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-    config = {name: json.loads(metadata["config"])[name] for name in settings}
-    save_file(load_file(path), path, {"step": "30", "stage": "regression", "config": json.dumps(config)})
-    with pytest.warns(UserWarning, match=r"goes on at step 30 with steps 30 -> 31$"):
-        train(Regression(), replace(CONFIG, steps=31), tmp_path)
-    assert saved_step(path) == 31
-
-
-def train_forever(folder: Path) -> None:
-    """What the killed process does."""
+def _train_until_killed(folder: Path, moment: str) -> None:
+    """Trains in a process that is killed while it computes a step, or in the middle of writing a checkpoint."""
     torch.set_num_threads(1)
-    train(Regression(), replace(EAGER, steps=100_000, warmup=0, decay_fraction=1e-9, log_every=1), folder)
+    stage, calls = Regression(), itertools.count()
+
+    def kill(*_: object) -> None:
+        if next(calls) < 5:
+            return
+        if moment == "step":
+            os.kill(os.getpid(), signal.SIGKILL)
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    stage.register_forward_pre_hook(kill)
+    train(stage, replace(CONFIG, keep_every=1), folder)
 
 
-def kill_and_go_on(folder: Path, kills: int) -> int:
-    """Trains in a process that is killed at random moments; returns the step that was reached.
-
-    A checkpoint a step: at most the step at work is lost.
-    """
+@pytest.mark.parametrize("moment", ["step", "write"])
+def test_a_killed_run_goes_on(moment: str, tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.training.test_checkpoint"])
-    reached = 0
-    for seed in range(kills):
-        process = context.Process(target=train_forever, args=(folder,))
-        process.start()
-        while not (folder / CHECKPOINT).exists() or saved_step(folder / CHECKPOINT) == reached:
-            time.sleep(0.01)
-        time.sleep(random.Random(seed).uniform(0, 0.3))
-        process.kill()
-        process.join()
-        logged = (folder / "metrics.jsonl").read_text().splitlines()
-        saved = saved_step(folder / CHECKPOINT)
-        assert saved > reached
-        assert json.loads(logged[-1])["step"] <= saved  # the step at work may have been logged, and is lost
-        reached = saved
-    return reached
-
-
-def test_kills_at_random_moments(tmp_path: Path) -> None:
-    reached = kill_and_go_on(tmp_path / "killed", kills=5)
-    last = replace(CONFIG, steps=reached + 1, warmup=0, decay_fraction=1e-9)
-    with pytest.warns(UserWarning, match="goes on at step"):
-        train(Regression(), last, tmp_path / "killed")
-    train(Regression(), last, tmp_path / "whole")
+    context.set_forkserver_preload(["tests.training.stages"])
+    process = context.Process(target=_train_until_killed, args=(tmp_path / "killed", moment))
+    process.start()
+    process.join()
+    assert process.exitcode == -(signal.SIGKILL if moment == "step" else signal.SIGXFSZ)
+    assert saved_step(tmp_path / "killed") == 5
+    assert any((tmp_path / "killed").glob(".checkpoint-*")) == (moment == "write")
+    for name in ("killed", "whole"):
+        train(Regression(), replace(CONFIG, keep_every=1), tmp_path / name)
     assert same_files(tmp_path / "killed", tmp_path / "whole")
+    assert not any((tmp_path / "killed").glob(".checkpoint-*"))

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from gen3r.cameras.camera import Cameras
-from gen3r.data.skies import blend_sky, draw_skies, open_horizon
+from gen3r.data.synthetic.skies import blend_sky, draw_skies, open_horizon
 from gen3r.geometry.points import unproject
 
 
