@@ -24,7 +24,9 @@ WRITERS: dict[str, Callable[[Scene, Path], None]] = {
     "cameras.json": lambda scene, path: write_cameras(scene.cameras, path),
     "scene.safetensors": Scene.save,
     "preview.png": lambda scene, path: contact_sheet(scene).save(path),
-    "metadata.json": lambda scene, path: write_text(json.dumps(metadata(scene), indent=2, ensure_ascii=False), path),
+    "metadata.json": lambda scene, path: write_text(
+        json.dumps(metadata(scene), indent=2, ensure_ascii=False) + "\n", path
+    ),
 }
 
 
