@@ -185,17 +185,19 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(write: Callable[[Scene, Path
     assert not list(tmp_path.iterdir())
 
 
-def test_files_have_the_permissions_that_the_person_wants(tmp_path: Path) -> None:
-    before = os.umask(0o077)
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o022, 0o644)])
+def test_files_have_the_permissions_that_the_person_wants(umask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
     try:
-        write_text("private", tmp_path / "note.txt")
+        write_text("note", tmp_path / "note.txt")
         write_tensors({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
         with whole_folder(tmp_path / "out") as partial:
-            (partial / "a").write_text("private")
+            (partial / "a").write_text("note")
     finally:
         os.umask(before)
-    for path in tmp_path.rglob("*"):
-        assert path.stat().st_mode & 0o077 == 0, path
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == 3
+    assert {path.stat().st_mode & 0o777 for path in files} == {mode}
 
 
 def test_an_error_of_the_writer_itself_stays_what_it_is(tmp_path: Path) -> None:

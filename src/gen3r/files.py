@@ -96,7 +96,10 @@ def write_tensors(tensors: Mapping[str, "Tensor"], path: str | Path, metadata: d
     from safetensors.torch import save_file
 
     with whole_file(path) as partial:
+        partial.touch()
+        mode = partial.stat().st_mode
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial, metadata)
+        partial.chmod(mode)  # safetensors writes files that only their owner can read
 
 
 def write_text(text: str, path: str | Path) -> None:
