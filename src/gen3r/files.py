@@ -32,7 +32,10 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     with _write_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            partial.touch()
+            mode = partial.stat().st_mode  # as the person wants it; safetensors replaces the file by a private one
             yield partial
+            partial.chmod(mode)
             _flush(partial)
             os.replace(partial, path)
         finally:

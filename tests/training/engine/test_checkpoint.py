@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -143,8 +144,17 @@ def test_a_killed_run_goes_on(moment: str, tmp_path: Path) -> None:
     process.join()
     assert process.exitcode == -(signal.SIGKILL if moment == "step" else signal.SIGXFSZ)
     assert saved_step(tmp_path / "killed") == 5
-    assert any((tmp_path / "killed").glob(".checkpoint-*")) == (moment == "write")
+    assert any((tmp_path / "killed").glob(".*")) == (moment == "write")
     for name in ("killed", "whole"):
         train(Regression(), replace(CONFIG, keep_every=1), tmp_path / name)
     assert same_files(tmp_path / "killed", tmp_path / "whole")
-    assert not any((tmp_path / "killed").glob(".checkpoint-*"))
+    assert not any((tmp_path / "killed").glob(".*"))
+
+
+def test_others_may_read_a_checkpoint_where_the_person_lets_them(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        train(Regression(), CONFIG, tmp_path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / CHECKPOINT).stat().st_mode) == 0o644

@@ -94,7 +94,8 @@ class Checkpoint:
             InputError: the checkpoint is damaged, or of another stage, optimizer or model size.
         """
         if self.main:
-            for partial in self.path.parent.glob(f".{self.path.stem}-*"):  # of a process that was killed
+            folder = self.path.parent
+            for partial in (*folder.glob(f".{self.path.stem}-*"), *folder.glob(".tmp*")):  # a killed process left them
                 partial.unlink()
         if not self.path.exists():
             return 0
