@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from gen3r.data.records import Clip
 from gen3r.data.shards import write_shard
@@ -192,7 +193,7 @@ def test_files_have_the_permissions_that_the_person_wants(umask: int, mode: int,
         write_text("note", tmp_path / "note.txt")
         write_tensors({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
         with whole_folder(tmp_path / "out") as partial:
-            (partial / "a").write_text("note")
+            save_file({"x": torch.zeros(1)}, partial / "weights.safetensors")
     finally:
         os.umask(before)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]

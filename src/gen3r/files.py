@@ -64,6 +64,8 @@ def whole_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
             partial.mkdir(parents=True)
             yield partial
             for file in partial.rglob("*"):
+                if file.suffix == ".safetensors":  # written by its library, readable by the owner alone
+                    file.chmod(partial.stat().st_mode & 0o666)
                 _flush(file)
             if in_place:
                 _move_files(partial, path)
@@ -99,10 +101,7 @@ def write_tensors(tensors: Mapping[str, "Tensor"], path: str | Path, metadata: d
     from safetensors.torch import save_file
 
     with whole_file(path) as partial:
-        partial.touch()
-        mode = partial.stat().st_mode
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial, metadata)
-        partial.chmod(mode)  # safetensors writes files that only their owner can read
 
 
 def write_text(text: str, path: str | Path) -> None:
