@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from experiments.ablations.runner import Ablation
+from experiments.ablations.stages import own_geometry_kind
 from experiments.ablations.variants import VARIANTS, chosen
 from gen3r.cli.common import Parser, say, whole_files_stay
 from gen3r.errors import InputError
@@ -87,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _list(ablation, launch.runs)
             return 0
         write_report = _report_writer()
-        with whole_files_stay(ablation.out):
+        with own_geometry_kind(), whole_files_stay(ablation.out):
             ablation.run(launch.runs, lambda: write_report(ablation.out))
         for path in write_report(ablation.out):
             print(path)

@@ -1,6 +1,8 @@
 """Variants of training and sampling: alignment, initial weights, losses and conditions."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -143,8 +145,17 @@ def encode_own_geometry(components: Any, batch: ClipBatch) -> list[dict[str, Ten
     return rows
 
 
-KINDS[OWN_GEOMETRY] = KINDS["geometry"]
-ENCODERS[OWN_GEOMETRY] = encode_own_geometry
+@contextmanager
+def own_geometry_kind() -> Iterator[None]:
+    """Adds the kind `own_geometry` to the latent cache for the time of a block."""
+    if OWN_GEOMETRY in KINDS:
+        yield
+        return
+    KINDS[OWN_GEOMETRY], ENCODERS[OWN_GEOMETRY] = KINDS["geometry"], encode_own_geometry
+    try:
+        yield
+    finally:
+        del KINDS[OWN_GEOMETRY], ENCODERS[OWN_GEOMETRY]
 
 
 def with_geometry(control: Tensor, geometry: Tensor) -> Tensor:

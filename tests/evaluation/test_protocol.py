@@ -11,9 +11,9 @@ import torch
 from gen3r.cameras.camera import Cameras
 from gen3r.cli.main import main
 from gen3r.data.records import Clip
+from gen3r.data.synthetic import probe as probing
 from gen3r.data.synthetic import render_clip
 from gen3r.data.synthetic.probe import Probe
-from gen3r.evaluation import probe as probing
 from gen3r.evaluation.metrics import absolute_relative, camera_auc, psnr, ssim
 from gen3r.evaluation.protocol import PARTS, Mean, evaluate, held_out_clips
 from gen3r.geometry.normalise import normalise_scene

@@ -5,6 +5,7 @@ import math
 import re
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from experiments.ablations.stages import (
     OwnGeometryPipeline,
     ScheduledAlignment,
     initialise_linear,
+    own_geometry_kind,
     per_frame,
 )
 from experiments.ablations.variants import BOTH, DIFFUSION, VARIANTS, Variant, chosen
@@ -50,6 +52,12 @@ from tests.tiny import tiny_pipeline
 SHORT = AdapterConfig(frames=(5,))
 DIFFUSION_CONFIG = DiffusionConfig()
 RUNS = [("kl-scheduled", 0), ("denoiser-own-geometry", 0)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_geometry_is_a_kind() -> Iterator[None]:
+    with own_geometry_kind():
+        yield
 
 
 def transformer(kind: type[Gen3RTransformer]) -> Gen3RTransformer:

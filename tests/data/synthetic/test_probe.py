@@ -7,9 +7,9 @@ import torch
 
 from gen3r.cameras.camera import Cameras
 from gen3r.data.records import Clip
+from gen3r.data.synthetic import probe as probing
 from gen3r.data.synthetic import render_clip
 from gen3r.data.synthetic.probe import PIXELS, Probe, asked_for, colour_bands, fitted_probe, floor_colours, floor_pixels
-from gen3r.evaluation import probe as probing
 from gen3r.geometry.points import unproject
 
 ROOM = "A room with white brick walls and a brown tiled floor, with a black chair and a green cabinet."
