@@ -7,17 +7,18 @@ from typing import Literal
 
 import pytest
 
+from gen3r.errors import InputError
 from gen3r.options import add_options, given_options, option, read_options
 
 
 @dataclass(frozen=True, kw_only=True)
 class Baking:
     loaf: Path = option(help="what to bake", metavar="FILE")
-    minutes: float = option(40.0, "how long")
+    minutes: float = option(40.0, "how long", positive=True)
     crust: Literal["soft", "hard"] = option("soft", "how the crust is to be")
     seeds: tuple[int, ...] = option((), "how many seeds on each")
     fan: bool = option(False, "with hot air", flag="--hot-air")
-    layers: int | None = option(None, "how many layers")
+    layers: int | None = option(None, "how many layers", positive=True)
     glaze: Literal["egg", "milk"] | None = option(None, "what to brush it with")
     secret: int = 7
 
@@ -55,3 +56,16 @@ def test_a_choice_of_fields_in_an_order() -> None:
     text = parser.format_help()
     assert text.index("--layers") < text.index("--minutes") < text.index("other words")
     assert "--crust" not in text
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--layers", "0"], "--layers must be at least 1, not 0"),
+        (["--minutes", "0"], "--minutes must be positive, not 0"),
+        (["--minutes", "nan"], "--minutes must be positive, not nan"),
+    ],
+)
+def test_numbers_that_must_be_positive(words: list[str], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        read_options(parse("--loaf", "rye", *words), Baking)

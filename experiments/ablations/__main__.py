@@ -42,14 +42,13 @@ class Launch:
     """
 
     only: tuple[str, ...] = option((), "these variants, by name or first letters (default: all)", metavar="NAME")
-    seeds: int = option(2, "runs of each variant (default: 2)")
+    seeds: int = option(2, "runs of each variant (default: 2)", positive=True)
     shard: int = option(0, "number of this process, from 0 (default: 0)", metavar="I")
-    num_shards: int = option(1, "number of processes that share the runs (default: 1)", metavar="N")
-    threads: int | None = option(None, "CPU threads (default: all cores)")
+    num_shards: int = option(1, "number of processes that share the runs (default: 1)", metavar="N", positive=True)
+    threads: int | None = option(None, "CPU threads (default: all cores)", positive=True)
     dry_run: bool = option(False, "list the runs and their estimated time; train nothing")
 
     def __post_init__(self) -> None:
-        check_positive(self, "seeds", "num_shards", "threads")
         if not 0 <= self.shard < self.num_shards:
             raise InputError(f"there is no shard {self.shard} of {self.num_shards}; count from 0")
         for name in self.only:
@@ -63,14 +62,6 @@ class Launch:
         return [(name, seed) for seed in range(self.seeds) for name in names][self.shard :: self.num_shards]
 
 
-def check_positive(options: object, *names: str) -> None:
-    """Refuses numbers below 1."""
-    for name in names:
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code: 0, 2 for bad input, 130 when interrupted."""
     variants = "\n".join(f"  {name:<24}{variant.change}" for name, variant in VARIANTS.items())
@@ -81,7 +72,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = parser.parse_args(argv)
         launch, ablation = read_options(args, Launch), read_options(args, Ablation)
-        check_positive(ablation, "steps", "clips", "scenes")
         if launch.threads:
             torch.set_num_threads(launch.threads)
         if launch.dry_run:

@@ -85,9 +85,9 @@ class Ablation:
         Path("runs/ablations"), "folder for clips, latents, results and report (default: runs/ablations)"
     )
     start: str = option("nano", "model whose VGGT, autoencoder and adapter are frozen (default: nano)", metavar="MODEL")
-    steps: int = option(120, "steps of each stage (default: 120)")
-    clips: int = option(64, "training clips (default: 64)")
-    scenes: int = option(12, "held-out scenes (default: 12)")
+    steps: int = option(120, "steps of each stage (default: 120)", positive=True)
+    clips: int = option(64, "training clips (default: 64)", positive=True)
+    scenes: int = option(12, "held-out scenes (default: 12)", positive=True)
 
     def run(self, runs: Iterable[tuple[str, int]], done: Callable[[], object]) -> None:
         """Trains and evaluates variants and seeds that have no result. `done` is called after each.

@@ -5,11 +5,13 @@ dataclass from the parsed arguments, and `given_options` tells which of them a p
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, field, fields
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from gen3r.errors import InputError
 
 Options = TypeVar("Options")
 Container = argparse.ArgumentParser | argparse._ArgumentGroup
@@ -24,15 +26,17 @@ def option(
     choices: Sequence[str] | None = None,
     parse: Callable[[str], Any] | None = None,
     positional: bool = False,
+    positive: bool = False,
 ) -> Any:
     """A dataclass field that is an option. Without a default it is required.
 
     The field's type decides how the text is read: int, float, str, Path, bool (a switch), Literal (choices), a tuple
     (several values), each also with `| None`. parse: reads the text instead. flag: the name on the command line, by
-    default the field's own with hyphens.
+    default the field's own with hyphens. positive: other numbers are refused when the options are read.
     """
     metadata = {
         "help": help, "flag": flag, "metavar": metavar, "choices": choices, "parse": parse, "positional": positional,
+        "positive": positive,
     }  # fmt: skip
     return field(default=default, metadata=metadata)
 
@@ -71,11 +75,30 @@ def _reading(kind: Any) -> dict[str, Any]:
 
 
 def given_options(args: argparse.Namespace, options: type) -> dict[str, Any]:
-    """The options of a dataclass that stand on the command line."""
+    """The options of a dataclass that stand on the command line.
+
+    Raises:
+        InputError: a number that must be positive is not.
+    """
     given = {f.name: getattr(args, f.name) for f in fields(options) if hasattr(args, f.name)}
+    check_positive(options, given)
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
 def read_options(args: argparse.Namespace, options: type[Options]) -> Options:
     """The dataclass with what stands on the command line, and its own defaults for the rest."""
     return options(**given_options(args, options))
+
+
+def check_positive(options: type, values: Mapping[str, Any]) -> None:
+    """Refuses values for the fields of a dataclass that must be positive.
+
+    Raises:
+        InputError: names the option.
+    """
+    for f in fields(options):
+        value = values.get(f.name)
+        if f.metadata.get("positive") and value is not None and not value > 0:
+            flag = f.name if f.metadata["positional"] else f.metadata["flag"] or f"--{f.name.replace('_', '-')}"
+            least = "at least 1" if isinstance(value, int) else "positive"
+            raise InputError(f"{flag} must be {least}, not {value:g}")

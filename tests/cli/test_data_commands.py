@@ -132,7 +132,7 @@ def test_a_dataset_with_nothing_whole(truths: Truths, tmp_path: Path, capsys: Er
         (["convert", "co3d", "SRC", "DST"], "holds no co3d scene; expected"),
         (["convert", "wildrgbd", "SRC", "DST", "--scene", "banana"], "no scene of"),
         (["check", "EMPTY"], "name it with --dataset"),
-        (["check", "SRC", "--pixels", "0"], "--pixels must be over 0"),
+        (["check", "SRC", "--pixels", "0"], "--pixels must be positive, not 0"),
         (["check", "SRC", "--limit", "0"], "--limit must be at least 1"),
         (["show", "SRC", "--out", "sheet.txt"], "must be a .png or .jpg"),
         (["show", "SRC", "--count", "-1"], "--count must be at least 1"),

@@ -160,6 +160,6 @@ def test_the_command_measures_a_folder_stored_in_bfloat16(
 
 def test_the_command_refuses_what_it_cannot_measure(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "--scenes", "0"]) == 2
-    assert "at least 1 scene" in capsys.readouterr().err
+    assert "--scenes must be at least 1" in capsys.readouterr().err
     assert main(["evaluate", "--only", "everything"]) == 2
     assert "invalid choice: 'everything'" in capsys.readouterr().err

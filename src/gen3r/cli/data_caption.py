@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass
 
 from gen3r.cli.common import ModelOptions, enough_memory, pick_device, say
-from gen3r.cli.data_common import SourceOptions, add_action, at_least_one, each_scene
+from gen3r.cli.data_common import SourceOptions, add_action, each_scene
 from gen3r.errors import InputError
 from gen3r.options import add_options, option, read_options
 
@@ -25,10 +25,7 @@ class CaptionOptions(SourceOptions):
     prompt: str | None = option(
         None, "a question, or the beginning of the caption (default: by the model)", metavar="TEXT"
     )
-    frames: int = option(1, "pictures of each scene (default: 1)", metavar="N")
-
-    def __post_init__(self) -> None:
-        at_least_one(self, "frames")
+    frames: int = option(1, "pictures of each scene (default: 1)", metavar="N", positive=True)
 
 
 def add_parser(actions: argparse._SubParsersAction) -> None:

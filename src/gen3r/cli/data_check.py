@@ -5,8 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from gen3r.cli.data_common import SourceOptions, add_action, at_least_one
-from gen3r.errors import InputError
+from gen3r.cli.data_common import SourceOptions, add_action
 from gen3r.options import option, read_options
 
 _DESCRIPTION = """\
@@ -21,17 +20,12 @@ examples:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(SourceOptions):
-    limit: int | None = option(None, "check N scenes, evenly spaced (default: all)", metavar="N")
-    frames: int | None = option(None, "open at most N frames of a scene (default: all)", metavar="N")
-    pixels: float = option(2.0, "a median disagreement over X is a problem (default: 2)", metavar="X")
+    limit: int | None = option(None, "check N scenes, evenly spaced (default: all)", metavar="N", positive=True)
+    frames: int | None = option(None, "open at most N frames of a scene (default: all)", metavar="N", positive=True)
+    pixels: float = option(2.0, "a median disagreement over X is a problem (default: 2)", metavar="X", positive=True)
     json: Path | None = option(None, "write the table as JSON too", metavar="FILE")
     strict: bool = option(False, "stop where scenes cannot even be listed")
-    workers: int = option(1, "processes (default: 1)", metavar="N")
-
-    def __post_init__(self) -> None:
-        at_least_one(self, "limit", "frames", "workers")
-        if not self.pixels > 0:
-            raise InputError(f"--pixels must be over 0, not {self.pixels}")
+    workers: int = option(1, "processes (default: 1)", metavar="N", positive=True)
 
 
 def add_parser(actions: argparse._SubParsersAction) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gen3r.cli.common import say, whole_files_stay
 from gen3r.data.readers import READERS
-from gen3r.errors import InputError
 from gen3r.options import add_options, option
 
 if TYPE_CHECKING:
@@ -76,11 +75,3 @@ def each_scene(results: Iterable[Result], total: int, folder: Path) -> tuple[lis
                 skipped += 1
                 say(f"warning: {result.scene} skipped ({skipped} so far): {result.error}")
     return done, f"{sum(result.there for result in done)} were there, {skipped} skipped"
-
-
-def at_least_one(options: object, *names: str) -> None:
-    """Refuses numbers under 1."""
-    for name in names:
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {value}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from gen3r.cli.common import ModelOptions, enough_memory, load_pipeline
-from gen3r.cli.data_common import SourceOptions, add_action, at_least_one, each_scene
+from gen3r.cli.data_common import SourceOptions, add_action, each_scene
 from gen3r.data.readers import READERS
 from gen3r.errors import InputError
 from gen3r.options import add_options, option, read_options
@@ -33,10 +33,9 @@ class ConvertOptions(SourceOptions):
     pictures: Literal["png", "jpg"] = option("png", "(default: png)")
     no_depth: bool = option(False, "leave depth out")
     strict: bool = option(False, "stop at the first file that cannot be read")
-    workers: int = option(1, "processes (default: 1)", metavar="N")
+    workers: int = option(1, "processes (default: 1)", metavar="N", positive=True)
 
     def __post_init__(self) -> None:
-        at_least_one(self, "workers")
         if self.target.is_file():
             raise InputError(f"{self.target} is a file; choose a folder")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gen3r.cli.common import say
-from gen3r.cli.data_common import SourceOptions, add_action, at_least_one
+from gen3r.cli.data_common import SourceOptions, add_action
 from gen3r.errors import InputError
 from gen3r.options import option, read_options
 
@@ -15,11 +15,10 @@ Draws some scenes of a dataset: frames, depth where there is any, and the camera
 
 @dataclass(frozen=True, kw_only=True)
 class ShowOptions(SourceOptions):
-    count: int = option(4, "scenes, evenly spaced (default: 4)", metavar="N")
+    count: int = option(4, "scenes, evenly spaced (default: 4)", metavar="N", positive=True)
     out: Path = option(Path("sheet.png"), "(default: sheet.png)", metavar="FILE")
 
     def __post_init__(self) -> None:
-        at_least_one(self, "count")
         if self.out.suffix.lower() not in (".png", ".jpg"):
             raise InputError(f"{self.out} must be a .png or .jpg")
 

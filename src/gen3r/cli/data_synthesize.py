@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from gen3r.cli.common import whole_files_stay
-from gen3r.cli.data_common import add_action, at_least_one
+from gen3r.cli.data_common import add_action
 from gen3r.data.synthetic.options import LargeOptions, WorldName
 from gen3r.errors import InputError
 from gen3r.options import given_options, option, read_options
@@ -24,7 +24,7 @@ examples:
 
 @dataclass(frozen=True, kw_only=True)
 class SynthesizeOptions(LargeOptions):
-    count: int = option(help="how many clips", metavar="N", positional=True)
+    count: int = option(help="how many clips", metavar="N", positional=True, positive=True)
     folder: Path = option(help="folder for the shards", metavar="DST", positional=True)
     split: Literal["train", "test"] = option("train", "the splits share no scene (default: train)")
     world: WorldName = option(
@@ -39,17 +39,14 @@ class SynthesizeOptions(LargeOptions):
         "lose distant geometry, so that the sky reaches the horizon (default: 0)",
         metavar="SHARE",
     )
-    frames: int = option(17, "frames per clip (default: 17)", metavar="N")
-    size: int = option(112, "height and width in pixels (default: 112)", metavar="N")
-    workers: int = option(2, "processes (default: 2)", metavar="N")
+    frames: int = option(17, "frames per clip (default: 17)", metavar="N", positive=True)
+    size: int = option(112, "height and width in pixels (default: 112)", metavar="N", positive=True)
+    workers: int = option(2, "processes (default: 2)", metavar="N", positive=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.count < 1:
-            raise InputError(f"the number of clips must be at least 1, not {self.count}")
         if self.seed < 0:
             raise InputError(f"--seed must not be negative, as {self.seed} is")
-        at_least_one(self, "frames", "size", "workers")
         if self.world == "small" and self.large != LargeOptions():
             raise InputError("--place, --time, --weather and --movers are the large world's; add --world large")
         if not 0 <= self.skies <= 1:

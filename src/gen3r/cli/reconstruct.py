@@ -13,7 +13,6 @@ from gen3r.cli.common import (
     say,
     write_scene,
 )
-from gen3r.errors import InputError
 from gen3r.options import add_options, option, read_options
 
 _EXAMPLES = """\
@@ -29,7 +28,10 @@ class ReconstructOptions:
 
     inputs: tuple[Path, ...] = option((), "one video, one folder, or images", metavar="INPUT", positional=True)
     frames: int | None = option(
-        None, "number of images, evenly spaced (default: all that are named; else the model's number)", metavar="N"
+        None,
+        "number of images, evenly spaced (default: all that are named; else the model's number)",
+        metavar="N",
+        positive=True,
     )
     size: tuple[int, int] | None = option(
         None, "N or HEIGHTxWIDTH, multiples of 14 (default: the model's)", parse=parse_size
@@ -60,8 +62,6 @@ def run(args: argparse.Namespace) -> None:
     options, model = read_options(args, ReconstructOptions), read_options(args, ModelOptions)
     output = read_options(args, OutputOptions)
     check_folder(output.out, output.overwrite)
-    if options.frames is not None and options.frames < 1:
-        raise InputError(f"give at least 1 frame, not {options.frames}")
     sequence = ImageSequence.open(options.inputs)
     from gen3r.checkpoints import model_defaults  # loads all model classes: after the quick checks
     from gen3r.request import check_patches

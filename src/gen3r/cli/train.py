@@ -1,7 +1,6 @@
 """`gen3r train`: the stages that make a model."""
 
 import argparse
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,7 +31,6 @@ _ENCODED = {
 }
 _ONLINE = ("autoencoder", "geometry", "adapter", "package")  # the commands that read clips
 _OF_TRANSFORMERS = ("diffusion", "distill", "lora")
-_POSITIVE = ("steps", "minutes", "batch_size", "micro_batches", "rank", "threads")
 _EXAMPLE = """\
 example:
   gen3r data synthesize 2048 runs/nano/train
@@ -51,7 +49,7 @@ class RunOptions:
 
     folder: Path = option(Path("runs/nano"), "folder of the run (default: runs/nano)")
     start: str | None = option(None, "model to start from where the run has no checkpoint", metavar="MODEL")
-    threads: int | None = option(None, "CPU threads (default: all cores)")
+    threads: int | None = option(None, "CPU threads (default: all cores)", positive=True)
     online: bool = option(
         False, "draw new scenes of the small world at every step instead of reading train/; needs gen3r[world]"
     )
@@ -121,7 +119,6 @@ def _add_training(stages: argparse._SubParsersAction, name: str) -> None:
 def _open(args: argparse.Namespace, **recipe: Any) -> "Run":
     """The run that the options name."""
     options = read_options(args, RunOptions)
-    _check_positive(vars(options))
     import torch
 
     from gen3r.training.run import Run
@@ -134,7 +131,6 @@ def _open(args: argparse.Namespace, **recipe: Any) -> "Run":
 def _train(args: argparse.Namespace) -> None:
     launch = read_options(args, LaunchOptions)
     changes = given_options(args, TrainConfig) | given_options(args, CONFIGS[args.stage])
-    _check_positive(changes)
     if launch.recipe == "published" and read_options(args, RunOptions).start is None:
         raise InputError("the published recipe starts from a model; name it with --start")
     from gen3r.training.engine.logs import check_trackers
@@ -163,11 +159,3 @@ def _package(args: argparse.Namespace) -> None:
     from gen3r.training.package import package
 
     package(run, options.out, options.teacher, options.max_shard_size)
-
-
-def _check_positive(values: Mapping[str, Any]) -> None:
-    for name in _POSITIVE:
-        value = values.get(name)
-        if value is not None and value <= 0:
-            least = "at least 1" if isinstance(value, int) else "positive"
-            raise InputError(f"--{name.replace('_', '-')} must be {least}, not {value:g}")

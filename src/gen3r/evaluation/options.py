@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from gen3r.data.synthetic.options import WorldName
-from gen3r.errors import InputError
 from gen3r.options import option
 
 PARTS = ("autoencoder", "geometry", "generation", "two-views", "no-path", "text")
@@ -11,13 +10,9 @@ PARTS = ("autoencoder", "geometry", "generation", "two-views", "no-path", "text"
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """What is measured, and on which scenes.
+    """What is measured, and on which scenes."""
 
-    Raises:
-        InputError: no scene.
-    """
-
-    scenes: int = option(64, "held-out scenes (default: 64)", metavar="N")
+    scenes: int = option(64, "held-out scenes (default: 64)", metavar="N", positive=True)
     world: WorldName = option(
         "small",
         "small: new rooms and plazas; large: five kinds of place, with other textures and objects than its training "
@@ -26,7 +21,3 @@ class EvaluateOptions:
     only: tuple[str, ...] = option(PARTS, f"{', '.join(PARTS)} (default: all)", metavar="PART", choices=PARTS)
     seed: int = option(0, "seed of the first scene; the seed of each next scene is one more (default: 0)", metavar="N")
     json: bool = option(False, "print JSON instead of a table")
-
-    def __post_init__(self) -> None:
-        if self.scenes < 1:
-            raise InputError(f"at least 1 scene is needed, not {self.scenes}")

@@ -21,11 +21,13 @@ class TrainConfig:
     skip_limit: the number of successive steps without finite gradients that stops a run.
     """
 
-    steps: int = option(help="steps in all")
-    batch_size: int = option(help="clips (geometry, adapter: frames) per step, over all processes")
-    learning_rate: float = option(help="peak of the learning rate")
+    steps: int = option(help="steps in all", positive=True)
+    batch_size: int = option(help="clips (geometry, adapter: frames) per step, over all processes", positive=True)
+    learning_rate: float = option(help="peak of the learning rate", positive=True)
     micro_batches: int = option(
-        0, "parts of a batch, whose gradients are added up; processes share them (default: one per process)"
+        0,
+        "parts of a batch, whose gradients are added up; processes share them (default: one per process)",
+        positive=True,
     )
     optimizer: Literal["muon", "adamw"] = option("muon", "Muon with AdamW, or AdamW alone")
     schedule: Literal["wsd", "cosine"] = option("wsd", "warm-up, constant, decay; or warm-up and cosine decay")
@@ -36,7 +38,7 @@ class TrainConfig:
     weight_decay: float = 0.01
     ema_decay: float = 0.999
     clip_norm: float = 1.0
-    minutes: float = option(0.0, "time limit of this launch, in which the schedule comes to its end")
+    minutes: float = option(0.0, "time limit of this launch, in which the schedule comes to its end", positive=True)
     seed: int = option(0, "seed of weights, batches and noise")
     mixed_precision: bool = True
     gradient_checkpointing: bool = option(

@@ -78,7 +78,7 @@ class DistillConfig(DiffusionConfig):
 class LoraConfig(DiffusionConfig):
     """The settings of the adapters of low rank."""
 
-    rank: int = option(16, "rank of the adapters (default: 16)")
+    rank: int = option(16, "rank of the adapters (default: 16)", positive=True)
 
 
 CONFIGS = {
