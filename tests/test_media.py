@@ -122,7 +122,7 @@ class TestReadImage:
         noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
         path = write(tmp_path, Image.fromarray(noise), suffix)
         path.write_bytes(path.read_bytes()[:700])
-        with pytest.raises(InputError, match=r"damaged|cannot|not a picture"):
+        with pytest.raises(InputError, match=r"damaged|cannot|not an image"):
             read_image(path)
 
     @pytest.mark.parametrize(("content", "says"), [(None, "no image at"), (b"", "empty"), (b"words", "not an image")])

@@ -100,5 +100,5 @@ def test_depth_follows_the_pixels_and_the_unit_stays() -> None:
 def test_a_picture_of_another_size_is_refused() -> None:
     record = marked(3)
     odd = in_memory(torch.zeros(3, 12, 12, 3, dtype=torch.uint8), None, record.cameras)
-    with pytest.raises(InputError, match="picture 0 is 12 x 12"):
+    with pytest.raises(InputError, match="image 0 is 12 x 12"):
         load_clip(odd, [0, 1], 12, 12)

@@ -44,7 +44,7 @@ def test_videos_and_photos_with_cameras(truths: Truths, tmp_path: Path) -> None:
         assert gap(record, truth) < 0.5
         assert frame_error(record, truth) < 6
     write_cameras(cameras_of(truth)[:3], tmp_path / "walk.json")
-    with pytest.raises(InputError, match="3 cameras for 5 pictures"):
+    with pytest.raises(InputError, match="3 cameras for 5 images"):
         reader[1]
 
 

@@ -18,7 +18,7 @@ class Cameras:
     """The pinhole cameras of a clip.
 
     T_world_camera: float32 [F, 4, 4], camera-to-world, OpenCV axes (x right, y down, z forward).
-    K_px: float32 [F, 3, 3], intrinsics in pixels, pixel centres at +0.5. height, width: picture size in pixels.
+    K_px: float32 [F, 3, 3], intrinsics in pixels, pixel centres at +0.5. height, width: image size in pixels.
 
     Raises:
         InputError: a shape is wrong, a value is not finite, a rotation is not one, or a focal length not positive.
@@ -38,7 +38,7 @@ class Cameras:
                 f"cameras need poses [F, 4, 4] and intrinsics [F, 3, 3], not {[*T.shape]} and {[*K.shape]}"
             )
         if self.height < 1 or self.width < 1:
-            raise InputError(f"cameras need a picture size of at least 1 x 1, not {self.height} x {self.width}")
+            raise InputError(f"cameras need an image size of at least 1 x 1, not {self.height} x {self.width}")
         self._reject(~(T.isfinite().all((1, 2)) & K.isfinite().all((1, 2))), "holds values that are not finite")
         R = T[:, :3, :3].cpu().double()  # which autocast leaves alone
         skew = (R @ R.mT - torch.eye(3)).abs().amax((1, 2))
@@ -90,9 +90,9 @@ class Cameras:
         return replace(self, T_world_camera=T)
 
     def resize_and_crop(self, height: int, width: int) -> "Cameras":
-        """The intrinsics after resizing the picture to cover `height` x `width` and cropping its centre.
+        """The intrinsics after resizing the image to cover `height` x `width` and cropping its centre.
 
-        The crop starts at a whole pixel, as it does in the published preparation of pictures.
+        The crop starts at a whole pixel, as it does in the published preparation of images.
         """
         scale, left, top = cover_crop((self.height, self.width), (height, width))
         K = self.K_px.clone()

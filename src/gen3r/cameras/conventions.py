@@ -69,7 +69,7 @@ def decode_pose(
 ) -> tuple[Tensor, Tensor]:
     """Camera-to-world poses [..., 4, 4] and intrinsics [..., 3, 3] of VGGT's 9 numbers [..., 9].
 
-    The principal point is the picture's centre. Fields of view are kept within `fov_limits` [rad], 1 to 179 degrees,
+    The principal point is the image's centre. Fields of view are kept within `fov_limits` [rad], 1 to 179 degrees,
     so that a head that says 0 gives a long lens instead of an infinite one.
     """
     R = matrix_from_quaternion(pose_enc[..., 3:7])

@@ -9,7 +9,7 @@ from gen3r.errors import InputError
 from gen3r.options import add_options, option, read_options
 
 _DESCRIPTION = """\
-Lets a model describe the pictures of each scene. The captions are kept in the dataset's folder, under .gen3r/captions,
+Lets a model describe the images of each scene. The captions are kept in the dataset's folder, under .gen3r/captions,
 and come with its scenes from then on: in training, convert and show. A command that was stopped goes on."""
 _EXAMPLES = """\
 examples:
@@ -25,7 +25,7 @@ class CaptionOptions(SourceOptions):
     prompt: str | None = option(
         None, "a question, or the beginning of the caption (default: by the model)", metavar="TEXT"
     )
-    frames: int = option(1, "pictures of each scene (default: 1)", metavar="N", positive=True)
+    frames: int = option(1, "images of each scene (default: 1)", metavar="N", positive=True)
 
 
 def add_parser(actions: argparse._SubParsersAction) -> None:

@@ -10,7 +10,7 @@ from gen3r.options import option, read_options
 
 _DESCRIPTION = """\
 Reads a dataset and prints a table of what is wrong with its scenes: files that cannot be read, poses that are not rigid
-or jump, impossible lenses, depth and cameras that disagree with matches between the pictures, and duplicates.
+or jump, impossible lenses, depth and cameras that disagree with matches between the images, and duplicates.
 The exit code is 0 where all is well, else 1."""
 _EXAMPLES = """\
 examples:

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 class Estimator:
-    """Estimates cameras and depth of pictures with VGGT."""
+    """Estimates cameras and depth of images with VGGT."""
 
     def __init__(self, pipe: "Gen3RPipeline") -> None:
         self.pipe = pipe

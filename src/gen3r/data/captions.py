@@ -1,4 +1,4 @@
-"""Captions that a model writes for a dataset's pictures, kept beside the dataset and read with its scenes."""
+"""Captions that a model writes for a dataset's images, kept beside the dataset and read with its scenes."""
 
 import json
 import time

@@ -79,8 +79,8 @@ def _whole(record: ClipRecord, number: int) -> torch.Tensor:
     frame, size = record.read_frame(number), (record.cameras.height, record.cameras.width)
     if frame.shape[:2] != size:
         raise InputError(
-            f"{record.name}: picture {number} is {frame.shape[0]} x {frame.shape[1]}, its camera's is "
-            f"{size[0]} x {size[1]}; leave the picture out"
+            f"{record.name}: image {number} is {frame.shape[0]} x {frame.shape[1]}, its camera's is "
+            f"{size[0]} x {size[1]}; leave the image out"
         )
     return frame
 

@@ -88,7 +88,7 @@ class ClipRecord:
     """A posed sequence as a dataset holds it. Only its cameras are in memory.
 
     dataset, scene: its origin; together they name it. cameras: all F of its cameras, OpenCV axes, camera-to-world, in
-    pixels of the stored pictures. read_frame: number -> uint8 [H, W, 3], without lens distortion. read_depth: number
+    pixels of the stored images. read_frame: number -> uint8 [H, W, 3], without lens distortion. read_depth: number
     -> float32 [H, W], z-depth in the cameras' unit, 0 where it is unknown or something moves; None for a dataset
     without depth. metric: the unit is the metre; otherwise it is the dataset's own. captions: any number of them.
     read_points: -> the scene's points, float32 [N, 3], in the frame and unit of its cameras; None where it has none.

@@ -163,7 +163,7 @@ def _write_frame(
     depth = record.read_depth(number).numpy() if with_depth and record.read_depth else None
     cameras = record.cameras
     if pixels.shape[:2] != (cameras.height, cameras.width):
-        raise InputError(f"picture {number} is {pixels.shape[0]} x {pixels.shape[1]}, unlike its camera")
+        raise InputError(f"image {number} is {pixels.shape[0]} x {pixels.shape[1]}, unlike its camera")
     name = f"{IMAGES}/{stem}.{image_format}"
     options: dict[str, Any] = SAVE_OPTIONS[image_format]
     Image.fromarray(pixels).save(folder / name, **options)

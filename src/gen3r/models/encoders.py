@@ -36,7 +36,7 @@ def encode_tokens(encoder: UMT5EncoderModel, ids: Tensor, mask: Tensor) -> Tenso
 def encode_image(encoder: CLIPVisionModelWithProjection, images: Tensor) -> Tensor:
     """Image features [B, N, D] of images [B, 3, H, W] in [0, 1]: the output of the last block but one, not normed.
 
-    The picture is resized to the encoder's square (bicubic) and normalised with CLIP's statistics.
+    The image is resized to the encoder's square (bicubic) and normalised with CLIP's statistics.
     """
     side = int(encoder.config.image_size)  # pyright: ignore[reportArgumentType]
     pixels = F.interpolate(images.float(), size=(side, side), mode="bicubic", align_corners=False, antialias=True)

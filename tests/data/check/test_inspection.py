@@ -85,7 +85,7 @@ WRONG: dict[str, tuple[Callable[[ClipRecord], ClipRecord], str]] = {
     "middle": (with_lens([[1, 1, 1.9], [1, 1, 1], [1, 1, 1]]), "principal point far from the middle"),
     "no depth": (with_depth(lambda d: 0 * d), "5 of 5 depth maps are all but empty"),
     "broken depth": (lambda r: replace(r, read_depth=fail), "5 of 5 depth maps cannot be read: file 0"),
-    "points": (with_points(FLIP), "of the points lie inside any picture"),
+    "points": (with_points(FLIP), "of the points lie inside any image"),
     "broken points": (lambda r: replace(r, read_points=lambda: fail(7)), "file 7 is damaged"),
     "broken frames": (
         lambda r: replace(r, read_frame=lambda i: fail(i) if i in (1, 3) else r.read_frame(i)), "2 of 5 frames cannot"),
@@ -138,7 +138,7 @@ def test_duplicates_and_unreadable_scenes(workers: int, truths: Truths, tmp_path
     (tmp_path / "c" / "plaza" / "images" / "frame00000.png").unlink()
     reader = open_dataset("standard", tmp_path)
     a, b, c = inspect_dataset(reader, reader.scenes, workers)
-    assert b.problems[-1] == "the same pictures as a/plaza"
+    assert b.problems[-1] == "the same images as a/plaza"
     assert not any("same" in problem for problem in a.problems)
     assert "cannot be read" in c.problems[0]
     assert c.frames == 0

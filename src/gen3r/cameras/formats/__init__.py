@@ -23,7 +23,7 @@ def write_cameras(cameras: Cameras, path: str | Path) -> None:
 def read_cameras(path: str | Path, size: tuple[int, int] = REALESTATE_SIZE) -> Cameras:
     """The cameras of a file or, for COLMAP, of a folder with cameras.txt/.bin and images.txt/.bin.
 
-    size: (height, width) of the picture; only RealEstate10K files need it, whose intrinsics are fractions of it.
+    size: (height, width) of the image; only RealEstate10K files need it, whose intrinsics are fractions of it.
 
     Raises:
         InputError: there is no such file, its format is unknown or damaged, or a camera is impossible.

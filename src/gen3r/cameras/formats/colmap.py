@@ -1,4 +1,4 @@
-"""COLMAP's sparse models, text and binary: cameras and images, sorted by picture name, and points."""
+"""COLMAP's sparse models, text and binary: cameras and images, sorted by image name, and points."""
 
 import struct
 import warnings
@@ -28,7 +28,7 @@ Image = tuple[str, int, list[float], list[float]]  # name, camera, quaternion, t
 
 @dataclass(frozen=True)
 class ColmapModel:
-    """Pictures in the order of their names: T_world_camera float64 [F, 4, 4], intrinsics [F, 4] (fx, fy, cx, cy), size
+    """Images in the order of their names: T_world_camera float64 [F, 4, 4], intrinsics [F, 4] (fx, fy, cx, cy), size
     (height, width), one distortion (k1, k2, p1, p2, k3; OpenCV's order), and the file of the points, if it is there."""
 
     names: list[str]
@@ -43,7 +43,7 @@ def read_colmap(folder: Path) -> Cameras:
     """The cameras of a sparse model's folder, or of its `sparse/0` or `0` below; lens distortion is ignored.
 
     Raises:
-        InputError: files are missing, damaged, use another camera model, or pictures differ in size.
+        InputError: files are missing, damaged, use another camera model, or images differ in size.
     """
     model = read_colmap_model(folder)
     if any(model.distortion):
@@ -52,7 +52,7 @@ def read_colmap(folder: Path) -> Cameras:
 
 
 def read_colmap_model(folder: Path) -> ColmapModel:
-    """The same with the pictures' names and their lens; errors as `read_colmap`, and more than one distortion."""
+    """The same with the images' names and their lens; errors as `read_colmap`, and more than one distortion."""
     for place in (folder, folder / "sparse" / "0", folder / "sparse", folder / "0"):
         for suffix, cameras, images in ((".bin", _cameras_bin, _images_bin), (".txt", _cameras_txt, _images_txt)):
             if (place / f"cameras{suffix}").is_file() and (place / f"images{suffix}").is_file():
@@ -68,13 +68,13 @@ def read_colmap_model(folder: Path) -> ColmapModel:
 
 def _assemble(lenses: dict[int, Lens], images: list[Image], points: Path) -> ColmapModel:
     if not images:
-        raise InputError("the COLMAP model has no picture")
+        raise InputError("the COLMAP model has no image")
     names, cameras, quaternions, translations = zip(*images, strict=True)
     sizes, intrinsics, distortions = zip(*(lenses[camera] for camera in cameras), strict=True)
     if len(set(sizes)) > 1:
-        raise InputError(f"the pictures have {len(set(sizes))} different sizes; give one size")
+        raise InputError(f"the images have {len(set(sizes))} different sizes; give one size")
     if len(set(distortions)) > 1:
-        raise InputError(f"the pictures have {len(set(distortions))} different lenses; undistort them first")
+        raise InputError(f"the images have {len(set(distortions))} different lenses; undistort them first")
     T = colmap_to_opencv(*(torch.tensor(x, dtype=torch.float64) for x in (quaternions, translations)))
     found = points if points.is_file() else None
     return ColmapModel(list(names), T, np.array(intrinsics), sizes[0], distortions[0], found)
@@ -112,7 +112,7 @@ def _cameras_txt(path: Path) -> dict[int, Lens]:
 
 
 def _images_txt(path: Path) -> Iterator[Image]:
-    """Every picture has two lines; the second, its points, may be empty."""
+    """Every image has two lines; the second, its points, may be empty."""
     lines = _lines(path)
     while lines and not lines[0].strip():
         lines = lines[1:]
@@ -122,7 +122,7 @@ def _images_txt(path: Path) -> Iterator[Image]:
 
 
 def _points_txt(path: Path) -> Iterator[list[float]]:
-    """x, y, z, red, green, blue of each point; its number, error and pictures are not needed."""
+    """x, y, z, red, green, blue of each point; its number, error and images are not needed."""
     for fields in (line.split() for line in _lines(path) if line.strip()):
         if len(fields) < 8:
             raise ValueError(f"a point has {len(fields)} entries")

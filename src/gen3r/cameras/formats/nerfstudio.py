@@ -46,7 +46,7 @@ def read_nerfstudio(data: dict[str, Any]) -> Cameras:
 def parse_transforms(data: dict[str, Any], size: Size | None = None) -> Transforms:
     """The cameras of a transforms.json. A frame's own values take precedence over those of the whole scene.
 
-    size: (height, width) of the stored pictures, to which intrinsics are scaled; None for the size in the file.
+    size: (height, width) of the stored images, to which intrinsics are scaled; None for the size in the file.
 
     Raises:
         InputError: there are no frames, an entry is missing or misstated, or the frames differ in size.

@@ -15,7 +15,7 @@ NUMBERS = 19  # in a line
 
 @dataclass(frozen=True)
 class RealEstateCameras:
-    """times: [F], microseconds. fractions: [F, 4], fx, fy, cx, cy over the picture's width or height.
+    """times: [F], microseconds. fractions: [F, 4], fx, fy, cx, cy over the image's width or height.
 
     T_world_camera: float64 [F, 4, 4], OpenCV axes.
     """
@@ -25,13 +25,13 @@ class RealEstateCameras:
     T_world_camera: np.ndarray
 
     def intrinsics(self, size: Size) -> np.ndarray:
-        """fx, fy, cx, cy [F, 4] in pixels of a picture (height, width)."""
+        """fx, fy, cx, cy [F, 4] in pixels of an image (height, width)."""
         height, width = size
         return self.fractions * [width, height, width, height]
 
 
 def read_realestate(text: str, size: Size) -> Cameras:
-    """The cameras of a file's text, for pictures of a size (height, width). Errors as `parse_realestate`."""
+    """The cameras of a file's text, for images of a size (height, width). Errors as `parse_realestate`."""
     found = parse_realestate(text)
     K = intrinsic_matrices(found.intrinsics(size))
     return Cameras(torch.from_numpy(found.T_world_camera).float(), K.float(), *size)

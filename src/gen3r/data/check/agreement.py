@@ -1,4 +1,4 @@
-"""Whether the depth and the cameras of a sequence agree with its pictures, without knowing the truth."""
+"""Whether the depth and the cameras of a sequence agree with its images, without knowing the truth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from gen3r.data.check.matches import Matches, fundamental_matrix, match_pictures
 from gen3r.data.records import ClipRecord
 from gen3r.geometry.points import project
 
-LONGEST = 384  # pixels of the longer side that pictures are matched at
+LONGEST = 384  # pixels of the longer side that images are matched at
 ENOUGH = 30  # matches of a pair that is worth measuring
-MOTION = 0.03  # of the picture's width: how far apart the frames of a pair should be
+MOTION = 0.03  # of the image's width: how far apart the frames of a pair should be
 WIDEST = 16  # frames between the two of a pair
 
 
@@ -25,7 +25,7 @@ class Agreement:
 
     pairs: how many had enough matches. motion_px: how far the matches moved. reprojection_px: from where depth and
     cameras bring a pixel to where it is seen. epipolar_px: from a match to the epipolar line that the cameras give it.
-    depth_off: relative difference of the depth brought along and the depth seen there. Pixels of the full picture.
+    depth_off: relative difference of the depth brought along and the depth seen there. Pixels of the full image.
     """
 
     pairs: int = 0
@@ -105,7 +105,7 @@ class _Pair:
         return place.where(known[:, None], torch.nan), z.where(known, 0.0)
 
     def depth_at(self, pixel: Tensor, frame: int) -> Tensor:
-        """The depth map, of any size, at pixels [N, 2] of the full picture; 0 outside and where unknown."""
+        """The depth map, of any size, at pixels [N, 2] of the full image; 0 outside and where unknown."""
         assert self.depth is not None
         height, width = self.depth[frame].shape
         h, w = self.frames[frame].shape[:2]

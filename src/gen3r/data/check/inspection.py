@@ -24,9 +24,9 @@ from gen3r.media.images import evenly_spaced
 JUMP, JUMP_DEGREES, JUMP_EXTENT = 8.0, 10.0, 0.05
 FOV = (5.0, 150.0)  # degrees that lenses have
 SQUARE = 1.5  # most that fx and fy differ by
-OFF_CENTRE = 0.25  # of the picture's size: how far the principal point may lie from its middle
+OFF_CENTRE = 0.25  # of the image's size: how far the principal point may lie from its middle
 LEAST_DEPTH = 0.01  # of the pixels
-POINTS, LEAST_SEEN = 5000, 0.5  # how many points to look at, and the share that should be in some picture
+POINTS, LEAST_SEEN = 5000, 0.5  # how many points to look at, and the share that should be in some image
 
 
 Value = TypeVar("Value")
@@ -72,7 +72,7 @@ def _with_duplicates(report: SceneReport, seen: dict[str, str]) -> SceneReport:
     if report.digest:
         first = seen.setdefault(report.digest, report.scene)
         if first != report.scene:
-            report.problems.append(f"the same pictures as {first}")
+            report.problems.append(f"the same images as {first}")
     return report
 
 
@@ -177,7 +177,7 @@ def _read_all(read: Callable[[int], Value], wanted: Sequence[int], report: Scene
 
 
 def _read_points(record: ClipRecord, report: SceneReport) -> None:
-    """The count of points, and the share of a sample of them that some camera sees inside its picture."""
+    """The count of points, and the share of a sample of them that some camera sees inside its image."""
     if record.read_points is None:
         return
     try:
@@ -191,11 +191,11 @@ def _read_points(record: ClipRecord, report: SceneReport) -> None:
     inside = (z > 0) & (pixel >= 0).all(-1) & (pixel < torch.tensor([cameras.width, cameras.height])).all(-1)
     report.points_seen = float(inside.any(0).float().mean()) if len(some) else 0.0
     if report.points_seen < LEAST_SEEN:
-        report.problems.append(f"only {report.points_seen:.0%} of the points lie inside any picture")
+        report.problems.append(f"only {report.points_seen:.0%} of the points lie inside any image")
 
 
 def _frozen(thumbnails: dict[int, bytes], cameras: Cameras) -> list[str]:
-    """Pictures that come more than once; worse where the camera moves meanwhile."""
+    """Images that come more than once; worse where the camera moves meanwhile."""
     order, T = sorted(thumbnails), cameras.T_world_camera
     equal = [(i, j) for i, j in zip(order, order[1:], strict=False) if thumbnails[i] == thumbnails[j]]
     moving = [i for i, j in equal if not torch.equal(T[i], T[j])]
@@ -208,9 +208,9 @@ def _frozen(thumbnails: dict[int, bytes], cameras: Cameras) -> list[str]:
 def _disagreement(agreement: Agreement, tolerance_px: float) -> list[str]:
     off, line = agreement.reprojection_px, agreement.epipolar_px
     if off is not None and off > tolerance_px:
-        return [f"depth and cameras disagree with the pictures: {off:.1f} px (median)"]
+        return [f"depth and cameras disagree with the images: {off:.1f} px (median)"]
     if line is not None and line > tolerance_px and off is None:
-        return [f"cameras disagree with the pictures: {line:.1f} px from the epipolar lines (median)"]
+        return [f"cameras disagree with the images: {line:.1f} px from the epipolar lines (median)"]
     return []
 
 

@@ -1,4 +1,4 @@
-"""Points that two pictures share, found from the pictures alone: block matching from coarse to fine."""
+"""Points that two images share, found from the images alone: block matching from coarse to fine."""
 
 from dataclasses import dataclass
 
@@ -18,17 +18,17 @@ ALIKE, CORNER, BACK = 0.85, 4.0, 0.5  # least correlation, least contrast in eve
 
 @dataclass(frozen=True)
 class Matches:
-    """Points [N, 2] (x, y) of one picture and where they are in another; pixel centres at +0.5."""
+    """Points [N, 2] (x, y) of one image and where they are in another; pixel centres at +0.5."""
 
     here: Tensor
     there: Tensor
 
 
 def match_pictures(one: Tensor, other: Tensor, guess: tuple[Tensor, Tensor] | None = None) -> Matches:
-    """The well-defined matches of two pictures uint8 [H, W, 3]: textured in every direction, alike, and found back.
+    """The well-defined matches of two images uint8 [H, W, 3]: textured in every direction, alike, and found back.
 
     guess: shifts [2, H, W] from one to the other and back, NaN where unknown, to search around instead of everywhere;
-    pictures from far apart are then matched too, but nothing is found that is not within 14 pixels of it.
+    images from far apart are then matched too, but nothing is found that is not within 14 pixels of it.
     """
     a, b = (_grey(picture) for picture in (one, other))
     forth, home = (None, None) if guess is None else (g[None] for g in guess)

@@ -17,7 +17,7 @@ from gen3r.errors import InputError
 from gen3r.media.sequence import ImageSequence
 from gen3r.scene import Scene
 
-Estimator = Callable[[ImageSequence], Scene]  # cameras, depth and frames of some of the pictures
+Estimator = Callable[[ImageSequence], Scene]  # cameras, depth and frames of some of the images
 _CACHED = ("scenes", "cached", "written_captions")  # may be long; not sent to other processes
 
 
@@ -99,7 +99,7 @@ class Reader(ABC):
 
     @abstractmethod
     def find_scenes(self) -> Iterator[str]:
-        """The names of the scenes under `root`, in any order, without opening their pictures."""
+        """The names of the scenes under `root`, in any order, without opening their images."""
 
     @abstractmethod
     def read_scene(self, scene: str) -> ClipRecord:

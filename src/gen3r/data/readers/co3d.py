@@ -29,7 +29,7 @@ class Co3D(Reader):
     Tree: <category>/{frame_annotations.jgz, sequence_annotations.jgz, <sequence>/images/frame000001.jpg,
     <sequence>/depths/frame000001.jpg.geometric.png, <sequence>/depth_masks/frame000001.png,
     <sequence>/pointcloud.ply}. Poses: PyTorch3D's (x_camera = x_world R + T; x left, y up, z forward). Intrinsics:
-    normalised, either way that the annotation names. Depth: 16-bit pictures whose bits are float16, times
+    normalised, either way that the annotation names. Depth: 16-bit images whose bits are float16, times
     scale_adjustment; 0 where unknown or, if the masks are there, not trusted. Points: the sequence's cloud, in the
     world of the poses. Unit: COLMAP's, another one each sequence. Frames in the order of names.
 
@@ -41,7 +41,7 @@ class Co3D(Reader):
     layout = "<category>/frame_annotations.jgz"
 
     def find_scenes(self) -> Iterator[str]:
-        """Sequences whose pictures are there."""
+        """Sequences whose images are there."""
         for path in self.root.glob("*/frame_annotations.jgz"):
             with self.tolerant():
                 for sequence in _annotations(path):
@@ -64,7 +64,7 @@ class Co3D(Reader):
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: {sequence} lacks or misstates {error}; download it again") from error
         if len(sizes) > 1:
-            raise InputError(f"{path}: the pictures of {sequence} have {len(sizes)} sizes; leave it out")
+            raise InputError(f"{path}: the images of {sequence} have {len(sizes)} sizes; leave it out")
         if not bool(T.abs().max() < ABSURD):
             raise InputError(f"{path}: {sequence} has cameras at absurd places; leave it out")
         height, width = sizes.pop()

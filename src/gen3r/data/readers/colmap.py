@@ -13,18 +13,18 @@ from gen3r.geometry.clouds import PointCloud
 
 
 class COLMAP(Reader):
-    """Pictures with a COLMAP model, binary or text.
+    """Images with a COLMAP model, binary or text.
 
     Tree: <scene>/images/*.jpg and <scene>/sparse/0/{cameras,images}.bin. Poses: world-to-camera quaternion (w first)
     and translation, OpenCV axes. Intrinsics in pixels; radial and OpenCV lenses are undone. Unit: COLMAP's. Frames in
-    the order of their names; pictures that COLMAP could not place are left out. Depth: none. Points: points3D beside
+    the order of their names; images that COLMAP could not place are left out. Depth: none. Points: points3D beside
     the cameras, with their colours.
 
-    Licence: that of the pictures.
+    Licence: that of the images.
     """
 
     name = "colmap"
-    licence = "that of the pictures"
+    licence = "that of the images"
     layout = "<scene>/sparse/0/images.bin and <scene>/images"
 
     def find_scenes(self) -> Iterator[str]:

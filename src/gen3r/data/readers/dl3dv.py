@@ -11,7 +11,7 @@ PICTURE_FOLDERS = ("images", "images_2", "images_4", "images_8")
 class DL3DV(Nerfstudio):
     """DL3DV-10K (Ling et al., 2024).
 
-    Tree: <batch>/<hash>/transforms.json with the pictures in images, images_2, images_4 or images_8, whichever package
+    Tree: <batch>/<hash>/transforms.json with the images in images, images_2, images_4 or images_8, whichever package
     was downloaded; the file always says images/ and gives the intrinsics of the full size. Poses: camera-to-world,
     OpenGL axes. Lens: OpenCV's k1 k2 p1 p2, undone. Unit: COLMAP's. Depth: none.
 
@@ -28,4 +28,4 @@ class DL3DV(Nerfstudio):
         for place in PICTURE_FOLDERS:
             if (folder / place / name).is_file():
                 return folder / place / name
-        raise InputError(f"{folder} has no picture {name} in any of {', '.join(PICTURE_FOLDERS)}; download it again")
+        raise InputError(f"{folder} has no image {name} in any of {', '.join(PICTURE_FOLDERS)}; download it again")

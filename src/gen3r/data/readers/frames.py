@@ -31,7 +31,7 @@ def opened(source: Path | bytes, where: object = None) -> Iterator[Image.Image]:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
             yield image
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, EOFError) as error:
-        raise InputError(f"{where or source} cannot be read as a picture ({error}); download it again") from error
+        raise InputError(f"{where or source} cannot be read as an image ({error}); download it again") from error
 
 
 def read_frame(source: Path | bytes, where: object = None) -> torch.Tensor:

@@ -30,7 +30,7 @@ class KITTI360(Reader):
     to world, OpenCV axes, metres. Standing frames have no pose, so numbers are matched, never rows, and a drive is cut
     into pieces where numbers are missing. Intrinsics: P_rect_00. Depth: the laser's points, sparse, in metres; where
     data_3d_bboxes/train_full/<drive>.xml (or train) is there, without those in boxes that it gives a timestamp, which
-    is what it does with things that move (the pictures with labels do not tell a parked car from a driving one).
+    is what it does with things that move (the images with labels do not tell a parked car from a driving one).
 
     Licence: CC BY-NC-SA 3.0.
     """

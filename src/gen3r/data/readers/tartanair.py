@@ -43,7 +43,7 @@ class TartanAir(Reader):
         rows = number_table(folder / "pose_left.txt", 7)
         paths = files_in(folder / "image_left", "*_left.png")
         if len(paths) != len(rows):
-            raise InputError(f"{folder} has {len(paths)} pictures and {len(rows)} poses; download it again")
+            raise InputError(f"{folder} has {len(paths)} images and {len(rows)} poses; download it again")
         T = torch.eye(4, dtype=torch.float64).repeat(len(rows), 1, 1)
         T[:, :3, :3] = matrix_from_quaternion(torch.from_numpy(rows[:, 3:]))
         T[:, :3, 3] = torch.from_numpy(rows[:, :3])

@@ -74,15 +74,15 @@ class TransformsReader(Reader):
 class Nerfstudio(TransformsReader):
     """nerfstudio's transforms.json (also instant-ngp's, Polycam's and Record3D's).
 
-    Tree: <scene>/transforms.json and the pictures at their file_path. Poses: camera-to-world, OpenGL axes. Intrinsics
+    Tree: <scene>/transforms.json and the images at their file_path. Poses: camera-to-world, OpenGL axes. Intrinsics
     in pixels or camera_angle_x, of the whole scene or of a frame; lens distortion k1 k2 p1 p2 k3 is undone. Depth:
     depth_file_path in every frame, 16-bit millimetres. Points: ply_file_path, in the world of the poses.
 
-    Licence: that of the pictures.
+    Licence: that of the images.
     """
 
     name = "nerfstudio"
-    licence = "that of the pictures"
+    licence = "that of the images"
     layout = "<scene>/transforms.json"
     opengl = True
 
@@ -107,7 +107,7 @@ def load_transforms(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(read_text(path))
         if not data["frames"] or not all(frame["file_path"] for frame in data["frames"]):
-            raise ValueError("a frame without a picture, or no frame")
+            raise ValueError("a frame without an image, or no frame")
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no whole transforms.json ({error!r}); export it again") from error
     return data

@@ -17,15 +17,15 @@ class UserVideos(Reader):
     """Plain videos and folders of photos.
 
     Tree: <scene>.mp4, or <scene>/*.jpg, at any depth; the folder itself may be one of photos. Cameras: <scene>.json
-    beside a video, cameras.json in a folder of photos, in any format of `read_cameras`, one per picture in the order
-    of the pictures. Without such a file, the estimator predicts frames, cameras and depth of some of the pictures, in
+    beside a video, cameras.json in a folder of photos, in any format of `read_cameras`, one per image in the order
+    of the images. Without such a file, the estimator predicts frames, cameras and depth of some of the images, in
     its own unit. Depth: the predicted one; none with a file of cameras.
 
-    Licence: that of the pictures.
+    Licence: that of the images.
     """
 
     name = "videos"
-    licence = "that of the pictures"
+    licence = "that of the images"
     layout = "<scene>.mp4 or a folder of photos"
 
     def find_scenes(self) -> Iterator[str]:
@@ -58,7 +58,7 @@ class UserVideos(Reader):
     def _with_cameras(self, scene: str, pictures: ImageSequence, cameras_file: Path) -> ClipRecord:
         cameras = read_cameras(cameras_file)
         if len(cameras) != pictures.count:
-            raise InputError(f"{cameras_file} has {len(cameras)} cameras for {pictures.count} pictures; give one each")
+            raise InputError(f"{cameras_file} has {len(cameras)} cameras for {pictures.count} images; give one each")
         frames, size = frames_of(pictures)
         if size != (cameras.height, cameras.width):
             cameras = cameras.resize_and_crop(*size)

@@ -75,7 +75,7 @@ def _moving(path: Path, camera: int, frames: np.ndarray) -> list[set[int]]:
 
 @dataclass(frozen=True)
 class StaticDepth:
-    """Depth without what moves. masks: pictures whose pixels are a track's number plus 1, 0 for the rest."""
+    """Depth without what moves. masks: images whose pixels are a track's number plus 1, 0 for the rest."""
 
     depth: DepthFiles
     masks: Sequence[Path]

@@ -45,7 +45,7 @@ class Waymo(Reader):
     layout = "<split>/camera_image/<segment>.parquet and <split>/camera_calibration/<segment>.parquet"
 
     def find_scenes(self) -> Iterator[str]:
-        """Segments with pictures and calibration; every camera of one is a scene."""
+        """Segments with images and calibration; every camera of one is a scene."""
         for path in self.root.glob("*/camera_image/*.parquet"):
             if (path.parents[1] / "camera_calibration" / path.name).is_file():
                 for camera in CAMERAS:
@@ -64,7 +64,7 @@ class Waymo(Reader):
         except (ValueError, TypeError) as error:
             raise InputError(f"{path} holds a pose that is not 16 numbers ({error}); download it again") from error
         if not len(T):
-            raise InputError(f"{path} has no picture of the camera {camera}; leave it out")
+            raise InputError(f"{path} has no image of the camera {camera}; leave it out")
         T = T @ T_vehicle_camera @ np.linalg.inv(OPENCV_FROM_WAYMO)
         cameras = make_cameras(T, np.array(lens.intrinsics), (height, width))
         read_depth = None
@@ -82,7 +82,7 @@ def _rows(path: Path, column: str, camera: int) -> tuple[list[int], list[Any]]:
 
 
 def _lens(path: Path, camera: int) -> tuple[Lens, tuple[int, int], np.ndarray]:
-    """The lens, the picture's (height, width), and camera to vehicle [4, 4]."""
+    """The lens, the image's (height, width), and camera to vehicle [4, 4]."""
     names = [f"{_CALIBRATION}.intrinsic.{k}" for k in ("f_u", "f_v", "c_u", "c_v", "k1", "k2", "p1", "p2", "k3")]
     others = [f"{_CALIBRATION}.{k}" for k in ("height", "width", "extrinsic.transform")]
     table = read_rows(path, [*names, *others], {NAME: camera}).to_pydict()
@@ -103,7 +103,7 @@ class ParquetFrames:
     lens: Lens
 
     def __call__(self, number: int) -> torch.Tensor:
-        frame = read_frame(_pictures(self.path, self.camera)[number], f"picture {number} of {self.path}")
+        frame = read_frame(_pictures(self.path, self.camera)[number], f"image {number} of {self.path}")
         return self.lens.undistort(frame)
 
 

@@ -1,4 +1,4 @@
-"""Depth from the range pictures of Waymo's top laser."""
+"""Depth from the range images of Waymo's top laser."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,7 +79,7 @@ class RangeDepth:
 def laser_points(
     picture: np.ndarray, poses: np.ndarray, T_vehicle_laser: np.ndarray, inclinations: np.ndarray
 ) -> np.ndarray:
-    """World points [N, 3] of a range picture [H, W, 4] (range, intensity, elongation, in a zone without labels).
+    """World points [N, 3] of a range image [H, W, 4] (range, intensity, elongation, in a zone without labels).
 
     poses: [H, W, 6], vehicle to world when the beam was out: roll, pitch, yaw about x, y, z (yaw last), x, y, z.
     inclinations: [H], each row's angle over the laser's xy plane. Columns go round once, clockwise from above, the
@@ -98,18 +98,18 @@ def laser_points(
 
 
 def _picture(path: Path, component: str, time: int, channels: int) -> np.ndarray:
-    """A range picture [H, W, channels] of the top laser."""
+    """A range image [H, W, channels] of the top laser."""
     names = [f"[{component}].range_image_return1.{k}" for k in ("values", "shape")]
     table = read_rows(path, names, {TIME: time, LASER: TOP})
     values, shape = (np.concatenate([c.flatten().to_numpy() for c in table[n].chunks] or [[]]) for n in names)
     if len(shape) != 3 or shape[2] != channels or len(values) != np.prod(shape):
-        raise InputError(f"{path} has no whole range picture at {time}; download it again")
+        raise InputError(f"{path} has no whole range image at {time}; download it again")
     return values.reshape(shape)
 
 
 @lru_cache(maxsize=2)
 def _calibration(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Laser to vehicle [4, 4], and the rows' inclinations [H] from the highest, which is the picture's first row."""
+    """Laser to vehicle [4, 4], and the rows' inclinations [H] from the highest, which is the image's first row."""
     names = [f"{_CALIBRATION}.{k}" for k in ("extrinsic.transform", "beam_inclination.values")]
     table = read_rows(path, names, {LASER: TOP})
     try:

@@ -1,4 +1,4 @@
-"""A clip of the large world: place, light, movers, camera, pictures, record and caption from one seed."""
+"""A clip of the large world: place, light, movers, camera, images, record and caption from one seed."""
 
 import numpy as np
 import torch

@@ -62,7 +62,7 @@ def clear_path(
 
 
 def _seen(places: Array, poses: Array, fov: float) -> bool:
-    """Whether places [F, 3] are in the picture for two frames of five."""
+    """Whether places [F, 3] are in the image for two frames of five."""
     local = np.einsum("fji,fj->fi", poses[:, :3, :3], places - poses[:, :3, 3])
     inside = (np.abs(local[:, :2]) < 0.85 * np.tan(fov / 2) * local[:, 2:]).all(1) & (local[:, 2] < 22)
     return bool(inside.mean() >= 0.4)

@@ -33,7 +33,7 @@ PHOTOS = {
     "retina": Photo("skimage", "data/retina.jpg", "CC0, Mikael Häggström", "other photo"),
     "tissue": Photo("skimage", "data/ihc.png", "no known copyright restrictions", "scatter"),
 }
-FRAME = 0.05  # of a picture's side
+FRAME = 0.05  # of an image's side
 
 
 @lru_cache

@@ -1,6 +1,6 @@
 """Photographs that packages ship under a free licence, turned into clips by moving a crop over them.
 
-From scikit-image (its data/README.txt gives each licence): pictures in the public domain or under CC0/CC BY.
+From scikit-image (its data/README.txt gives each licence): images in the public domain or under CC0/CC BY.
 """
 
 from functools import lru_cache

@@ -59,7 +59,7 @@ class Layout:
 
 
 def large_room(d: SplitDecorator, time: str) -> Layout:
-    """A furnished room with lamps, a window and pictures."""
+    """A furnished room with lamps, a window and images."""
     rng = d.rng
     size = rng.uniform([3.6, 4.0, 2.4], [7.5, 8.5, 3.4])
     w, depth, h = size
@@ -79,7 +79,7 @@ def large_room(d: SplitDecorator, time: str) -> Layout:
 
 
 def corridor(d: SplitDecorator, time: str) -> Layout:
-    """A long passage with doors, pictures, lamps, and things along its walls."""
+    """A long passage with doors, images, lamps, and things along its walls."""
     rng, b = d.rng, d.builder
     w, length, h = rng.uniform([2.0, 14, 2.4], [3.4, 28, 3.4])
     floor_kind, floor_colour, floor = d.surface(["planks", "tiles", "checker", "marble"])

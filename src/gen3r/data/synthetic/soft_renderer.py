@@ -23,7 +23,7 @@ PATTERN = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]
 _z = (2 * np.arange(16) + 1) / 16 - 1
 _angle = np.arange(16) * np.pi * (3 - 5**0.5)
 SPHERE = np.stack([np.sqrt(1 - _z**2) * np.cos(_angle), np.sqrt(1 - _z**2) * np.sin(_angle), _z], 1).astype(np.float32)
-EXPOSURE = {"morning": 0.42, "noon": 0.45, "afternoon": 0.43, "dusk": 0.32, "night": 0.24}  # how bright pictures are
+EXPOSURE = {"morning": 0.42, "noon": 0.45, "afternoon": 0.43, "dusk": 0.32, "night": 0.24}  # how bright images are
 CHUNK = 2**18  # pixels that are worked on at once
 MANY = 200**2  # pixels of a frame from which on every second one both ways is enough for shadows
 FALL = 0.12  # lamps: one over one plus this times the square of the distance
@@ -353,7 +353,7 @@ def _average(values: Array, coarse: Array, surface: Array, stride: int) -> tuple
 
 
 def _streak(picture: Array, rng: Rng, colour: Array) -> None:
-    """Draws rain into a picture [H, W, 3]."""
+    """Draws rain into an image [H, W, 3]."""
     height, width = picture.shape[:2]
     count, length = int(0.0035 * height * width) + 1, max(3, height // 12)
     start, slant = rng.uniform([-length, 0], [height, width], (count, 2)), 0.15 + 0.05 * rng.standard_normal(count)

@@ -92,7 +92,7 @@ def mottled(rng: Rng, a: Array, b: Array) -> Array:
 
 
 def painting(rng: Rng, a: Array, b: Array) -> Array:
-    """A framed abstract picture of discs and bars that fills the tile once."""
+    """A framed abstract image of discs and bars that fills the tile once."""
     v, u = _coordinates()
     picture = _mix(a, b, v)
     for _ in range(int(rng.integers(3, 8))):
@@ -218,7 +218,7 @@ def waves(rng: Rng, a: Array, b: Array) -> Array:
 
 
 def mosaic(rng: Rng, a: Array, b: Array) -> Array:
-    """A framed picture of patches of many colours that fills the tile once."""
+    """A framed image of patches of many colours that fills the tile once."""
     v, u = _coordinates()
     n = int(rng.integers(3, 7))
     _, _, number = _cells(rng, n, 0.45)

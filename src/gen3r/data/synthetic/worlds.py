@@ -28,7 +28,7 @@ class World:
 
 
 def room(rng: Rng) -> World:
-    """A furnished room with one or two lamps, a window and pictures."""
+    """A furnished room with one or two lamps, a window and images."""
     d = Decorator(rng)
     size = rng.uniform([3.6, 4.0, 2.4], [6.5, 7.5, 3.2])
     w, depth, h = size
@@ -78,7 +78,7 @@ def room_shell(d: Decorator, size: Array) -> tuple[tuple[str, str], tuple[str, s
 
 
 def wall_pieces(d: Decorator, size: Array, glass: int) -> Array:
-    """A window of material `glass` in the back wall, at the place returned, and pictures on the side walls."""
+    """A window of material `glass` in the back wall, at the place returned, and images on the side walls."""
     rng, b, (w, depth, h) = d.rng, d.builder, size
     window = np.array([rng.uniform(-0.25, 0.25) * w, depth / 2, h * 0.58])
     b.box(window, [rng.uniform(0.8, 1.6), 0.06, rng.uniform(0.8, 1.2)], glass)

@@ -44,7 +44,7 @@ class PatchEmbed(nn.Module):
     def init_weights(self) -> None:
         """Weights to train from, such that patches can be told apart, and located, from the first step on.
 
-        The filters are cosine waves of luma and chroma, the finer ones raised by half of what pictures lack of them;
+        The filters are cosine waves of luma and chroma, the finer ones raised by half of what images lack of them;
         the positions are sines and cosines.
         """
         for table in (self.pos_embed, self.cls_token, self.register_tokens):

@@ -8,7 +8,7 @@ from gen3r.models.vggt.aggregator import SPECIAL_TOKENS
 
 
 def position_embedding(channels: int, height: int, width: int, aspect: float, device: torch.device) -> Tensor:
-    """Sine and cosine of a grid that spans the picture's aspect over its diagonal, [channels, height, width]."""
+    """Sine and cosine of a grid that spans the image's aspect over its diagonal, [channels, height, width]."""
     diagonal = (aspect**2 + 1) ** 0.5
     x = torch.linspace(-1, 1, width, device=device) * aspect / diagonal * (width - 1) / width
     y = torch.linspace(-1, 1, height, device=device) / diagonal * (height - 1) / height
