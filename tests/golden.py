@@ -19,11 +19,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
-from gen3r.cameras.conventions import decode_pose, encode_pose
+from gen3r.cameras.conventions import decode_pose, encode_pose, relative_to_first
 from gen3r.cameras.rays import pluecker_rays
 from gen3r.checkpoints.load import _empty
 from gen3r.checkpoints.published import COMPONENTS
-from gen3r.geometry.normalise import to_first_camera
 from gen3r.geometry.points import unproject, valid_depth_mask
 from gen3r.models.encoders import encode_pixels, encode_tokens
 from gen3r.models.presets import build_scheduler, published
@@ -169,7 +168,7 @@ def cameras(r: Reference) -> Entries:
     depth = r.normal("in.depth", f, h, w, 1).abs()[..., 0] + 0.5
     yield "unproject.points", unproject(depth, T[0], K[0], pixel_centre=0.0)
     yield "unproject.mask", valid_depth_mask(depth)
-    relative = to_first_camera(T[0])
+    relative = relative_to_first(T[0])
     yield "pose.relative_c2w", relative
     yield "plucker", pluecker_rays(relative, K[0], h, w).transpose(0, 1)
     wide = Cameras(torch.eye(4)[None], torch.tensor([[[900.0, 0, 640], [0, 905, 360], [0, 0, 1]]]), 720, 1280)

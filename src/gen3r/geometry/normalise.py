@@ -3,12 +3,8 @@
 import torch
 from torch import Tensor
 
+from gen3r.cameras.conventions import relative_to_first
 from gen3r.geometry.points import unproject
-
-
-def to_first_camera(T_world_camera: Tensor) -> Tensor:
-    """Poses [..., F, 4, 4] relative to each clip's first camera, which becomes the identity."""
-    return torch.linalg.inv(T_world_camera[..., :1, :, :]) @ T_world_camera
 
 
 def normalise_scene(depth: Tensor, T_world_camera: Tensor, K_px: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -17,7 +13,7 @@ def normalise_scene(depth: Tensor, T_world_camera: Tensor, K_px: Tensor) -> tupl
     depth: [..., F, H, W], 0 where unknown. T_world_camera: [..., F, 4, 4]. K_px: [..., F, 3, 3].
     Returns depth [..., F, H, W], poses [..., F, 4, 4], points [..., F, H, W, 3]. Without depth, the unit stays.
     """
-    poses = to_first_camera(T_world_camera)
+    poses = relative_to_first(T_world_camera)
     points = unproject(depth, poses, K_px)
     valid = depth > 0
     unit = (points.norm(dim=-1) * valid).sum((-3, -2, -1)) / valid.sum((-3, -2, -1)).clamp_min(1)
@@ -35,7 +31,7 @@ def unit_of_cameras(T_world_camera: Tensor, predicted: Tensor) -> Tensor:
     cameras that stand still within 1e-6; the predicted RMS distance is clamped to at least 1e-3.
     """
     ours, theirs = (
-        to_first_camera(T)[..., :3, 3].square().sum((-2, -1)).sqrt() / T.shape[-3] ** 0.5
+        relative_to_first(T)[..., :3, 3].square().sum((-2, -1)).sqrt() / T.shape[-3] ** 0.5
         for T in (T_world_camera, predicted)
     )
     return torch.where(ours > 1e-6, ours / theirs.clamp_min(1e-3), 1)

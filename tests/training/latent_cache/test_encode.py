@@ -10,14 +10,14 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from gen3r.cameras.conventions import decode_pose
+from gen3r.cameras.conventions import decode_pose, relative_to_first
 from gen3r.data.clips import ClipSampler
 from gen3r.data.readers import open_dataset
 from gen3r.data.records import Clip
 from gen3r.data.sampled_clips import SampledClips
 from gen3r.data.shards import ClipShards
 from gen3r.errors import InputError
-from gen3r.geometry.normalise import normalise_scene, to_first_camera
+from gen3r.geometry.normalise import normalise_scene
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.precision import fast_products
 from gen3r.pipeline import Gen3RPipeline
@@ -206,9 +206,9 @@ def test_without_depth_the_unit_is_that_of_vggts_cameras(pipe: Gen3RPipeline, tr
         with fast_products(torch.device("cpu")):
             levels = pipe.vggt.tokens(clip.images[None])
         predicted, _ = decode_pose(pipe.vggt.camera(levels)[-1, 0], 112, 112)
-    far = to_first_camera(predicted)[:, :3, 3].norm()
+    far = relative_to_first(predicted)[:, :3, 3].norm()
     poses = row["T_world_camera"]
     assert poses[:, :3, 3].norm() == pytest.approx(float(far), rel=1e-3)
-    own = to_first_camera(clip.cameras.T_world_camera)
+    own = relative_to_first(clip.cameras.T_world_camera)
     torch.testing.assert_close(poses[:, :3, :3], own[:, :3, :3])
     torch.testing.assert_close(poses[:, :3, 3] / far, own[:, :3, 3] / own[:, :3, 3].norm(), atol=1e-4, rtol=1e-3)
