@@ -3,7 +3,8 @@
 import torch
 from hypothesis import given, settings
 
-from gen3r.geometry.normalise import normalise_scene, to_first_camera, unit_of_cameras
+from gen3r.cameras.conventions import relative_to_first
+from gen3r.geometry.normalise import normalise_scene, unit_of_cameras
 from gen3r.geometry.points import project, unproject, valid_depth_mask
 from tests.poses import random_cameras, random_poses, seeds
 
@@ -56,7 +57,7 @@ def test_predicted_cameras_tell_the_unit_of_cameras_without_depth(seed: int) -> 
     cameras = random_cameras(seed, 4, 10, 14)
     depth = 1 + torch.rand(4, 10, 14, generator=torch.Generator().manual_seed(seed))
     _, predicted, _ = normalise_scene(depth, cameras.T_world_camera, cameras.K_px)
-    ours = to_first_camera(cameras.T_world_camera)
+    ours = relative_to_first(cameras.T_world_camera)
     unit = unit_of_cameras(cameras.T_world_camera, predicted)
     torch.testing.assert_close(predicted[:, :3, 3] * unit, ours[:, :3, 3], atol=1e-4, rtol=1e-3)
 
