@@ -293,6 +293,8 @@ class TestScenes:
         assert [scene.prompt for scene in pipe.decode(latents, "a room")] == ["a room"] * 3
         with pytest.raises(InputError, match="2 prompts for 3 samples"):
             pipe.decode(latents, ["one", "two"])
+        with pytest.raises(InputError, match="2 prompts for 1 samples"):
+            pipe.decode(latents[:1], ["one", "two"])
 
     def test_reconstruct_is_vggt_alone(self, pipe: Gen3RPipeline):
         images = pictures(3)

@@ -6,7 +6,7 @@ dataclass from the parsed arguments, and `given_options` tells which of them a p
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, field, fields
+from dataclasses import MISSING, Field, field, fields
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -57,8 +57,12 @@ def add_options(parser: Container, options: type, *names: str, **changes: dict[s
             continue
         if f.default is MISSING:
             arguments["required"] = True
-        flag = f.metadata["flag"] or "--" + name.replace("_", "-")
-        parser.add_argument(flag, dest=name, **{**arguments, **changes.get(name, {})})
+        parser.add_argument(_flag(f), dest=name, **{**arguments, **changes.get(name, {})})
+
+
+def _flag(f: Field[Any]) -> str:
+    """An option's name on the command line."""
+    return f.metadata["flag"] or "--" + f.name.replace("_", "-")
 
 
 def _reading(kind: Any) -> dict[str, Any]:
@@ -99,6 +103,5 @@ def check_positive(options: type, values: Mapping[str, Any]) -> None:
     for f in fields(options):
         value = values.get(f.name)
         if f.metadata.get("positive") and value is not None and not value > 0:
-            flag = f.name if f.metadata["positional"] else f.metadata["flag"] or f"--{f.name.replace('_', '-')}"
             least = "at least 1" if isinstance(value, int) else "positive"
-            raise InputError(f"{flag} must be {least}, not {value:g}")
+            raise InputError(f"{f.name if f.metadata['positional'] else _flag(f)} must be {least}, not {value:g}")

@@ -156,7 +156,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         request = images.resolve(self.defaults)
         frames = request.read_images().to(self._execution_device)
         batch = self.check_inputs(request, len(frames), generator, latents, output_type)
-        prompts = [request.prompt] * batch if isinstance(request.prompt, str) else list(request.prompt)
+        prompts = [request.prompt] if isinstance(request.prompt, str) else list(request.prompt)
         prompts = prompts * batch if len(prompts) == 1 else prompts
         latents = self.prepare_latents(request, batch, generator, latents)
         # 2. predict the geometry of the conditioning frames, and place the cameras
@@ -220,7 +220,8 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             InputError: the number of prompts fits neither.
         """
         prompts = [prompts] if isinstance(prompts, str) else prompts
-        batch_size(prompts=len(prompts), latents=len(latents))
+        if len(prompts) not in (1, len(latents)):
+            raise InputError(f"{len(prompts)} prompts for {len(latents)} samples; give one, or one per sample")
         prompts = prompts * len(latents) if len(prompts) == 1 else prompts
         appearance, geometry = latents.to(self._execution_device).chunk(2, dim=-1)
         frames = self.decode_frames(appearance)
