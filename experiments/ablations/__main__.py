@@ -1,5 +1,6 @@
 """`python -m experiments.ablations`: trains variants of nano, and compares their scores."""
 
+import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import torch
 from experiments.ablations.runner import Ablation
 from experiments.ablations.stages import own_geometry_kind
 from experiments.ablations.variants import VARIANTS, chosen
-from gen3r.cli.common import Parser, say, whole_files_stay
+from gen3r.cli.common import Parser, exit_code, whole_files_stay
 from gen3r.errors import InputError
 from gen3r.options import add_options, option, read_options
 
@@ -69,26 +70,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="python -m experiments.ablations", description=_DESCRIPTION, epilog=epilog)
     add_options(parser, Launch)
     add_options(parser.add_argument_group("settings that all results of a folder share"), Ablation)
-    try:
-        args = parser.parse_args(argv)
-        launch, ablation = read_options(args, Launch), read_options(args, Ablation)
-        if launch.threads:
-            torch.set_num_threads(launch.threads)
-        if launch.dry_run:
-            _list(ablation, launch.runs)
-            return 0
-        write_report = _report_writer()
-        with own_geometry_kind(), whole_files_stay(ablation.out):
-            ablation.run(launch.runs, lambda: write_report(ablation.out))
-        for path in write_report(ablation.out):
-            print(path)
-    except InputError as error:
-        say(f"error: {error}")
-        return 2
-    except KeyboardInterrupt as interruption:
-        say(f"interrupted; {interruption or 'nothing was written'}")
-        return 130
-    return 0
+    return exit_code(lambda: _run(parser.parse_args(argv)))
+
+
+def _run(args: argparse.Namespace) -> None:
+    launch, ablation = read_options(args, Launch), read_options(args, Ablation)
+    if launch.threads:
+        torch.set_num_threads(launch.threads)
+    if launch.dry_run:
+        _list(ablation, launch.runs)
+        return
+    write_report = _report_writer()
+    with own_geometry_kind(), whole_files_stay(ablation.out):
+        ablation.run(launch.runs, lambda: write_report(ablation.out))
+    for path in write_report(ablation.out):
+        print(path)
 
 
 def _report_writer() -> Callable[[Path], list[Path]]:

@@ -4,7 +4,7 @@ import argparse
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,6 +146,18 @@ def whole_files_stay(folder: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{folder} keeps what is whole; the same command goes on") from None
+
+
+def exit_code(command: Callable[[], int | None]) -> int:
+    """Runs a command; returns its own exit code or 0, 2 for bad input, 130 when interrupted. Says why in one line."""
+    try:
+        return command() or 0
+    except InputError as error:
+        say(f"error: {' '.join(str(error).split())}")
+        return 2
+    except KeyboardInterrupt as interruption:
+        say(f"interrupted; {interruption or 'nothing was written'}")
+        return 130
 
 
 _interrupted = threading.Event()

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from gen3r import __version__
-from gen3r.cli.common import Parser, remembered_interrupts, say
-from gen3r.errors import InputError
+from gen3r.cli.common import Parser, exit_code, remembered_interrupts, say
 
 COMMANDS = ("generate", "reconstruct", "info", "convert", "data", "train", "evaluate")
 _DESCRIPTION = """\
@@ -32,17 +31,14 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code: 0, 1 for findings of a check, 2 for bad input, 130 when
     interrupted."""
-    try:
-        args = build_parser().parse_args(argv)
-        with warnings.catch_warnings(), remembered_interrupts():
-            warnings.showwarning = _show_warning
-            return args.run(args) or 0
-    except InputError as error:
-        say(f"error: {' '.join(str(error).split())}")
-        return 2
-    except KeyboardInterrupt as interruption:
-        say(f"interrupted; {interruption or 'nothing was written'}")
-        return 130
+    return exit_code(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int | None:
+    args = build_parser().parse_args(argv)
+    with warnings.catch_warnings(), remembered_interrupts():
+        warnings.showwarning = _show_warning
+        return args.run(args)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
