@@ -33,12 +33,12 @@ def sharpen_steps(shift: Tensor) -> Tensor:
     """Parallax [1, 1, H, W] in pixels, whose cliffs become steps.
 
     There, a pixel takes the nearer of the least and the greatest value around it, twice (toggle mapping; Kramer and
-    Bruckner 1975).
+    Bruckner 1975). Then what is in front grows by two pixels: those along an outline have its colours.
     """
-    for _ in range(2):
+    for last in (False, False, True):
         greatest, least = (sign * F.max_pool2d(sign * shift, CLIFF, 1, CLIFF // 2) for sign in (1, -1))
-        nearer = torch.where(greatest - shift < shift - least, greatest, least)
-        shift = torch.where(greatest - least > JUMP, nearer, shift)
+        front = last | (greatest - shift < shift - least)
+        shift = torch.where(greatest - least > JUMP, torch.where(front, greatest, least), shift)
     return shift
 
 

@@ -26,9 +26,10 @@ SAME_SURFACE = 0.05  # largest difference of the logarithms of depth within a su
 FEATHER = 0.006  # of the longer side: how far a photo fades out towards what it does not show
 BACKGROUND = 8.0  # exponent of depth in the weights of what surrounds a hole
 WINDOW = 0.05  # of the longer side: how far around that depth is compared
-NEARBY = 0.15  # of the longer side: where generated frames have taken over from continued photos
-TEXTURE, FADE = 0.02, 0.05  # of the longer side: the coarsest texture, and how far it is continued
+NEARBY = 0.25  # of the longer side: where generated frames have taken over from continued photos
+TEXTURE, FADE = 0.02, 0.03  # of the longer side: the coarsest texture, and how far it is continued
 ANGLE = 0.003  # radians between two views of a point below which they are equally good
+SURE = 0.98  # opacity from which on a photo's pixels are continued: at its very edge they may be another object's
 HIDDEN = 0.02  # factor on the weight of a photo behind what another photo shows
 FARTHER = 0.01  # radians that the logarithm of the ratio of distances counts
 MAX_GAIN = 2.0  # of a photo's exposure over the other's
@@ -94,7 +95,7 @@ def _composite(base: Tensor, views: list[View]) -> tuple[Tensor, Tensor, Tensor]
     cover = opacity.amax(0)
     seen = cover > 0.5
     z = z.gather(0, best[None])[0].where(seen, 1)
-    filled = _fill(base, torch.cat([colour, z.log()[None]]), z, seen)
+    filled = _fill(base, torch.cat([colour, z.log()[None]]), z, cover > SURE) if not seen.all() else base
     colour = (cover * colour + (1 - cover) * filled[:3]).clamp(0, 1)
     return colour, torch.where(seen, z, filled[3].exp()), torch.where(seen, best + 1, 0).to(torch.uint8)
 
