@@ -1,8 +1,8 @@
 """Clips of the procedural worlds by seed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -66,6 +66,10 @@ class OnlineClips:
     def fingerprint(self, numbers: range) -> str:
         """What these clips are, in words."""
         return f"small world, {self.shape}, {numbers}"
+
+    def at_size(self, height: int, width: int) -> Self:
+        """The same scenes in another size."""
+        return replace(self, shape=(self.shape[0], height, width))
 
     def __len__(self) -> int:
         return 1 << 30
