@@ -52,8 +52,9 @@ class Run:
     start: nano, a model folder or a Hub id. A stage without a checkpoint starts from its weights, and components that
         this run does not train are taken from it. None: every component is trained here, from new weights.
     config: sizes of the model; a starting model's own come first.
-    online: autoencoder, geometry and adapter draw new scenes of the small world at every step instead of clips in
+    online: autoencoder, geometry and adapter draw new scenes of the large world at every step instead of clips in
         train/ (online synthesis). Statistics of latents are measured on such scenes too.
+    textures: a folder of photos for these scenes' textures (`gen3r.data.synthetic.LargeOptions`).
     remake: (name, module) -> a component with new weights, for components that this run trains. None: they keep those
         of `start`.
     """
@@ -63,6 +64,7 @@ class Run:
     config: presets.ModelConfig = field(default_factory=presets.nano)
     recipe: recipes.Recipe = field(default_factory=recipes.nano)
     online: bool = False
+    textures: Path | None = None
     remake: Callable[[str, Any], Any] | None = None
 
     @cached_property
@@ -158,12 +160,12 @@ class Run:
             )
 
     def clips(self, frames: int | None = None, count: int | None = None) -> ClipSource:
-        """The training clips: new scenes of the small world if `online`, else those in train/. As `open_clips`."""
+        """The training clips: new scenes of the large world if `online`, else those in train/. As `open_clips`."""
         size = (self.model.num_frames, self.model.height, self.model.width)
         if self.online:
             from gen3r.data.synthetic import OnlineClips
 
-            return OnlineClips(size)
+            return OnlineClips(size, self.textures)
         return open_clips(self.folder / "train", size, frames, count)
 
     def held_clips(self, frames: int | None = None, count: int | None = None) -> ClipSource:
