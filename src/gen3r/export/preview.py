@@ -38,7 +38,7 @@ def contact_sheet(scene: Scene) -> Image.Image:
     left and from above."""
     count, (height, width) = len(scene.frames), scene.frames.shape[1:3]
     columns = 2 if width >= max(height, LARGE) else 4
-    chosen = evenly_spaced(count, 3)
+    chosen = evenly_spaced(count, min(3, count))
     shown = [(f"frame {i + 1} of {count}", scene.frames[i]) for i in chosen]
     shown.append((f"depth of frame {count} (near is bright)", colour_depth(scene.depth[-1:], scene.mask[-1:])[0]))
     pictures = [labelled(text, strip(picture[None], columns)) for text, picture in shown]
