@@ -99,6 +99,16 @@ def test_from_the_left_the_left_is_nearer(scene: Scene):
     assert pixels[2, 1] < pixels[0, 1]  # seen from above, far is up
 
 
+def test_a_cloud_holds_what_a_photo_shows_once():
+    scene = make_scene(frames=3)
+    source = torch.zeros(3, 32, 48, dtype=torch.uint8)
+    source[:2, :, :24], source[:, :, 24:40] = 1, 2
+    cloud = point_cloud(replace(scene, source=source), MAX_POINTS)
+    kept = scene.mask.clone()
+    kept[1, :, :24], kept[:2, :, 24:40] = False, False
+    assert torch.equal(cloud.points, scene.points[kept])
+
+
 def test_large_clouds_are_thinned_without_holes():
     scene = make_scene(frames=2, height=520, width=520)
     cloud = point_cloud(scene, MAX_POINTS)

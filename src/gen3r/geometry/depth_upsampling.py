@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 REACH = 5.0  # pixels of the predicted depth, over which it is smoothed along a surface
-EDGE_COLOUR, LEAST = 0.1, 0.01  # difference of colour that lowers smoothing to 1 / e, and what always remains of it
+EDGE_COLOUR, LEAST = 0.1, 0.001  # difference of colour that lowers smoothing to 1 / e, and what always remains of it
 ITERATIONS = 100  # of conjugate gradients
 JUMP, CLIFF = 16.0, 5  # pixels of parallax over so many pixels, from which on a slope of depth becomes a step
 
@@ -22,7 +22,9 @@ def upsample_depth(depth: Tensor, photo: Tensor, parallax: float) -> Tensor:
     half = [max(n // 2, m) for n, m in zip(size, depth.shape, strict=True)]
     log = F.interpolate(depth.clamp_min(1e-6).log()[None, None], half, mode="bicubic", align_corners=False)[0, 0]
     low = F.interpolate(photo[None], half, mode="area")[0]
-    log = smooth_by_edges(log, low, (REACH * half[0] / depth.shape[0]) ** 2)
+    smoothness = (REACH * half[0] / depth.shape[0]) ** 2
+    smooth = smooth_by_edges(log, low, smoothness)
+    log = smooth + smooth_by_edges(log - smooth, low, smoothness)  # twicing, which keeps slopes
     log = F.interpolate(log[None, None], size, mode="bicubic", align_corners=False)
     if parallax > 0:
         log = sharpen_steps((-log).exp() * parallax).div(parallax).log().neg()
