@@ -52,8 +52,9 @@ class Run:
     start: nano, a model folder or a Hub id. A stage without a checkpoint starts from its weights, and components that
         this run does not train are taken from it. None: every component is trained here, from new weights.
     config: sizes of the model; a starting model's own come first.
-    online: autoencoder, geometry and adapter draw new scenes of the small world at every step instead of clips in
+    online: autoencoder, geometry and adapter draw new scenes of the large world at every step instead of clips in
         train/ (online synthesis). Statistics of latents are measured on such scenes too.
+    textures: a folder of photos for these scenes' textures (`gen3r.data.synthetic.LargeOptions`).
     remake: (name, module) -> a component with new weights, for components that this run trains. None: they keep those
         of `start`.
     """
@@ -63,6 +64,7 @@ class Run:
     config: presets.ModelConfig = field(default_factory=presets.nano)
     recipe: recipes.Recipe = field(default_factory=recipes.nano)
     online: bool = False
+    textures: Path | None = None
     remake: Callable[[str, Any], Any] | None = None
 
     @cached_property
@@ -166,7 +168,8 @@ class Run:
         from gen3r.data.synthetic import OnlineClips
 
         datasets = sampled_clips(self.folder / "train", size, frames, count or DRAWS)
-        return MixedClips([OnlineClips(size), datasets]) if datasets else OnlineClips(size)
+        online = OnlineClips(size, self.textures)
+        return MixedClips([online, datasets]) if datasets else online
 
     def held_clips(self, frames: int | None = None, count: int | None = None) -> ClipSource:
         """`clips`, with shards in an accelerator's memory if there is room."""

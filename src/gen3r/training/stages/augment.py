@@ -20,7 +20,6 @@ def clip_batch(
     backwards: float = 0.5,
     mirrored: float = 0.0,
     sky_replacement: float = 0.0,
-    image_size: tuple[int, int] | None = None,
 ) -> Batch:
     """`size` clips of `frames` consecutive frames or, with `any_order`, of sorted random frames.
 
@@ -29,7 +28,6 @@ def clip_batch(
     backwards, mirrored: probabilities of reversed time and of a horizontal flip.
     sky_replacement: probability of another sky. Half of these clips also lose distant geometry. It only applies where
         zero depth means sky.
-    image_size: height and width, where the source can choose; by default its own.
 
     Returns:
         frames uint8 [B, F, 3, H, W], depth [B, F, H, W], T_world_camera [B, F, 4, 4], K_px [B, F, 3, 3], captions,
@@ -37,7 +35,6 @@ def clip_batch(
     """
     if isinstance(clips, MixedClips):
         clips = clips.sources[int(rng.integers(len(clips.sources)))]
-    clips = clips.at_size(*image_size) if image_size else clips
     numbers, total = rng.integers(len(clips), size=size), clips.shape[0]
     chosen = []
     for _ in numbers:
