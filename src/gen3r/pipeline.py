@@ -27,7 +27,7 @@ from gen3r.checkpoints.lora import check_peft, lora_file
 from gen3r.errors import InputError
 from gen3r.geometry.image_based_rendering import render_photos
 from gen3r.geometry.points import unproject, valid_depth_mask
-from gen3r.geometry.refinement import matched_size, refine
+from gen3r.geometry.refinement import MIN_FRAMES, matched_size, refine
 from gen3r.media.crop import Size
 from gen3r.media.images import ImageInput, count_images, first_size, image_batch, resize
 from gen3r.models.adapter import GeometryAdapter
@@ -349,7 +349,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     ) -> Scene:
         """The scene of any number of frames, with nothing generated.
 
-        VGGT predicts cameras and depth. Frames that can be matched refine them: structure from motion finds the cameras
+        VGGT predicts cameras and depth. Three or more frames that can be matched refine them: structure from motion finds the cameras
         and the lens, and multi-view stereo the depth (`gen3r.geometry.refinement`).
 
         images: the frames of one clip, in any form that `Request` takes. height, width: multiples of the patch size,
@@ -378,7 +378,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         settings = {"task": "reconstruct", "frames": len(frames), "height": size[0], "width": size[1]}
         scene = self._scene(frames, prediction, 0, "", settings | _metres(prediction, prediction.depth[0]))
         self.maybe_free_model_hooks()
-        return scene if feed_forward or len(frames) == 1 else self._refined(scene, images)
+        return scene if feed_forward or len(frames) < MIN_FRAMES else self._refined(scene, images)
 
     @staticmethod
     def _refined(scene: Scene, images: Images) -> Scene:

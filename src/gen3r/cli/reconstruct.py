@@ -49,7 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "reconstruct",
         help="depth, points and cameras of a video or of photos",
         description="Reconstructs a scene from a video, a folder of images, or images, with nothing generated. VGGT\n"
-        "predicts cameras and depth; images that can be matched refine both.",
+        "predicts cameras and depth; three or more images that can be matched refine both.",
         epilog=_EXAMPLES,
     )
     add_options(parser, ReconstructOptions, "inputs", inputs={"nargs": "+"})
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
     check_folder(output.out, output.overwrite)
     sequence = ImageSequence.open(options.inputs)
     from gen3r.checkpoints import find_geometry, model_defaults  # loads all model classes: after the quick checks
-    from gen3r.geometry.refinement import matched_size
+    from gen3r.geometry.refinement import MIN_FRAMES, matched_size
     from gen3r.models.geometry import fitting_size, patch_size
     from gen3r.request import check_patches
 
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> None:
     say(f"reconstructing {frames} frames of {height} x {width} ...")
     with enough_memory():
         scene = pipe.reconstruct(images, height, width, options.feed_forward)
-    if frames > 1 and not options.feed_forward and not scene.settings.get("refined"):
+    if frames >= MIN_FRAMES and not options.feed_forward and not scene.settings.get("refined"):
         say("the images could not be matched (too few features, or no parallax); cameras and depth are VGGT's")
     scene.settings.update(model=str(model.model), inputs=[p.name for p in options.inputs])
     if geometry:

@@ -42,9 +42,7 @@ def _best_factor(grey: Tensor, depth: Tensor, cameras: Cameras, frame: int, logs
     own = grey[frame][None]
     texture = window_mean(own * own, window) - window_mean(own, window) ** 2
     trust = texture / (texture + NO_TEXTURE)
-    points = unproject(
-        logs.exp()[:, None, None] * depth[frame], cameras.T_world_camera[frame], cameras.K_px[frame]
-    )
+    points = unproject(logs.exp()[:, None, None] * depth[frame], cameras.T_world_camera[frame], cameras.K_px[frame])
     costs = torch.stack([_mismatch(own, grey[j], points, cameras[j : j + 1], window) for j in sources])
     cost = costs.sort(0).values[: (len(sources) + 1) // 2].mean(0) * trust
     size = logs.abs()[:, None, None]

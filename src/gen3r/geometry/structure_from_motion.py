@@ -17,6 +17,7 @@ from torch import Tensor
 from gen3r.cameras.camera import Cameras
 from gen3r.geometry.points import window_mean
 
+MIN_FRAMES = 3  # two do not tell the lens
 MIN_POINTS = 12  # in a frame, for a depth of its own scale
 WINDOW_SHARES = (1 / 3, 1 / 7)  # of the width, over which the errors of depth are averaged
 DOUBT = 3.0  # points for which no error is assumed, in every window
@@ -67,7 +68,7 @@ def map_frames(images: Tensor, focal: float) -> SparseScene | None:
         )
         for mapped in (_global, _incremental):
             model = mapped(database, folder)
-            if model is not None and model.num_reg_images() >= max(2, MIN_REGISTERED * len(images)):
+            if model is not None and model.num_reg_images() >= max(MIN_FRAMES, MIN_REGISTERED * len(images)):
                 scene = _sparse_scene(model)
                 if _plausible(scene, focal):
                     return scene
@@ -83,7 +84,7 @@ def _global(database: Path, folder: str) -> "pycolmap.Reconstruction | None":
 def _incremental(database: Path, folder: str) -> "pycolmap.Reconstruction | None":
     """Camera by camera, with limits for the short baselines of videos."""
     options = pycolmap.IncrementalPipelineOptions(
-        num_threads=1, random_seed=0, min_model_size=3, min_num_matches=10, multiple_models=False
+        num_threads=1, random_seed=0, min_model_size=MIN_FRAMES, min_num_matches=10, multiple_models=False
     )
     options.min_focal_length_ratio, options.max_focal_length_ratio = FOCAL_RANGE
     mapper = options.mapper
