@@ -349,8 +349,8 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     ) -> Scene:
         """The scene of any number of frames, with nothing generated.
 
-        VGGT predicts cameras and depth. Three or more frames that can be matched refine them: structure from motion finds the cameras
-        and the lens, and multi-view stereo the depth (`gen3r.geometry.refinement`).
+        VGGT predicts cameras and depth. Three or more frames that can be matched refine them: structure from motion
+        finds the cameras and the lens, and multi-view stereo the depth (`gen3r.geometry.refinement`).
 
         images: the frames of one clip, in any form that `Request` takes. height, width: multiples of the patch size,
             14. By default they have the shape of the first frame and the model's number of pixels; after

@@ -1,4 +1,4 @@
-"""Structure from motion refines a feed-forward reconstruction: SIFT matches, COLMAP's mapping, and its bundle adjustment.
+"""Structure from motion for a feed-forward reconstruction: SIFT matches, COLMAP's mapping and bundle adjustment.
 
 VGGT's authors refine their cameras in this way (VGGT, sec. 4.1, "VGGT + BA"). The feed-forward model gives the initial
 focal length, dense depth, and the cameras of frames that cannot be matched; the matches give everything else.
