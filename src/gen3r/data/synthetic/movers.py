@@ -5,21 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gen3r.data.synthetic.decorator import Decorator
 from gen3r.data.synthetic.meshes import Array, MeshBuilder
-from gen3r.data.synthetic.objects import STREET
+from gen3r.data.synthetic.objects import OBJECTS, build
 from gen3r.data.synthetic.places import Layout
-from gen3r.data.synthetic.render import Renderer
-from gen3r.data.synthetic.splits import MOVER_STAND_INS, SplitDecorator
 from gen3r.data.synthetic.textures import Rng
-
-
-@dataclass(frozen=True)
-class Part:
-    """The faces from `first` to `last` of the builder, and their pose [F, 4, 4] in the world."""
-
-    first: int
-    last: int
-    poses: Array
+from gen3r.data.synthetic.tracing import Part, Tracer
 
 
 @dataclass(frozen=True)
@@ -32,91 +23,83 @@ class Mover:
     path: Array
 
 
-# For each kind: metres a frame, how wide and how high it is, and where it may be.
-SPEED = {"ball": 0.12, "car": 0.35, "person": 0.07}
-SIZE = {"ball": (0.5, 0.4), "car": (1.6, 0.6), "person": (0.45, 1.0)}
-KINDS = {
-    "room": ("ball", "person"), "corridor": ("ball", "person"), "street": ("car", "car", "person", "ball"),
-    "plaza": ("person", "ball"), "terrain": ("person", "ball"),
-}  # fmt: skip
+# For each kind: metres a frame, how wide it is, how high its middle is, and what it is in a held-out scene.
+KINDS = {"ball": (0.12, 0.5, 0.4, "wheel"), "car": (0.35, 1.6, 0.6, "van"), "person": (0.07, 0.45, 1.0, "dog")}
+WHERE = {"street": ("car", "car", "person", "ball")}  # elsewhere people and balls
 
 
-def clear_path(
-    rng: Rng, layout: Layout, place: str, still: Renderer, poses: Array, fov: float, others: Sequence[Array]
-) -> tuple[str, Array, Array] | None:
-    """A training kind, its path [F, 3] and headings [F]; None where it would meet something or is hardly seen."""
-    kind = str(rng.choice(KINDS[place]))
-    path, heading = _path(rng, layout, len(poses), SPEED[kind])
-    radius, height = SIZE[kind]
-    middle = path + [0, 0, height]
-    apart = [np.linalg.norm(middle - poses[:, :3, 3], axis=1).min() - 1.0 - radius]
-    apart += [np.linalg.norm((path - other)[:, :2], axis=1).min() - 2.2 for other in others]
-    if min(apart) < 0 or not _seen(middle, poses, fov):
-        return None
-    ahead = np.stack([np.cos(heading), np.sin(heading), 0 * heading], -1)
-    left = np.stack([-np.sin(heading), np.cos(heading), 0 * heading], -1)
-    for out in (ahead, -ahead, left, -left):
-        if not still.visible(middle, 1.3 * radius * out).all():
-            return None
-    return (kind, path, heading) if still.visible(middle[:-1], middle[1:] - middle[:-1]).all() else None
+def draw_movers(d: Decorator, layout: Layout, place: str, still: Tracer, poses: Array, fov: float) -> list[Mover]:
+    """One to three that meet nothing, each other and the camera included, and that the camera sees.
 
-
-def _seen(places: Array, poses: Array, fov: float) -> bool:
-    """Whether places [F, 3] are in the image for two frames of five."""
-    local = np.einsum("fji,fj->fi", poses[:, :3, :3], places - poses[:, :3, 3])
-    inside = (np.abs(local[:, :2]) < 0.85 * np.tan(fov / 2) * local[:, 2:]).all(1) & (local[:, 2] < 22)
-    return bool(inside.mean() >= 0.4)
-
-
-def draw_mover(d: SplitDecorator, kind: str, path: Array, heading: Array) -> Mover:
-    """The mover of that kind, or of one that stands in for it, in drawn colours; its shapes are the builder's last."""
-    name = MOVER_STAND_INS[kind] if d.held_out else kind
-    _, colour, main = d.surface(["stripes", "checker"] if kind == "ball" else ["plaster", "mottled"])
-    second = d.surface(["plaster"], ["black", "grey", "blue", "brown", "beige"], beside=colour)[2]
-    with d.placing(name, colour, path[0]):
-        parts = MOVERS[name](d.builder, path, heading, main, second)
-    return Mover(name, colour, parts, path)
+    Their shapes are the builder's last.
+    """
+    wanted, made = int(d.rng.integers(1, 4)), []
+    for _ in range(40):
+        kind = str(d.rng.choice(WHERE.get(place, ("person", "ball"))))
+        speed, radius, height, stand_in = KINDS[kind]
+        path, heading = _path(d.rng, layout, len(poses), speed)
+        if len(made) == wanted or not _is_clear(
+            path, heading, radius, height, still, poses, fov, [m.path for m in made]
+        ):
+            continue
+        name = stand_in if d.held_out else kind
+        _, colour, main = d.surface(("stripes", "checker") if kind == "ball" else ("plaster", "mottled"))
+        second = d.surface(("plaster",), ("black", "grey", "blue", "brown", "beige"))[2]
+        with d.placing(name, colour, path[0]):
+            parts = [_part(d.builder, *part) for part in BODIES[name](d.builder, path, heading, main, second)]
+        made.append(Mover(name, colour, parts, path))
+    return made
 
 
 def _path(rng: Rng, layout: Layout, frames: int, speed: float) -> tuple[Array, Array]:
     """Places on the ground [F, 3], and headings [F] from the x axis: an arc across the stage, or along the lane."""
-    start = rng.uniform(*layout.stage)
+    start, goal = rng.uniform(*layout.stage), rng.uniform(*layout.stage)
+    angle, bend = np.arctan2(*(goal - start)[::-1]), rng.uniform(-0.03, 0.03)
     if layout.lane:
-        angle = np.arctan2(layout.heading[1], layout.heading[0]) + np.pi * rng.integers(2)
-        bend = 0.0
-    else:
-        goal = rng.uniform(*layout.stage)
-        angle, bend = np.arctan2(*(goal - start)[::-1]), rng.uniform(-0.03, 0.03)
-    speed *= rng.uniform(0.6, 1.4)
+        angle, bend = np.arctan2(layout.heading[1], layout.heading[0]) + np.pi * rng.integers(2), 0.0
     turned = angle + bend * np.arange(frames)
-    steps = speed * np.stack([np.cos(turned), np.sin(turned)], -1)
+    steps = speed * rng.uniform(0.6, 1.4) * np.stack([np.cos(turned), np.sin(turned)], -1)
     xy = start + np.cumsum(steps, 0) - steps[0] - steps.sum(0) * rng.uniform(0, 0.4)
     return np.concatenate([xy, layout.ground(xy)[:, None]], 1), turned
 
 
-def _faces(b: MeshBuilder) -> int:
-    return sum(len(t) for t in b.triangles)
+def _is_clear(
+    path: Array, heading: Array, radius: float, height: float, still: Tracer, poses: Array, fov: float,
+    others: Sequence[Array],
+) -> bool:  # fmt: skip
+    """Whether it would meet nothing, and is in the image for two frames of five."""
+    middle = path + [0, 0, height]
+    apart = [np.linalg.norm(middle - poses[:, :3, 3], axis=1).min() - 1.0 - radius]
+    apart += [np.linalg.norm((path - other)[:, :2], axis=1).min() - 2.2 for other in others]
+    local = np.einsum("fji,fj->fi", poses[:, :3, :3], middle - poses[:, :3, 3])
+    inside = (np.abs(local[:, :2]) < 0.85 * np.tan(fov / 2) * local[:, 2:]).all(1) & (local[:, 2] < 22)
+    if min(apart) < 0 or inside.mean() < 0.4 or still.blocked(middle[:-1], np.diff(middle, axis=0)).any():
+        return False
+    around = [np.stack([np.cos(heading + a), np.sin(heading + a), 0 * heading], -1) for a in np.arange(4) * np.pi / 2]
+    return not any(still.blocked(middle, 1.3 * radius * out).any() for out in around)
 
 
-def _part(b: MeshBuilder, poses: Array, build: Callable[[], None]) -> Part:
-    first = _faces(b)
-    build()
-    return Part(first, _faces(b), poses)
+def _part(b: MeshBuilder, poses: Array, make: Callable[[], None]) -> Part:
+    first = sum(len(t) for t in b.triangles)
+    make()
+    return Part(first, sum(len(t) for t in b.triangles), poses)
 
 
 def _placed(path: Array, heading: Array, offset: Sequence[float] = (0, 0, 0), swing: Array | None = None) -> Array:
     """Poses [F, 4, 4] along the path, y ahead; at `offset` [3] of the body, turned about its x axis by `swing` [F]."""
-    yaw = heading - np.pi / 2
-    c, s, zero, one = np.cos(yaw), np.sin(yaw), np.zeros_like(yaw), np.ones_like(yaw)
-    body = np.stack([np.stack([c, -s, zero], -1), np.stack([s, c, zero], -1), np.stack([zero, zero, one], -1)], 1)
     poses = np.tile(np.eye(4), (len(path), 1, 1))
-    poses[:, :3, 3] = path + body @ np.asarray(offset, float)
-    poses[:, :3, :3] = body
+    c, s = np.cos(heading - np.pi / 2), np.sin(heading - np.pi / 2)
+    poses[:, 0, 0], poses[:, 0, 1], poses[:, 1, 0], poses[:, 1, 1] = c, -s, s, c
+    poses[:, :3, 3] = path + poses[:, :3, :3] @ np.asarray(offset, float)
     if swing is not None:
+        turn = np.tile(np.eye(3), (len(path), 1, 1))
         c, s = np.cos(swing), np.sin(swing)
-        turn = np.stack([np.stack([one, zero, zero], -1), np.stack([zero, c, -s], -1), np.stack([zero, s, c], -1)], 1)
-        poses[:, :3, :3] = body @ turn
+        turn[:, 1, 1], turn[:, 1, 2], turn[:, 2, 1], turn[:, 2, 2] = c, -s, s, c
+        poses[:, :3, :3] @= turn
     return poses
+
+
+Body = list[tuple[Array, Callable[[], None]]]
 
 
 def _travelled(path: Array) -> Array:
@@ -124,65 +107,51 @@ def _travelled(path: Array) -> Array:
     return np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
 
 
-def _ball(b: MeshBuilder, path: Array, heading: Array, main: int, second: int) -> list[Part]:
+def _ball(b: MeshBuilder, path: Array, heading: Array, main: int, second: int) -> Body:
     poses = _placed(path, heading, (0, 0, 0.35), -_travelled(path) / 0.35)
-    return [_part(b, poses, lambda: b.sphere([0, 0, 0], 0.35, main))]
+    return [(poses, lambda: b.blob([0, 0, 0], [0.35] * 3, main))]
 
 
-def _wheel(b: MeshBuilder, path: Array, heading: Array, main: int, second: int) -> list[Part]:
+def _wheel(b: MeshBuilder, path: Array, heading: Array, main: int, second: int) -> Body:
     poses = _placed(path, heading, (0, 0, 0.45), -_travelled(path) / 0.45)
-
-    def build() -> None:
-        b.pipe([-0.14, 0, 0], [0.14, 0, 0], 0.45, second)
-        b.box([0, 0, 0], [0.3, 0.6, 0.12], main)
-        b.box([0, 0, 0], [0.3, 0.12, 0.6], main)
-
-    return [_part(b, poses, build)]
+    spokes = [lambda size=size: b.box([0, 0, 0], size, main) for size in ([0.3, 0.6, 0.12], [0.3, 0.12, 0.6])]
+    return [(poses, make) for make in (lambda: b.pipe([-0.14, 0, 0], [0.14, 0, 0], 0.45, second), *spokes)]
 
 
-def _vehicle(name: str) -> Callable[[MeshBuilder, Array, Array, int, int], list[Part]]:
-    def build(b: MeshBuilder, path: Array, heading: Array, main: int, second: int) -> list[Part]:
-        poses = _placed(path, heading)
-        return [_part(b, poses, lambda: STREET[name](b, np.zeros(3), 1.0, 0.0, main, second))]
-
-    return build
-
-
-def _person(b: MeshBuilder, path: Array, heading: Array, main: int, second: int) -> list[Part]:
-    stride = _travelled(path) / 0.75 * np.pi
-
-    def trunk() -> None:
-        b.blob([0, 0, 1.18], [0.24, 0.16, 0.38], main)
-        b.sphere([0, 0, 1.66], 0.13, second)
-
-    def limb(length: float, radius: float, material: int) -> Callable[[], None]:
-        return lambda: b.blob([0, 0, -length / 2], [radius, radius, length / 2 + radius / 2], material, splits=1)
-
-    parts = [_part(b, _placed(path, heading, (0, 0, 0.03), None), trunk)]
-    for side in (-1, 1):
-        swing = 0.55 * side * np.sin(stride)
-        parts.append(_part(b, _placed(path, heading, (0.11 * side, 0, 0.88), swing), limb(0.84, 0.09, second)))
-        parts.append(_part(b, _placed(path, heading, (0.29 * side, 0, 1.42), -0.8 * swing), limb(0.6, 0.06, main)))
-    return parts
+def _vehicle(name: str) -> Callable[[MeshBuilder, Array, Array, int, int], Body]:
+    size = np.array(OBJECTS[name][0])
+    return lambda b, path, heading, main, second: [
+        (_placed(path, heading), lambda: build(b, name, np.zeros(3), size, 0.0, (main, second)))
+    ]
 
 
-def _dog(b: MeshBuilder, path: Array, heading: Array, main: int, second: int) -> list[Part]:
-    stride = _travelled(path) / 0.45 * np.pi
+def _walker(trunk: Sequence[Sequence[float]], legs: Sequence[Sequence[float]], stride: float) -> Callable[..., Body]:
+    """A body of ellipsoids and limbs that swing. trunk: place, radii and look of each. legs: the joint, the length,
+    the radius, the look and how far it swings of each."""
 
-    def trunk() -> None:
-        b.blob([0, 0, 0.58], [0.17, 0.45, 0.18], main)
-        b.blob([0, 0.52, 0.78], [0.11, 0.2, 0.13], second)
-        b.pipe([0, -0.4, 0.62], [0, -0.62, 0.85], 0.035, main)
+    def body(b: MeshBuilder, path: Array, heading: Array, main: int, second: int) -> Body:
+        looks, phase = (main, second), np.sin(_travelled(path) / stride * np.pi)
+        parts: Body = [(_placed(path, heading), lambda r=r: b.blob(r[:3], r[3:6], looks[int(r[6])])) for r in trunk]
+        for *joint, length, radius, look, swing in legs:
+            radii = [radius, radius, length / 2 + radius / 2]
+            make = lambda length=length, radii=radii, look=look: b.blob(  # noqa: E731
+                [0, 0, -length / 2], radii, looks[int(look)], splits=1
+            )
+            parts.append((_placed(path, heading, joint, swing * phase), make))
+        return parts
 
-    parts = [_part(b, _placed(path, heading), trunk)]
-    for x in (-0.1, 0.1):
-        for y in (-0.3, 0.3):
-            swing = 0.6 * np.sin(stride + (np.pi if x * y > 0 else 0))
-            build = lambda: b.blob([0, 0, -0.24], [0.05, 0.06, 0.28], second, splits=1)  # noqa: E731
-            parts.append(_part(b, _placed(path, heading, (x, y, 0.5), swing), build))
-    return parts
+    return body
 
 
-MOVERS = {
-    "ball": _ball, "car": _vehicle("car"), "person": _person, "wheel": _wheel, "van": _vehicle("van"), "dog": _dog,
+BODIES: dict[str, Callable[[MeshBuilder, Array, Array, int, int], Body]] = {
+    "ball": _ball, "wheel": _wheel, "car": _vehicle("car"), "van": _vehicle("van"),
+    "person": _walker(
+        [(0, 0, 1.18, 0.24, 0.16, 0.38, 0), (0, 0, 1.66, 0.13, 0.13, 0.13, 1)],
+        [leg for x in (-1, 1) for leg in ((0.11 * x, 0, 0.88, 0.84, 0.09, 1, 0.55 * x), (0.29 * x, 0, 1.42, 0.6, 0.06, 0, -0.44 * x))],
+        0.75,
+    ),
+    "dog": _walker(
+        [(0, 0, 0.58, 0.17, 0.45, 0.18, 0), (0, 0.52, 0.78, 0.11, 0.2, 0.13, 1), (0, -0.55, 0.75, 0.04, 0.16, 0.1, 0)],
+        [(x, y, 0.5, 0.48, 0.055, 1, 0.6 * np.sign(x * y)) for x in (-0.1, 0.1) for y in (-0.3, 0.3)], 0.45,
+    ),
 }  # fmt: skip

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from gen3r.data.synthetic.decorator import Thing
-from gen3r.data.synthetic.paths import look_at
 from gen3r.data.synthetic.places import Layout
 from gen3r.data.synthetic.textures import Array, Rng
 
@@ -25,7 +24,7 @@ def camera_path(rng: Rng, shot: str, layout: Layout, things: Sequence[Thing], fr
     distance = np.linalg.norm(target - eye, axis=1).mean()
     hand = rng.choice([0.0, 0.3, 1.0]) * distance
     eye, target = eye + _sway(rng, t, 0.006 * hand), target + _sway(rng, t, 0.015 * hand)
-    poses = np.stack([look_at(e, g) for e, g in zip(eye, target, strict=True)])
+    poses = look_at(eye, target)
     roll = np.clip(rng.normal(0, 12), -MOST_ROLL, MOST_ROLL) if rng.random() < 0.25 else rng.normal(0, 1.2)
     pitch = rng.uniform(-MOST_PITCH, 0.5 * MOST_PITCH) if rng.random() < 0.25 and shot not in ("close", "drone") else 0
     pan = rng.uniform(-35, 35) * (t - t.mean()) * (rng.random() < 0.25)
@@ -123,6 +122,16 @@ def _around(rng: Rng, layout: Layout, middle: Array, far: float, elevation: floa
     eye = middle + out[:, None] * arm + shift
     eye[:, 2] = np.maximum(eye[:, 2], layout.ground(eye[:, :2]) + 0.15)
     return eye, middle + rng.choice([0.0, 1.0]) * shift + 0 * eye
+
+
+def look_at(eye: Array, target: Array) -> Array:
+    """Camera-to-world poses [F, 4, 4] at `eye` [F, 3] with z towards `target` [F, 3] and y down (world z is up)."""
+    z = (target - eye) / np.linalg.norm(target - eye, axis=1, keepdims=True)
+    x = np.cross(z, [0, 0, 1.0])
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    poses = np.tile(np.eye(4), (len(eye), 1, 1))
+    poses[:, :3] = np.stack([x, np.cross(z, x), z, eye], -1)
+    return poses
 
 
 def _turned(direction: Array, angle: float) -> Array:
