@@ -114,7 +114,7 @@ def _draw(
     movers = draw_movers(d, layout, place, renderer, poses, fov_y) if options.movers else []
     if movers:
         renderer.atlas = Atlas(d.textures)
-        renderer.set_in_motion(d.builder, [part for mover in movers for part in mover.parts])
+        renderer.set_in_motion(d.builder, [mover.part for mover in movers])
     renderer.expose(poses, fov_y, EXPOSURE[time])
     rain = np.array(rng.spawn(frames), object)
     made = renderer.render_clip(poses[shown], fov_y, height, width, list(rain[shown]))

@@ -9,7 +9,7 @@ import numpy as np
 
 from gen3r.data.photos import photos_in, shipped
 from gen3r.data.synthetic.meshes import Array, Material, MeshBuilder
-from gen3r.data.synthetic.objects import OBJECTS, STAND_INS, build
+from gen3r.data.synthetic.objects import STAND_INS, build, shapes
 from gen3r.data.synthetic.textures import ALIKE, FITTED, TEXTURE_STAND_INS, TEXTURES, TILE, Rng
 
 COLOURS = {
@@ -44,7 +44,9 @@ class Decorator:
 
     def __init__(self, rng: Rng, split: str, night: bool = False, textures: Path | None = None) -> None:
         self.rng, self.builder, self.held_out, self.night = rng, MeshBuilder(), split == "test", night
-        self.photos, self.share = (photos_in(textures), 1.0) if textures and not self.held_out else (shipped(split), 0.3)
+        self.photos, self.share = (
+            (photos_in(textures), 1.0) if textures and not self.held_out else (shipped(split), 0.3)
+        )
         self.textures: list[Array] = []
         self.things: list[Thing] = []
         self.kinds: list[str] = []  # of the textures
@@ -68,7 +70,7 @@ class Decorator:
         self, name: str, at: Array, yaw: float, look: tuple[str, str, int], second: int, scale: float = 1
     ) -> Array:
         """An object of about its usual size times `scale`; its main look as `surface` says. Returns its size [3]."""
-        size = np.array(OBJECTS[name][0]) * scale * self.rng.uniform(0.85, 1.15, 3)
+        size = shapes(name)[0] * scale * self.rng.uniform(0.85, 1.15, 3)
         with self.placing(name, look[1], at):
             build(self.builder, name, at, size, yaw, (look[2], second))
         return size

@@ -83,20 +83,6 @@ class MeshBuilder:
         corners = ball * radii * (1 + bumps * wave)[..., None] @ turned(yaw).T
         self.add(corners + np.asarray(centre, float), material, normals)
 
-    def crown(self, centre: ArrayLike, radius: float, material: int, squash: float) -> None:
-        """The leaves of a tree: balls with bumps."""
-        centre = np.asarray(centre, float)
-        turn = float(centre[:2].sum())  # no two trees alike
-        for i, angle in enumerate(turn + np.array([0.0, 1.9, 4.1])):
-            out = 0.45 * radius * np.array([np.cos(angle), np.sin(angle), 0.6 * (i - 1)])
-            self.blob(centre + out, np.array([1, 1, squash]) * radius * (0.72 + 0.06 * i), material, angle, 0.2)
-
-    def spire(self, base: ArrayLike, radius: float, height: float, material: int) -> None:
-        """The leaves of a pine: cones on top of each other."""
-        for i in range(4):
-            low = np.asarray(base, float) + [0, 0, 0.21 * i * height]
-            self.cone(low, radius * (1 - 0.2 * i), height * (0.46 - 0.03 * i), material)
-
     def wall(
         self, start: Array, end: Array, height: float, material: int, openings: Sequence[Sequence[float]] = ()
     ) -> None:

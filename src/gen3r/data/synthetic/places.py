@@ -10,7 +10,7 @@ import numpy as np
 from gen3r.data.synthetic.decorator import Decorator
 from gen3r.data.synthetic.light import LAMPLIGHT, Source, daylight
 from gen3r.data.synthetic.meshes import Array
-from gen3r.data.synthetic.objects import GREEN, OBJECTS, ROOM_THINGS, TOPS, build
+from gen3r.data.synthetic.objects import GREEN, ROOM_THINGS, TOPS, build, shapes
 from gen3r.data.synthetic.textures import Rng
 
 Ground = Callable[[Array], Array]
@@ -143,7 +143,7 @@ def _window(d: Decorator, start: Array, along: Array, opening: Sequence[float], 
 
 def _furnish(d: Decorator, size: Array, count: int) -> None:
     """Furniture against the walls and in the middle, without overlap, with things on it and on the floor."""
-    rng, (w, depth, _), placed = d.rng, size, []
+    rng, w, placed = d.rng, size[0], []
     small = [d.surface(("painting", "plaster", "mottled", "stripes"))[2] for _ in range(6)]
     if rng.random() < 0.5:
         _, colour, rug = d.surface(("mottled", "checker", "stripes", "plaid"), scale=1.2)
@@ -154,7 +154,7 @@ def _furnish(d: Decorator, size: Array, count: int) -> None:
         name = d.thing(ROOM_THINGS)
         side = int(rng.integers(0, 4)) if rng.random() < 0.7 else -1
         yaw = (0.0, -np.pi / 2, np.pi, np.pi / 2, rng.uniform(0, 2 * np.pi))[side]
-        half = 0.52 * np.array(OBJECTS[name][0])[[0, 1] if side % 2 == 0 else [1, 0]] + 0.08
+        half = 0.52 * shapes(name)[0][[0, 1] if side % 2 == 0 else [1, 0]] + 0.08
         if (half > size[:2] / 2).any():
             continue
         xy = rng.uniform(-1, 1, 2) * (size[:2] / 2 - half)
@@ -225,7 +225,7 @@ def _distance(d: Decorator, near: float, far: float, count: int, glow: float = 0
         at, scale = np.array([out * np.cos(angle), out * np.sin(angle), -drop]), 0.7 + out / 40
         if rng.random() < trees:
             name = d.thing(("tree", "pine"))
-            size = np.array(OBJECTS[name][0]) * scale * rng.uniform(0.8, 1.6)
+            size = shapes(name)[0] * scale * rng.uniform(0.8, 1.6)
             build(d.builder, name, at, size, angle, (leaves, trunk))
         else:
             size = rng.uniform([6, 5, 4], [20, 12, 22]) * min(1.5, scale)
@@ -299,7 +299,20 @@ def _row(d: Decorator, x: float, y: float, end: float, side: int, share: float) 
 def _street_things(d: Decorator, open_place: bool, half: float, side: float, length: float) -> list[Array]:
     """Trees, lamp posts and the like on a plaza or a pavement, and cars; returns where lamp posts stand."""
     rng, places, posts = d.rng, [], []
-    kinds = ("tree", "tree", "tree", "pine", "bench", "lamp post", "lamp post", "planter", "bush")
+    kinds = (
+        "tree",
+        "tree",
+        "tree",
+        "pine",
+        "bench",
+        "lamp post",
+        "lamp post",
+        "planter",
+        "bush",
+        "bin",
+        "fence",
+        "person",
+    )
     if open_place:
         kinds += ("monument", "statue", "kiosk", "rock", "car", "bench")
         for at in rng.uniform([-8, -3], [8, 12], (int(rng.integers(6, 22)), 2)):

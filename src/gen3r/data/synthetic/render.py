@@ -1,7 +1,6 @@
 """The renderer: soft shadows of many lights, ambient occlusion, things that move, skies, fog and rain.
 
-One shadow ray and one ray for the ambient light a pixel, or for every second pixel both ways where pixels are many.
-Each of sixteen neighbours takes another of sixteen directions; a box of 4 x 4 of them on the same surface is averaged
+One shadow ray and one ray for the ambient light a pixel. Each of sixteen neighbours takes another of sixteen directions; a box of 4 x 4 of them on the same surface is averaged
 (interleaved sampling with a discontinuity buffer: Keller and Heidrich 2001, "Interleaved Sampling").
 """
 
@@ -22,7 +21,6 @@ _angle = np.arange(16) * np.pi * (3 - 5**0.5)
 SPHERE = np.stack([np.sqrt(1 - _z**2) * np.cos(_angle), np.sqrt(1 - _z**2) * np.sin(_angle), _z], 1).astype(np.float32)
 EXPOSURE = {"morning": 0.42, "noon": 0.45, "afternoon": 0.43, "dusk": 0.32, "night": 0.24}  # how bright images are
 CHUNK = 2**18  # pixels that are worked on at once
-MANY = 200**2  # pixels of a frame from which on every second one both ways is enough for shadows
 FALL = 0.12  # lamps: one over one plus this times the square of the distance
 
 
@@ -79,17 +77,16 @@ class Renderer(Tracer):
         origin, direction = self.rays(poses[frames], fov, height, width)
         hits = self.trace(origin, direction, frame)
         surface = hits.surface.reshape(shape)
-        lit = self._soft_visibility(hits, surface, 1 if height * width <= MANY else 2)
+        lit = self._soft_visibility(hits, surface)
         colour = self._colour(direction, hits, lit.reshape(2, -1), pixel).reshape(*shape, 3)
         edge = _edges(surface, hits.depth.reshape(shape))
         chosen = np.flatnonzero(edge)
-        samples = ((-0.25, -0.25), (0.25, 0.25)) if height * width > MANY else EDGE_SAMPLES
         total = np.zeros((len(chosen), 3), np.float32)
-        for dx, dy in samples:
+        for dx, dy in EDGE_SAMPLES:
             rays = [r[chosen] for r in self.rays(poses[frames], fov, height, width, dx, dy)]
             there = self.trace(rays[0], rays[1], frame[chosen])
             total += self._colour(rays[1], there, self._visibility_beside(there, chosen, surface, lit), pixel)
-        colour.reshape(-1, 3)[chosen] = total / len(samples)
+        colour.reshape(-1, 3)[chosen] = total / len(EDGE_SAMPLES)
         owner = np.where(hits.face >= 0, self.owner.take(hits.face), -1)
         return colour, hits.depth.reshape(shape), (hits.face >= self.still).reshape(shape), owner
 
@@ -125,18 +122,20 @@ class Renderer(Tracer):
         visible[0, lit] = ~self.blocked(start[lit], to, hits.frame[lit])
         return visible
 
-    def _soft_visibility(self, hits: Hits, surface: Array, stride: int) -> Array:
-        """The mean of `_visibility` over the pixels around that see the same surface, [2, F, H, W]."""
+    def _soft_visibility(self, hits: Hits, surface: Array) -> Array:
+        """The mean of `_visibility` over the 4 x 4 pixels around that see the same surface, [2, F, H, W]."""
         frames, height, width = surface.shape
-        y, x = np.mgrid[0:height:stride, 0:width:stride]
-        turn = np.tile(PATTERN[y // stride % 4, x // stride % 4].ravel(), frames)
-        every = np.arange(surface.size).reshape(surface.shape)[:, ::stride, ::stride].ravel()
-        coarse = self._visibility(hits[every] if stride > 1 else hits, turn).reshape(2, frames, *y.shape)
-        lit, found = _average(coarse, surface[:, ::stride, ::stride], surface, stride)
-        lost = np.flatnonzero(~found & (surface >= 0))
-        if len(lost):
-            lit.reshape(2, -1)[:, lost] = self._visibility(hits[lost], lost % 16)
-        return lit
+        y, x = np.mgrid[0:height, 0:width]
+        sharp = self._visibility(hits, np.tile(PATTERN[y % 4, x % 4].ravel(), frames)).reshape(2, *surface.shape)
+        edge = ((0, 0), (2, 1), (2, 1))
+        around, values = np.pad(surface, edge, constant_values=-2), np.pad(sharp, ((0, 0), *edge))
+        total, weight = np.zeros_like(sharp), np.zeros(surface.shape, np.float32)
+        for dy in range(4):
+            for dx in range(4):
+                same = around[:, dy : dy + height, dx : dx + width] == surface
+                weight += same
+                total += values[:, :, dy : dy + height, dx : dx + width] * same
+        return total / weight
 
     def _visibility_beside(self, hits: Hits, pixel: Array, surface: Array, lit: Array) -> Array:
         """The visibility [2, N] of rays through parts of pixels [N]: that of a pixel around on the same surface."""
@@ -243,32 +242,6 @@ def _edges(surface: Array, depth: Array) -> Array:
         edge[a] |= differ
         edge[b] |= differ
     return edge
-
-
-def _average(values: Array, coarse: Array, surface: Array, stride: int) -> tuple[Array, Array]:
-    """The mean [C, F, H, W] of values [C, F, h, w] over the 4 x 4 around that see the same surface, and where any is.
-
-    coarse: the surfaces [F, h, w] that the values are of, which are those of every `stride`-th pixel of `surface`.
-    """
-    mean, found = np.zeros((len(values), *surface.shape), np.float32), np.zeros(surface.shape, bool)
-    edge = ((0, 0), (2, 2), (2, 2))
-    coarse = np.pad(coarse, edge, constant_values=-2)
-    values = np.pad(values, ((0, 0), *edge))
-    for py in range(stride):
-        for px in range(stride):
-            mine = surface[:, py::stride, px::stride]
-            _, h, w = mine.shape
-            total, weight = np.zeros((len(values), *mine.shape), np.float32), np.zeros(mine.shape, np.float32)
-            for dy in range(4):
-                for dx in range(4):
-                    rows = slice(dy + (2 * py >= stride), dy + (2 * py >= stride) + h)
-                    columns = slice(dx + (2 * px >= stride), dx + (2 * px >= stride) + w)
-                    same = coarse[:, rows, columns] == mine
-                    weight += same
-                    total += values[:, :, rows, columns] * same
-            mean[:, :, py::stride, px::stride] = total / np.maximum(weight, 1)
-            found[:, py::stride, px::stride] = weight > 0
-    return mean, found
 
 
 def _streak(picture: Array, rng: Rng, colour: Array) -> None:

@@ -26,9 +26,10 @@ def camera_path(rng: Rng, shot: str, layout: Layout, things: Sequence[Thing], fr
     eye, target = eye + _sway(rng, t, 0.006 * hand), target + _sway(rng, t, 0.015 * hand)
     poses = look_at(eye, target)
     roll = np.clip(rng.normal(0, 12), -MOST_ROLL, MOST_ROLL) if rng.random() < 0.25 else rng.normal(0, 1.2)
-    pitch = rng.uniform(-MOST_PITCH, 0.5 * MOST_PITCH) if rng.random() < 0.25 and shot not in ("close", "drone") else 0
+    tilted = rng.random() < 0.25 and shot not in ("close", "drone")
+    pitch = rng.uniform(-MOST_PITCH, 0.5 * MOST_PITCH) if tilted else 0.0
     pan = rng.uniform(-35, 35) * (t - t.mean()) * (rng.random() < 0.25)
-    rolls = np.deg2rad(roll) + 0.02 * _sway(rng, t, min(1.0, hand))[:, 0]
+    rolls = np.deg2rad(roll) + _sway(rng, t, 0.02 * min(1.0, hand))[:, 0]
     poses[:, :3, :3] @= _turns(np.deg2rad(pan), 1) @ _turns(np.full(frames, np.deg2rad(pitch)), 0) @ _turns(rolls, 2)
     return poses
 
