@@ -22,7 +22,7 @@ WORDS = {name: words.split("|") for name, words in {
     "close": "A close-up.|Filmed from close by.|The camera is close to an object.",
     "drive": "Seen from a moving car.|The camera drives forward.|A forward drive.",
     "drone": "Seen from a drone.|An aerial view.|Filmed from above by a drone.",
-    "ball": "ball rolls by|ball is rolling", "car": "car drives past|car is moving", "van": "van drives past|van is moving",
+    "ball": "ball rolls by|ball is rolling", "car": "car drives past|car is moving", "van": "van drives past",
     "person": "person walks by|person is walking", "dog": "dog runs by|dog is running",
 }.items()}  # fmt: skip
 TEXTURE_WORDS = {

@@ -13,7 +13,7 @@ from gen3r.cameras.camera import Cameras
 from gen3r.data.photos import photos_in
 from gen3r.data.records import Clip, take_frames
 from gen3r.data.synthetic.captions import caption
-from gen3r.data.synthetic.decorator import COLOURS, Decorator
+from gen3r.data.synthetic.decorator import Decorator
 from gen3r.data.synthetic.light import TIMES, WEATHERS, Light, outdoors
 from gen3r.data.synthetic.meshes import Array
 from gen3r.data.synthetic.movers import draw_movers
@@ -125,8 +125,7 @@ def _draw(
                      for part, (texture, colour) in layout.surfaces.items()],
         "objects": _objects(d, made, things),
         "movers": [{"name": m.name, "colour": m.colour} for i, m in enumerate(movers) if seen[things + i]],
-        "camera": shot, "field_of_view": round(float(fov), 1), "main_colours": _main_colours(made.frames),
-        "textures": sorted(set(d.kinds)),
+        "camera": shot, "field_of_view": round(float(fov), 1), "textures": sorted(set(d.kinds)),
     } | ({"landscape": layout.landscape} if layout.landscape else {})  # fmt: skip
     depth, moving = torch.from_numpy(made.depth), torch.from_numpy(made.moving)
     cameras = Cameras.from_fov(torch.from_numpy(poses[shown]).float(), float(fov_y), height, width)
@@ -177,12 +176,3 @@ def _objects(d: Decorator, made: Rendered, things: int) -> list[dict[str, str]]:
     """The objects that are seen, the largest first, each kind and colour once."""
     order = [i for i in np.argsort(-made.seen[:things], kind="stable") if made.seen[i] > LEAST * made.depth.size]
     return [{"name": n, "colour": c} for n, c in dict.fromkeys((d.things[i].name, d.things[i].colour) for i in order)]
-
-
-def _main_colours(frames: Array) -> list[str]:
-    """Up to three colour names that most pixels are nearest to."""
-    pixels = frames.reshape(-1, 3)[:: max(1, frames.size // 3 // 4096)] / 255
-    names = np.array(list(COLOURS))
-    nearest = np.linalg.norm(pixels[:, None] - np.array(list(COLOURS.values())), axis=-1).argmin(1)
-    count = np.bincount(nearest, minlength=len(names))
-    return [str(names[i]) for i in np.argsort(-count, kind="stable")[:3] if count[i] > 0.08 * len(pixels)]

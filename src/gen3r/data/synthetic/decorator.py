@@ -18,8 +18,8 @@ COLOURS = {
     "green": (0.25, 0.52, 0.22), "teal": (0.15, 0.5, 0.5), "blue": (0.2, 0.35, 0.7), "purple": (0.45, 0.25, 0.55),
 }  # fmt: skip
 COLOUR_SHARES = np.array([5, 4, 2, 4, 4, 2, 1, 1, 2, 1, 2, 1]) / 29
-PICTURE_SHARES = {"painting": 0.9, "facade": 0.25, "grass": 0.4, "gravel": 0.4}  # of surfaces with photos, else:
-PICTURE_SHARE = 0.65
+PHOTO_SHARES = {"facade": 0.25, "grass": 0.4, "gravel": 0.4}  # of surfaces with photos, where there is a folder; else:
+PHOTO_SHARE = 0.65
 LEAFY = ("mottled", "grass")  # photos take their colour
 
 
@@ -95,8 +95,9 @@ class Decorator:
 
         second: the other colour of the texture; one that goes with `colour` by default.
         """
-        if second is None and emission < 1 and self.rng.random() < self.share * PICTURE_SHARES.get(kind, PICTURE_SHARE):
-            return self._picture(kind, colour, scale, emission)
+        share = 1 if kind == "painting" else self.share * PHOTO_SHARES.get(kind, PHOTO_SHARE)
+        if second is None and emission < 1 and self.rng.random() < share:
+            return self._photo(kind, colour, scale, emission)
         if self.held_out:
             kind = str(self.rng.choice(TEXTURE_STAND_INS[kind]))
         if second is None:
@@ -111,7 +112,7 @@ class Decorator:
         self.textures.append(np.broadcast_to(texture, (TILE, TILE, 3)))
         return self.builder.material(Material(len(self.textures) - 1, scale, emission, fit))
 
-    def _picture(self, kind: str, colour: Array, scale: float, emission: float) -> int:
+    def _photo(self, kind: str, colour: Array, scale: float, emission: float) -> int:
         """A material from a crop of a photo: as it is, its lightness in that colour, or between both."""
         rng = self.rng
         fit = kind in FITTED or (kind in ("plaster", "stripes", "plaid") and rng.random() < 0.15)

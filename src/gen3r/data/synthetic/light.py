@@ -28,7 +28,7 @@ class Light:
     """Lamps and the sun, the ambient light [3] from above and below, the sky and the air.
 
     The sky is a gradient from `horizon` to `zenith` with clouds of that brightness or, in its place, a photo [h, w, 3]
-    turned by an angle, with stars at night. Fog, an extinction a metre, has the colour of the horizon; rain is 0 to 1.
+    turned by an angle. Fog, an extinction a metre, has the colour of the horizon; rain is 0 to 1.
     """
 
     sources: tuple[Source, ...]
@@ -42,7 +42,6 @@ class Light:
     turn: float = 0.0
     fog: float = 0.0
     rain: float = 0.0
-    stars: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,11 +94,12 @@ def outdoors(rng: Rng, time: str, weather: str, lamps: list[Source]) -> Light:
     )
     above = 0.4 * zenith + 0.6 * horizon
     above = t.ambient * (0.6 + 0.4 * above / above.mean())
-    sun = Source(direction, t.sun * w.sun * _sunlight(time, elevation), sun=True, radius=w.radius)
+    low, high = np.array([1.0, 0.55, 0.28]), np.array([1.0, 0.96, 0.88])  # orange when it is low; the moon is blue
+    colour = [0.7, 0.8, 1.0] if time == "night" else low + (high - low) * min(1.0, elevation / np.deg2rad(32))
+    sun = Source(direction, t.sun * w.sun * np.array(colour), sun=True, radius=w.radius)
     return Light(
         (sun, *(lamps if time in ("dusk", "night") else ())), above, 0.55 * above, horizon, zenith,
         clouds=rng.uniform(*w.clouds), cloud=t.overcast, fog=rng.uniform(*w.fog), rain=w.rain,
-        stars=time == "night" and w.closed < 0.6,
     )  # fmt: skip
 
 
@@ -107,11 +107,3 @@ def daylight(time: str) -> Array:
     """The colour [3] and strength of what comes through a window."""
     t = TIMES[time]
     return (0.5 * np.array(t.zenith) + 0.7 * np.array(t.horizon)) * min(1.0, 2 * t.ambient)
-
-
-def _sunlight(time: str, elevation: float) -> Array:
-    """White when it is high, orange when it is low; the moon is blue."""
-    if time == "night":
-        return np.array([0.7, 0.8, 1.0])
-    low, high = np.array([1.0, 0.55, 0.28]), np.array([1.0, 0.96, 0.88])
-    return low + (high - low) * min(1.0, elevation / np.deg2rad(32))

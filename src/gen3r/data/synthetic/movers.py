@@ -53,7 +53,7 @@ def _path(rng: Rng, layout: Layout, frames: int, speed: float) -> Array:
     start, goal = rng.uniform(*layout.stage), rng.uniform(*layout.stage)
     angle, bend = np.arctan2(*(goal - start)[::-1]), rng.uniform(-0.03, 0.03)
     if layout.lane:
-        angle, bend = np.arctan2(layout.heading[1], layout.heading[0]) + np.pi * rng.integers(2), 0.0
+        angle, bend = layout.heading + np.pi * rng.integers(2), 0.0
     heading = angle + bend * np.arange(frames)
     steps = speed * rng.uniform(0.6, 1.4) * np.stack([np.cos(heading), np.sin(heading)], -1)
     xy = start + np.cumsum(steps, 0) - steps[0] - steps.sum(0) * rng.uniform(0, 0.4)

@@ -32,9 +32,9 @@ class Layout:
     """What was built, for the camera, the movers, the light and the caption.
 
     surfaces: part -> (texture or "", colour). lamps: sources that burn at night, indoors always. ambient: indoors the
-    ambient light, outdoors None. walk, look: boxes [2, 3] for the camera and its target, over the ground. heading:
-    where a walk or a drive goes, [2]; reach: how far at most [m]. shots: the camera's motions. stage: a box [2, 2]
-    that movers move in; lane: they keep to its heading. ground: its height. landscape: what kind of terrain.
+    ambient light, outdoors None. walk, look: boxes [2, 3] for the camera and its target, over the ground. heading: of
+    a walk or a drive, an azimuth from the x axis; reach: how far at most [m]. shots: the camera's motions. stage: a
+    box [2, 2] that movers move in; lane: they keep to its heading. ground: its height. landscape: a kind of terrain.
     """
 
     surfaces: dict[str, tuple[str, str]]
@@ -42,7 +42,7 @@ class Layout:
     ambient: Array | None = None
     walk: Array
     look: Array
-    heading: Array
+    heading: float
     reach: float
     shots: Sequence[str]
     stage: Array
@@ -64,9 +64,8 @@ def indoors(long: bool, d: Decorator, time: str) -> Layout:
     b.box([0, 0, h + 0.05], [w + 0.2, depth + 0.2, 0.1], ceiling)
     windows = _walls(d, size, (other[2], wall[2], wall[2], wall[2]), trim)
     if windows:
-        _distance(
-            d, 8, 45, 14, 0.05 if time == "night" else rng.uniform(0.5, 0.95), rng.choice([0.2, 0.5, rng.uniform(1, 9)])
-        )
+        glow, drop = 0.05 if time == "night" else rng.uniform(0.5, 0.95), rng.choice([0.2, 0.5, rng.uniform(1, 9)])
+        _distance(d, 8, 45, 14, glow, drop)
     if not long and depth > 5 and rng.random() < 0.35:  # a wall across with a passage through it
         y, at, wide = rng.uniform(-0.15, 0.3) * depth, rng.uniform(0.2, 0.8) * w, rng.uniform(0.9, 2.2)
         gap = (max(at - wide / 2, 0.1), min(at + wide / 2, w - 0.1), 0.0, min(h - 0.1, rng.uniform(2.0, 2.6)))
@@ -74,19 +73,16 @@ def indoors(long: bool, d: Decorator, time: str) -> Layout:
     _furnish(d, size, int(rng.integers(3, 8) if long else rng.integers(5, 14)))
     count = 4 if long else int(rng.integers(1, 4))
     spread = np.stack([rng.uniform(-0.2, 0.2, count) * w, np.linspace(-0.3, 0.35, count) * depth], 1)
-    points, lamp = (
-        [np.array([*xy, h - 0.3]) for xy in spread],
-        d.material("plaster", np.array([1, 0.97, 0.88]), emission=1),
-    )
+    points = [np.array([*xy, h - 0.3]) for xy in spread]
+    lamp = d.material("plaster", np.array([1, 0.97, 0.88]), emission=1)
     for p in points:
         b.blob(p + [0, 0, 0.17], [0.13, 0.13, 0.08], lamp)
     lamps, ambient = _indoor_light(rng, time, points, windows)
-    turn = rng.normal(0, 0.15 if long else 0.5)
     return Layout(
         surfaces={"walls": wall[:2], "floor": floor[:2]}, lamps=lamps, ambient=ambient,
         walk=np.array([[-w * 0.42, -depth * 0.45, 0.8], [w * 0.42, depth * 0.2, min(1.9, h - 0.5)]]),
         look=np.array([[-w * 0.48, -depth * 0.1, 0.1], [w * 0.48, depth * 0.5, 1.6]]),
-        heading=np.array([np.sin(turn), np.cos(turn)]), reach=min(depth * 0.5, 6.0), lane=long,
+        heading=np.pi / 2 + rng.normal(0, 0.15 if long else 0.5), reach=min(depth * 0.5, 6.0), lane=long,
         shots=("dolly", "walk", "walk", "close") if long else ("dolly", "dolly", "walk", "orbit", "close", "close"),
         stage=np.array([[-w / 2 + 0.5, -depth * 0.15], [w / 2 - 0.5, depth * 0.4]]),
     )  # fmt: skip
@@ -164,12 +160,8 @@ def _furnish(d: Decorator, size: Array, count: int) -> None:
         if any(np.hypot(*(xy - p)) < radius + r for p, r in placed):
             continue
         placed.append((xy, radius))
-        look, second = (
-            d.surface(("plaster", "mottled", "planks", "stripes", "plaid")),
-            d.surface(("plaster", "planks"), WOODEN),
-        )
-        at = np.array([*xy, 0.0])
-        extent = d.place(name, at, yaw, look, second[2])
+        look, at = d.surface(("plaster", "mottled", "planks", "stripes", "plaid")), np.array([*xy, 0.0])
+        extent = d.place(name, at, yaw, look, d.surface(("plaster", "planks"), WOODEN)[2])
         if name in TOPS and rng.random() < 0.8:
             _clutter(d, at + [0, 0, extent[2] * TOPS[name]], extent[:2] * 0.4, yaw, small, int(rng.integers(1, 9)))
     _clutter(d, np.zeros(3), size[:2] * 0.47, 0.0, small, int(rng.integers(0, 8)), 1.8)
@@ -187,12 +179,8 @@ def _clutter(d: Decorator, at: Array, half: Array, yaw: float, looks: list[int],
             b.box(place, size, look, turn)
         elif kind == 2:
             for i in range(int(rng.integers(2, 6))):
-                b.box(
-                    [*place[:2], at[2] + 0.02 + 0.04 * i],
-                    [0.26, 0.19, 0.038],
-                    (look, other)[i % 2],
-                    turn + 0.2 * (i % 3),
-                )
+                low = [*place[:2], at[2] + 0.02 + 0.04 * i]
+                b.box(low, [0.26, 0.19, 0.038], (look, other)[i % 2], turn + 0.2 * (i % 3))
         elif kind == 3:
             b.cylinder(place, size[0] / 2, size[2], look)
             b.cylinder(place + [0, 0, 0.7 * size[2]], size[0] / 5, 0.5 * size[2], other)
@@ -215,8 +203,8 @@ def _indoor_light(rng: Rng, time: str, points: list[Array], windows: Sequence[Ar
 def _distance(d: Decorator, near: float, far: float, count: int, glow: float = 0.0, drop: float = 0.0) -> None:
     """Trees and buildings all around; with a drop, on ground so far below. glow: their own light, seen from inside."""
     rng, trees = d.rng, d.rng.random()
-    leaves, trunk, *walls = (d.material(kind, d.colour(names)[1], 0.5, glow) for kind, names in
-                             (("mottled", ("green",)), ("mottled", ("brown",)), ("facade", None), ("facade", PALE)))  # fmt: skip
+    kinds = (("mottled", ("green",)), ("mottled", ("brown",)), ("facade", None), ("facade", PALE))
+    leaves, trunk, *walls = (d.material(kind, d.colour(names)[1], 0.5, glow) for kind, names in kinds)
     if drop:
         ground = d.material("mottled", d.colour(("green", "grey", "brown"))[1], 0.3, glow)
         d.builder.box([0, 0, -drop - 0.2], [2 * AROUND, 2 * AROUND, 0.3], ground)
@@ -238,9 +226,8 @@ def outdoors(open_place: bool, d: Decorator, time: str) -> Layout:
     half, side, length = rng.uniform([2.4, 1.2, 50], [6.5, 5.0, 110])
     if open_place:
         half, length = rng.uniform(7, 14), rng.uniform(18, 30)
-        ground = d.surface(
-            ("tiles", "bricks", "mottled", "checker", "paving", "grass"), ("grey", "beige", "brown", "green"), 0.5
-        )
+        kinds = ("tiles", "bricks", "mottled", "checker", "paving", "grass")
+        ground = d.surface(kinds, ("grey", "beige", "brown", "green"), 0.5)
         b.box([0, 0, -0.5], [2 * AROUND, 2 * AROUND, 1.0], ground[2])
         surfaces["ground"] = ground[:2]
     else:
@@ -265,7 +252,7 @@ def outdoors(open_place: bool, d: Decorator, time: str) -> Layout:
     return Layout(
         surfaces=surfaces, lamps=_lamp_heads(d, posts, time), walk=walk,
         look=np.array([[-edge, 1.0 if open_place else 4.0, 0.3], [edge, 10.0 if open_place else 18.0, 3.5]]),
-        heading=np.array([0.0, 1.0]), reach=8.0 if open_place else 22.0, lane=not open_place,
+        heading=np.pi / 2, reach=8.0 if open_place else 22.0, lane=not open_place,
         shots=("dolly", "walk", "drone", "orbit", "close", *(() if open_place else ("drive",))),
         stage=np.array([[-half * 0.55, 0.0], [half * 0.55, 8.0 if open_place else 30.0]]),
     )  # fmt: skip
@@ -281,9 +268,7 @@ def _row(d: Decorator, x: float, y: float, end: float, side: int, share: float) 
             name, colour = d.colour(("beige", "white", "grey", "red", "orange", "brown", "yellow", "teal"))
             first, out = first or name, depth / 2 + rng.choice([0.0, 0.0, rng.uniform(0, 2)])
             at = np.array([x + side * out, u + width / 2, 0]) if side else np.array([u + width / 2, y + out, 0])
-            size, yaw = (
-                (np.array([depth, width, height]), np.pi / 2) if side else (np.array([width, depth, height]), 0.0)
-            )
+            size, yaw = np.array([depth, width, height] if side else [width, depth, height]), np.pi / 2 * abs(side)
             d.builder.box(at + [0, 0, height / 2], size, d.facade(colour))
             kind = rng.random()
             if kind < 0.6:
@@ -299,20 +284,8 @@ def _row(d: Decorator, x: float, y: float, end: float, side: int, share: float) 
 def _street_things(d: Decorator, open_place: bool, half: float, side: float, length: float) -> list[Array]:
     """Trees, lamp posts and the like on a plaza or a pavement, and cars; returns where lamp posts stand."""
     rng, places, posts = d.rng, [], []
-    kinds = (
-        "tree",
-        "tree",
-        "tree",
-        "pine",
-        "bench",
-        "lamp post",
-        "lamp post",
-        "planter",
-        "bush",
-        "bin",
-        "fence",
-        "person",
-    )
+    kinds = ("tree", "tree", "tree", "pine", "bench", "lamp post", "lamp post", "planter", "bush", "bin", "fence",
+             "person")  # fmt: skip
     if open_place:
         kinds += ("monument", "statue", "kiosk", "rock", "car", "bench")
         for at in rng.uniform([-8, -3], [8, 12], (int(rng.integers(6, 22)), 2)):
@@ -353,12 +326,7 @@ def _lamp_heads(d: Decorator, posts: list[Array], time: str) -> list[Source]:
 BIOMES = {
     # ground textures and colours, the colours of leaves, what stands about
     "meadow": (("grass", "mottled"), ("green",), ("green", "green", "teal"), ("tree", "tree", "pine", "bush", "rock")),
-    "autumn": (
-        ("grass", "mottled"),
-        ("brown", "orange"),
-        ("orange", "red", "yellow", "green"),
-        ("tree", "bush", "rock"),
-    ),
+    "autumn": (("grass", "mottled"), ("brown", "orange"), ("orange", "red", "yellow"), ("tree", "bush", "rock")),
     "desert": (("gravel", "mottled"), ("beige", "orange"), ("green", "teal"), ("rock", "rock", "bush")),
     "snow": (("plaster", "gravel"), ("white",), ("green", "teal", "white"), ("pine", "pine", "rock")),
 }
@@ -392,11 +360,11 @@ def terrain(d: Decorator, time: str) -> Layout:
     if rng.random() < 0.4:
         xy = np.array([path(far := rng.uniform(10, 22)) + rng.choice([-1, 1]) * rng.uniform(4.5, 8), far])
         _stand(d, d.thing(("hut",)), np.array([*xy, height(xy)]))
-    heading = np.array([path(6.0) - path(-6.0), 12.0])
     return Layout(
         surfaces={"ground": soil[:2], "path": dirt[:2]}, ground=height, landscape=biome,
         walk=np.array([[-1.5, -10.0, 0.8], [1.5, -6.0, 2.2]]) + [path(-8.0), 0, 0],
-        look=np.array([[-6.0, 1.0, 0.0], [6.0, 12.0, 3.0]]), heading=heading / np.hypot(*heading), reach=12.0,
+        look=np.array([[-6.0, 1.0, 0.0], [6.0, 12.0, 3.0]]), reach=12.0,
+        heading=float(np.arctan2(12, path(6.0) - path(-6.0))),
         shots=("walk", "orbit", "drone", "drone", "dolly", "close"),
         stage=np.array([[path(0.0) - 2.0, -2.0], [path(10.0) + 2.0, 12.0]]),
     )  # fmt: skip

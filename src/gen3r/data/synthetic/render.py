@@ -1,7 +1,8 @@
 """The renderer: soft shadows of many lights, ambient occlusion, things that move, skies, fog and rain.
 
-One shadow ray and one ray for the ambient light a pixel. Each of sixteen neighbours takes another of sixteen directions; a box of 4 x 4 of them on the same surface is averaged
-(interleaved sampling with a discontinuity buffer: Keller and Heidrich 2001, "Interleaved Sampling").
+One shadow ray and one ray for the ambient light a pixel. Each of sixteen neighbours takes another of sixteen
+directions; a box of 4 x 4 of them on the same surface is averaged (interleaved sampling with a discontinuity buffer:
+Keller and Heidrich 2001, "Interleaved Sampling").
 """
 
 from collections.abc import Sequence
@@ -190,7 +191,7 @@ class Renderer(Tracer):
         return self.atlas.sample(texture, uv, footprint * scale.max(1)), emission[:, None]
 
     def _sky(self, d: Array) -> Array:
-        """Colours [N, 3] along unit directions [N, 3]: a photo, or a gradient with clouds, the sun's glow and stars."""
+        """Colours [N, 3] along unit directions [N, 3]: a photo, or a gradient with clouds and the sun's glow."""
         light = self.light
         if light.photo is not None:
             return _panorama(light.photo, d, light.turn)
@@ -204,9 +205,6 @@ class Renderer(Tracer):
                 near = np.clip(d @ source.at.astype(np.float32), 0, 1)
                 glow = 0.35 * near**8 + 0.5 * near**64 + 2.0 * (near > np.cos(0.03))
                 colour += (glow * min(1.0, 0.02 / source.radius))[:, None] * source.colour.astype(np.float32)
-        if light.stars:
-            chance = np.sin(np.floor(d * 90) @ np.array([12.9898, 78.233, 37.719])) * 43758.5453 % 1
-            colour += (0.7 * (chance > 0.993) * np.clip(d[:, 2], 0, 1))[:, None].astype(np.float32)
         thick = np.clip(light.fog * 30, 0, 1) * np.clip(1 - 1.5 * d[:, 2:], 0, 1)  # fog hides it
         colour += (light.horizon.astype(np.float32) - colour) * thick
         return _shoulder(self.gain * colour)

@@ -74,15 +74,12 @@ def _laid(rows: tuple[int, int], columns: float, shift: float, joint: float, gra
     return draw
 
 
-def _scattered(cells: tuple[int, int], jitter: float, joint: float, many: bool = False) -> Texture:
-    """Cells of `a`, each of its own shade, in joints of `b`; or, if `many`, of any colour in a frame."""
+def _scattered(cells: tuple[int, int], jitter: float, joint: float) -> Texture:
+    """Cells of `a`, each of its own shade, in joints of `b`."""
 
     def draw(rng: Rng, a: Array, b: Array) -> Array:
         n = int(rng.integers(*cells)) // 2 * 2
         nearest, second, number = _cells(rng, n, jitter)
-        if many:
-            edge = np.minimum(np.minimum(_ROWS, 1 - _ROWS), np.minimum(_COLUMNS, 1 - _COLUMNS)) < 0.05
-            return np.where(edge[..., None], 0.7 * b, np.stack([a, b, *rng.random((3, 3))])[number % 5])
         inside = np.clip((second - nearest) * n / joint, 0, 1)
         return _mix(b, a * rng.uniform(0.7, 1.2, n * n)[number, None], inside)
 
@@ -134,17 +131,6 @@ def _checks(turned: bool) -> Texture:
     return draw
 
 
-def _painting(rng: Rng, a: Array, b: Array) -> Array:
-    """A framed abstract image of discs and bars that fills the tile once."""
-    picture = _mix(a, b, _ROWS)
-    for _ in range(int(rng.integers(3, 8))):
-        colour, centre, size = rng.random(3), rng.random(2), rng.uniform(0.08, 0.3, 2)
-        dv, du = np.abs(_ROWS - centre[0]) / size[0], np.abs(_COLUMNS - centre[1]) / size[1]
-        inside = (dv**2 + du**2 < 1) if rng.random() < 0.6 else (np.maximum(dv, du) < 1)
-        picture = np.where(inside[..., None], colour, picture)
-    return picture
-
-
 def _windows(bands: bool) -> Texture:
     """A wall of `a` with rows of windows of `b` or, as `bands`, with windows from side to side, lighter on top."""
 
@@ -168,11 +154,11 @@ TEXTURES: dict[str, Texture] = {
     "bricks": _laid((3, 6), 0.5, 0.5, 0.1), "paving": _laid((2, 5), 0.8, 0.5, 0.05, 0.3),
     "checker": _checks(False), "stripes": _bands(False, True), "plaid": _bands(True, True),
     "cobbles": _scattered((4, 9), 0.35, 0.35), "gravel": _scattered((14, 22), 0.45, 0.5),
-    "painting": _painting, "facade": _windows(False),
+    "facade": _windows(False),
     "stucco": _cloudy((24, 33), 2, 0.8), "speckled": _scattered((8, 14), 0.5, 0.02),
     "herringbone": _laid((4, 7), 0.4, 0.5, 0.08, 0.4), "hexagons": _scattered((4, 10), 0.0, 0.12),
     "ashlar": _laid((3, 6), 0.6, 1, 0.05, 0.3), "diamonds": _checks(True), "waves": _bands(True, False, 0.4, True),
-    "zigzag": _bands(True, False, 0.9), "mosaic": _scattered((4, 8), 0.45, 1.0, many=True), "storeys": _windows(True),
+    "zigzag": _bands(True, False, 0.9), "storeys": _windows(True),
 }  # fmt: skip
 
 # What a held-out scene has in the place of what training scenes have.
@@ -180,10 +166,10 @@ TEXTURE_STAND_INS = {
     "plaster": ("stucco",), "mottled": ("speckled",), "grass": ("speckled",), "planks": ("herringbone",),
     "tiles": ("hexagons",), "bricks": ("ashlar",), "paving": ("ashlar",), "checker": ("diamonds",),
     "stripes": ("zigzag", "waves"), "plaid": ("waves",), "cobbles": ("hexagons",), "gravel": ("speckled",),
-    "painting": ("mosaic",), "facade": ("storeys",),
+    "facade": ("storeys",),
 }  # fmt: skip
 ALIKE = {"plaster", "mottled", "grass", "planks", "stucco", "speckled", "herringbone"}  # in two colours that are close
-FITTED = {"painting", "facade", "mosaic", "storeys"}  # they fill a face instead of repeating
+FITTED = {"painting", "facade", "storeys"}  # they fill a face instead of repeating
 
 
 class Atlas:
