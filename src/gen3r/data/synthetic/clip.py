@@ -114,17 +114,15 @@ def _draw(
     movers = draw_movers(d, layout, place, renderer, poses, fov_y) if options.movers else []
     if movers:
         renderer.atlas = Atlas(d.textures)
-        renderer.set_in_motion(d.builder, [mover.part for mover in movers])
+        renderer.set_in_motion(d.builder, movers)
     renderer.expose(poses, fov_y, EXPOSURE[time])
     rain = np.array(rng.spawn(frames), object)
     made = renderer.render_clip(poses[shown], fov_y, height, width, list(rain[shown]))
-    seen = made.seen > LEAST * made.depth.size
     record: dict[str, Any] = {
         "place": place, "time": time, "weather": weather,
         "surfaces": [{"part": part, "colour": colour} | ({"texture": texture} if texture else {})
                      for part, (texture, colour) in layout.surfaces.items()],
-        "objects": _objects(d, made, things),
-        "movers": [{"name": m.name, "colour": m.colour} for i, m in enumerate(movers) if seen[things + i]],
+        "objects": _seen(d, made, range(things)), "movers": _seen(d, made, range(things, len(d.things))),
         "camera": shot, "field_of_view": round(float(fov), 1), "textures": sorted(set(d.kinds)),
     } | ({"landscape": layout.landscape} if layout.landscape else {})  # fmt: skip
     depth, moving = torch.from_numpy(made.depth), torch.from_numpy(made.moving)
@@ -172,7 +170,7 @@ def _camera(
     return None
 
 
-def _objects(d: Decorator, made: Rendered, things: int) -> list[dict[str, str]]:
-    """The objects that are seen, the largest first, each kind and colour once."""
-    order = [i for i in np.argsort(-made.seen[:things], kind="stable") if made.seen[i] > LEAST * made.depth.size]
+def _seen(d: Decorator, made: Rendered, numbers: range) -> list[dict[str, str]]:
+    """The things of these numbers that are seen, the largest first, each kind and colour once."""
+    order = sorted((i for i in numbers if made.seen[i] > LEAST * made.depth.size), key=lambda i: -made.seen[i])
     return [{"name": n, "colour": c} for n, c in dict.fromkeys((d.things[i].name, d.things[i].colour) for i in order)]

@@ -89,9 +89,8 @@ def outdoors(rng: Rng, time: str, weather: str, lamps: list[Source]) -> Light:
     azimuth, elevation = rng.uniform(0, 2 * np.pi), np.deg2rad(rng.uniform(*t.elevation))
     direction = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
     closed = t.overcast * np.array([0.96, 0.98, 1.03])
-    zenith, horizon = (
-        (1 - w.closed) * np.array(c) * rng.uniform(0.9, 1.1) + w.closed * closed for c in (t.zenith, t.horizon)
-    )
+    clear = np.array([t.zenith, t.horizon]) * rng.uniform(0.9, 1.1, (2, 1))
+    zenith, horizon = clear + w.closed * (closed - clear)
     above = 0.4 * zenith + 0.6 * horizon
     above = t.ambient * (0.6 + 0.4 * above / above.mean())
     low, high = np.array([1.0, 0.55, 0.28]), np.array([1.0, 0.96, 0.88])  # orange when it is low; the moon is blue

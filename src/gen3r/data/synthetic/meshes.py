@@ -72,11 +72,9 @@ class MeshBuilder:
         """A gable roof on `base`, its ridge along the first axis."""
         self.add(_unit("roof") * np.asarray(size) @ turned(yaw).T + np.asarray(base), material)
 
-    def blob(
-        self, centre: ArrayLike, radii: ArrayLike, material: int, yaw: float = 0.0, bumps: float = 0.0, splits: int = 2
-    ) -> None:
+    def blob(self, centre: ArrayLike, radii: ArrayLike, material: int, yaw: float = 0.0, bumps: float = 0.0) -> None:
         """An ellipsoid of radii [3], with smooth bumps of that part of them; how they lie goes by `yaw`."""
-        ball, radii = _unit_ball(splits), np.asarray(radii, float)
+        ball, radii = _unit("ball"), np.asarray(radii, float)
         wave = np.sin(ball @ np.array([[3.1, -2.3, 1.7], [-1.9, 3.7, 2.9], [2.6, 1.4, -3.3]]) + 7 * yaw).sum(-1) / 2
         normals = (ball / radii) @ turned(yaw).T
         normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
@@ -125,12 +123,6 @@ def _unit(shape: str) -> Array:
         faces = [[0, 1, 5], [0, 5, 4], [2, 3, 4], [2, 4, 5], [3, 0, 4], [1, 2, 5], [0, 2, 1], [0, 3, 2]]
         return np.array(corners)[np.array(faces)]
     create = trimesh.creation
-    made = {"box": lambda: create.box([1, 1, 1]), "cylinder": lambda: create.cylinder(1, 1, sections=14),
-            "cone": lambda: create.cone(1, 1, sections=14)}[shape]()  # fmt: skip
-    return np.asarray(made.triangles)
-
-
-@lru_cache
-def _unit_ball(splits: int) -> Array:
-    """The triangles [20 * 4**splits, 3, 3] of a ball of radius 1."""
-    return np.asarray(trimesh.creation.icosphere(splits).triangles)
+    makers = {"box": lambda: create.box([1, 1, 1]), "cylinder": lambda: create.cylinder(1, 1, sections=14),
+              "cone": lambda: create.cone(1, 1, sections=14), "ball": lambda: create.icosphere(2)}  # fmt: skip
+    return np.asarray(makers[shape]().triangles)

@@ -1,7 +1,6 @@
 """Things that move: cars, people, dogs and balls on smooth paths, as rigid shapes placed anew in every frame."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,40 +16,30 @@ KINDS = {"ball": (0.12, 0.5, 0.4), "car": (0.35, 1.6, 0.6), "person": (0.07, 0.4
 WHERE = {"street": ("car", "car", "person", "ball")}  # elsewhere people and balls
 
 
-@dataclass(frozen=True)
-class Mover:
-    """What moves, its main colour, and its faces with their poses."""
-
-    name: str
-    colour: str
-    part: Part
-
-
-def draw_movers(d: Decorator, layout: Layout, place: str, still: Tracer, poses: Array, fov: float) -> list[Mover]:
+def draw_movers(d: Decorator, layout: Layout, place: str, still: Tracer, poses: Array, fov: float) -> list[Part]:
     """One to three that meet nothing, each other and the camera included, and that the camera sees.
 
-    Their shapes are the builder's last.
+    They are the decorator's last things, and their shapes the builder's last.
     """
     wanted, made = int(d.rng.integers(1, 4)), []
     for _ in range(40):
         kind = str(d.rng.choice(WHERE.get(place, ("person", "ball"))))
-        speed, radius, height = KINDS[kind]
-        places = _path(d.rng, layout, len(poses), speed)
-        others = [m.part.poses[:, :3, 3] for m in made]
-        if len(made) == wanted or not _is_clear(places[:, :3, 3], radius, height, still, poses, fov, others):
+        path = _path(d.rng, layout, len(poses), KINDS[kind][0])
+        others = [part.poses[:, :3, 3] for part in made]
+        if len(made) == wanted or not _is_clear(path[:, :3, 3], *KINDS[kind][1:], still, poses, fov, others):
             continue
         name, first = STAND_INS[kind] if d.held_out else kind, sum(len(t) for t in d.builder.triangles)
         look = d.surface(("stripes", "checker") if kind == "ball" else ("plaster", "mottled"))
         second = d.surface(("plaster",), ("black", "grey", "blue", "brown", "beige"))[2]
-        with d.placing(name, look[1], places[0, :3, 3]):
+        with d.placing(name, look[1], path[0, :3, 3]):
             build(d.builder, name, np.zeros(3), shapes(name)[0], 0.0, (look[2], second))
-        made.append(Mover(name, look[1], Part(first, sum(len(t) for t in d.builder.triangles), places)))
+        made.append(Part(first, sum(len(t) for t in d.builder.triangles), path))
     return made
 
 
 def _path(rng: Rng, layout: Layout, frames: int, speed: float) -> Array:
-    """Poses [F, 4, 4] on the ground, y ahead: on an arc across the stage, or along the lane."""
-    start, goal = rng.uniform(*layout.stage), rng.uniform(*layout.stage)
+    """Poses [F, 4, 4] on the ground, y ahead: on an arc across what the camera looks at, or along the lane."""
+    start, goal = rng.uniform(*layout.look[:, :2] * [0.6, 1.0], (2, 2))
     angle, bend = np.arctan2(*(goal - start)[::-1]), rng.uniform(-0.03, 0.03)
     if layout.lane:
         angle, bend = layout.heading + np.pi * rng.integers(2), 0.0

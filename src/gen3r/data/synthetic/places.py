@@ -33,8 +33,8 @@ class Layout:
 
     surfaces: part -> (texture or "", colour). lamps: sources that burn at night, indoors always. ambient: indoors the
     ambient light, outdoors None. walk, look: boxes [2, 3] for the camera and its target, over the ground. heading: of
-    a walk or a drive, an azimuth from the x axis; reach: how far at most [m]. shots: the camera's motions. stage: a
-    box [2, 2] that movers move in; lane: they keep to its heading. ground: its height. landscape: a kind of terrain.
+    a walk or a drive, an azimuth from the x axis; reach: how far at most [m]. shots: the camera's motions. lane:
+    movers keep to the heading. ground: its height. landscape: a kind of terrain.
     """
 
     surfaces: dict[str, tuple[str, str]]
@@ -45,7 +45,6 @@ class Layout:
     heading: float
     reach: float
     shots: Sequence[str]
-    stage: Array
     lane: bool = False
     ground: Ground = level
     landscape: str = ""
@@ -84,7 +83,6 @@ def indoors(long: bool, d: Decorator, time: str) -> Layout:
         look=np.array([[-w * 0.48, -depth * 0.1, 0.1], [w * 0.48, depth * 0.5, 1.6]]),
         heading=np.pi / 2 + rng.normal(0, 0.15 if long else 0.5), reach=min(depth * 0.5, 6.0), lane=long,
         shots=("dolly", "walk", "walk", "close") if long else ("dolly", "dolly", "walk", "orbit", "close", "close"),
-        stage=np.array([[-w / 2 + 0.5, -depth * 0.15], [w / 2 - 0.5, depth * 0.4]]),
     )  # fmt: skip
 
 
@@ -254,7 +252,6 @@ def outdoors(open_place: bool, d: Decorator, time: str) -> Layout:
         look=np.array([[-edge, 1.0 if open_place else 4.0, 0.3], [edge, 10.0 if open_place else 18.0, 3.5]]),
         heading=np.pi / 2, reach=8.0 if open_place else 22.0, lane=not open_place,
         shots=("dolly", "walk", "drone", "orbit", "close", *(() if open_place else ("drive",))),
-        stage=np.array([[-half * 0.55, 0.0], [half * 0.55, 8.0 if open_place else 30.0]]),
     )  # fmt: skip
 
 
@@ -366,7 +363,6 @@ def terrain(d: Decorator, time: str) -> Layout:
         look=np.array([[-6.0, 1.0, 0.0], [6.0, 12.0, 3.0]]), reach=12.0,
         heading=float(np.arctan2(12, path(6.0) - path(-6.0))),
         shots=("walk", "orbit", "drone", "drone", "dolly", "close"),
-        stage=np.array([[path(0.0) - 2.0, -2.0], [path(10.0) + 2.0, 12.0]]),
     )  # fmt: skip
 
 

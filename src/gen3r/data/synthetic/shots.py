@@ -51,11 +51,8 @@ def dolly(rng: Rng, layout: Layout, things: Sequence[Thing], t: Array) -> tuple[
 
 def walk(rng: Rng, layout: Layout, things: Sequence[Thing], t: Array) -> tuple[Array, Array]:
     """On foot, with steps, and the head turning slowly."""
-    start, length, way = (
-        rng.uniform(*layout.walk),
-        layout.reach * rng.uniform(0.3, 0.8),
-        layout.heading + rng.normal(0, 0.2),
-    )
+    start, length = rng.uniform(*layout.walk), layout.reach * rng.uniform(0.3, 0.8)
+    way = layout.heading + rng.normal(0, 0.2)
     place = start + length * (along(way, t) + along(way + np.pi / 2, rng.uniform(-0.06, 0.06) * np.sin(3 * t)))
     eye = _above(layout, place, start[2] + 0.03 * np.sin(2 * np.pi * length / 0.7 * t))
     turn = rng.uniform(-0.6, 0.6) + rng.uniform(-0.6, 0.6) * t
