@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -79,6 +79,10 @@ class OnlineClips:
     def fingerprint(self, numbers: range) -> str:
         """What these clips are, in words."""
         return f"procedural world, {self.shape}, {self.textures}, {numbers}"
+
+    def at_size(self, height: int, width: int) -> Self:
+        """The same scenes in another size."""
+        return replace(self, shape=(self.shape[0], height, width))
 
     def __len__(self) -> int:
         return 1 << 30
