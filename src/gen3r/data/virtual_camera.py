@@ -17,9 +17,7 @@ MOST_ROLL = 25.0  # degrees; half of the cameras are level
 ZOOM = 2.0  # the most that an angle of view is narrowed by, as a factor on the focal length
 
 
-def draw_virtual_camera(
-    cameras: Cameras, height: int, width: int, rng: np.random.Generator
-) -> tuple[Tensor, Cameras]:
+def draw_virtual_camera(cameras: Cameras, height: int, width: int, rng: np.random.Generator) -> tuple[Tensor, Cameras]:
     """A rotation [3, 3] from the virtual camera to the real one, and the virtual cameras, which see no margin.
 
     The rotation and the lens are the same for all frames, so that the real motion stays. The principal point is in the

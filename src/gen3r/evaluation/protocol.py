@@ -5,7 +5,6 @@ Each `..._scores` function takes a pipeline and a clip and returns numbers; `eva
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,17 +15,14 @@ from gen3r.cameras.conventions import decode_pose
 from gen3r.cameras.paths import BETWEEN, FREE
 from gen3r.data.records import Clip
 from gen3r.data.synthetic import render_clip
-from gen3r.data.synthetic.probe import Probe, asked_for
 from gen3r.evaluation.metrics import absolute_relative, camera_auc, median_scale, psnr, ssim
 from gen3r.evaluation.options import PARTS
+from gen3r.evaluation.probe import Probe, asked_for
 from gen3r.geometry.normalise import normalise_scene
 from gen3r.geometry.splatting import warp_views
 from gen3r.models.tokens import packed_tokens
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
-
-if TYPE_CHECKING:
-    from gen3r.data.synthetic import WorldName
 
 Scores = dict[str, float]
 
@@ -186,7 +182,7 @@ def evaluate(
     return {name: Mean.of(found) for name, found in values.items()}
 
 
-def held_out_clips(count: int, frames: int, height: int, width: int, world: "WorldName" = "small") -> Iterator[Clip]:
-    """The first `count` scenes of a procedural world's test split, rendered one by one."""
+def held_out_clips(count: int, frames: int, height: int, width: int) -> Iterator[Clip]:
+    """The first `count` scenes of the procedural world's test split, rendered one by one."""
     for seed in tqdm(range(count), desc="scenes", unit="scene"):
-        yield render_clip(seed, frames, height, width, split="test", world=world)
+        yield render_clip(seed, frames, height, width, split="test")

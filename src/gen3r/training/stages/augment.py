@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gen3r.data.records import ClipSource, MixedClips
-from gen3r.data.synthetic.skies import replace_skies
 from gen3r.geometry.points import project
 from gen3r.training.stages.stage import Batch
 
@@ -19,7 +18,6 @@ def clip_batch(
     any_order: bool = False,
     backwards: float = 0.5,
     mirrored: float = 0.0,
-    sky_replacement: float = 0.0,
     image_size: tuple[int, int] | None = None,
 ) -> Batch:
     """`size` clips of `frames` consecutive frames or, with `any_order`, of sorted random frames.
@@ -27,8 +25,6 @@ def clip_batch(
     All come from one of the sources of `MixedClips`.
 
     backwards, mirrored: probabilities of reversed time and of a horizontal flip.
-    sky_replacement: probability of another sky. Half of these clips also lose distant geometry. It only applies where
-        zero depth means sky.
     image_size: height and width, where the source can choose; by default its own.
 
     Returns:
@@ -48,13 +44,7 @@ def clip_batch(
     batch["frames"] = batch["frames"].permute(0, 1, 4, 2, 3)
     batch["jitter"] = torch.from_numpy(rng.uniform(-1, 1, (size, 7))).float()
     batch["zero_is_sky"] = clips.zero_is_sky
-    batch = mirror(batch, torch.from_numpy(rng.random(size) < mirrored))
-    if sky_replacement and clips.zero_is_sky:
-        frames_and_depth = batch["frames"], batch["depth"]
-        batch["frames"], batch["depth"] = replace_skies(
-            rng, *frames_and_depth, batch["T_world_camera"], batch["K_px"], sky_replacement
-        )
-    return batch
+    return mirror(batch, torch.from_numpy(rng.random(size) < mirrored))
 
 
 def mirror(batch: Batch, chosen: Tensor) -> Batch:

@@ -45,8 +45,7 @@ class GeometryStage(Stage):
     linear probe on every level, dropped after training, predicts where the surface in the middle of each patch lies.
 
     Dense maps are computed for half of the frames, because they are the costlier part. Single-frame clips teach the
-    cues of one image. Half of the skies are replaced: all skies of the small world are blue, and depth was wrong under
-    others. Half of the clips are degraded like generated frames.
+    cues of one image. Half of the clips are degraded like generated frames.
     """
 
     name = "geometry"
@@ -68,9 +67,7 @@ class GeometryStage(Stage):
         image_size = sizes[int(rng.integers(len(sizes)))] if sizes else self.clips.shape[1:]
         clips = round(size / frames * self.clips.shape[1] * self.clips.shape[2] / (image_size[0] * image_size[1]))
         any_order = bool(rng.random() < 0.7)
-        batch = clip_batch(
-            self.clips, rng, max(1, clips), frames, any_order, mirrored=0.5, sky_replacement=0.5, image_size=image_size
-        )
+        batch = clip_batch(self.clips, rng, max(1, clips), frames, any_order, mirrored=0.5, image_size=image_size)
         dense = np.sort(rng.choice(frames, max(1, frames // 2), replace=False))
         batch["dense_frames"] = torch.from_numpy(dense)
         return batch | draw_degradations(rng, len(batch["frames"]), frames)
