@@ -48,15 +48,15 @@ def test_only_what_looks_like_a_sky_is_one(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a folder"):
         photos_in(tmp_path / "none")
-    with pytest.raises(InputError, match="holds no .jpg or .png files"):
+    with pytest.raises(InputError, match=r"holds no \.jpg or \.png files"):
         photos_in(tmp_path)
     (tmp_path / "zip").mkdir()
     (tmp_path / "zip" / "a.zip").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="a.zip is damaged"):
+    with pytest.raises(InputError, match=r"a\.zip is damaged"):
         photos_in(tmp_path / "zip")
     (tmp_path / "png").mkdir()
     (tmp_path / "png" / "a.png").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="a.png is damaged .*; remove it"):
+    with pytest.raises(InputError, match=r"a\.png is damaged .*; remove it"):
         photos_in(tmp_path / "png").draw(np.random.default_rng(0))
 
 

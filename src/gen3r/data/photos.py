@@ -43,7 +43,7 @@ class Photos:
         try:
             return _read(path, name)
         except (OSError, BadZipFile) as error:
-            raise InputError(f"{path} {name} is damaged ({error}); remove it") from error
+            raise InputError(f"{path / name} is damaged ({error}); remove it") from error
 
     def tile(self, rng: np.random.Generator, size: int, least: float, most: float) -> np.ndarray:
         """A crop [size, size, 3] in [0, 1], between these parts of the photo's shorter side, mirrored or not."""

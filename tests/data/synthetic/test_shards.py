@@ -60,7 +60,7 @@ def test_shards_of_the_former_small_world_are_not_mixed(tmp_path: Path) -> None:
 
 def test_photos_are_looked_for_before_anything_is_rendered(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no .jpg or .png files"):
+    with pytest.raises(InputError, match=r"holds no \.jpg or \.png files"):
         synthesize(tmp_path / "made", 1, options=WorldOptions(textures=tmp_path / "empty"))
     assert not (tmp_path / "made").exists()
 
