@@ -44,7 +44,8 @@ def main() -> None:
         render(seed, 2, 28)
     spent = [processor_seconds(lambda seed=seed: render(seed, args.frames, args.size)) for seed in range(args.clips)]
     figures = {
-        "clip": [args.frames, args.size, args.size], "textures": str(args.textures), "movers": args.movers, "clips": args.clips,
+        "clip": [args.frames, args.size, args.size], "textures": str(args.textures), "movers": args.movers,
+        "clips": args.clips,
         "processor s a clip": statistics.mean(spent), "slowest": max(spent),
         "clips/s of two cores": 2 / statistics.mean(spent),
     }  # fmt: skip

@@ -1,7 +1,7 @@
-"""A probe that classifies what a scene shows of what captions of the procedural world ask for; fitted on the spot."""
+"""A probe that says whether a scene is indoors or outdoors, as captions ask for; fitted on the spot."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from gen3r.data.records import Clip
 from gen3r.data.synthetic import render_clip
+from gen3r.data.synthetic.options import INDOORS
 from gen3r.scene import Scene
 
 if TYPE_CHECKING:
@@ -21,70 +22,54 @@ CLIPS, FRAMES, SIDE = 400, 3, 56  # clips of the training split for fitting, the
 PIXELS = 28  # per side after downsampling, so that blur hardly counts
 BANDS = 4  # from top to bottom
 QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
-GROUND = ("floor", "ground", "road")
-SVM_C = 3.0
+FARTHEST = 30.0  # in median depths; the sky is as far
 
 
-def asked_for(clip: Clip) -> dict[str, str]:
-    """What a clip's caption asks for: the "place", and the "colour" of floor, ground or road if it names it."""
+def asked_for(clip: Clip) -> str:
+    """Whether a clip's caption asks for a place "indoors" or "outdoors"."""
     assert clip.attributes is not None, "clips of the procedural world have attributes"
-    asked = {"place": clip.attributes["place"]}
-    for surface in clip.attributes["surfaces"]:
-        if surface["part"] in GROUND and f"{surface['part']}" in clip.caption:
-            asked["colour"] = surface["colour"]
-    return asked
+    return "indoors" if clip.attributes["place"] in INDOORS else "outdoors"
 
 
-def colour_bands(images: Tensor) -> Tensor:
-    """Features [60] of images [F, 3, H, W] in [0, 1] of one scene: quantiles of brightness and colour in four bands.
+def scene_features(images: Tensor, depth: Tensor) -> Tensor:
+    """Features [80] of a scene: quantiles of log brightness, two log colour ratios and log depth in four bands.
 
-    They are of log brightness and of two log ratios of channels, so that exposure hardly counts.
+    images: [F, 3, H, W] in [0, 1]. depth: [F, H, W] in any unit, 0 in the sky. Exposure and unit hardly count.
     """
     r, g, b = (F.adaptive_avg_pool2d(images, PIXELS).double() + 0.03).log().unbind(1)
-    opponents = torch.stack([(r + g + b) / 3, r - g, (r + g) / 2 - b], 1)
-    bands = opponents.unflatten(2, (BANDS, -1)).transpose(0, 2).flatten(2)  # [BANDS, 3, F * rows * PIXELS]
+    small = F.interpolate(depth[:, None].double(), (PIXELS, PIXELS), mode="nearest-exact")[:, 0]
+    relative = small / small[small > 0].median()
+    far = relative.where(small > 0, FARTHEST).clamp(1 / FARTHEST, FARTHEST).log()
+    maps = torch.stack([(r + g + b) / 3, r - g, (r + g) / 2 - b, far], 1)
+    bands = maps.unflatten(2, (BANDS, -1)).transpose(0, 2).flatten(2)  # [BANDS, 4, F * rows * PIXELS]
     return torch.quantile(bands, bands.new_tensor(QUANTILES), -1).movedim(0, -1).flatten()
 
 
 @dataclass(frozen=True)
-class Classifier:
+class Probe:
     """A support vector machine on standardised features. commonest: the most frequent answer."""
 
     machine: "Pipeline"
     commonest: str
 
     @classmethod
-    def fit(cls, features: Sequence[Tensor], truths: Sequence[str]) -> Self:
-        """Fits on the features [D] and the true answer of each clip; at least two answers must occur."""
+    def fit(cls, clips: Iterable[Clip]) -> Self:
+        """Fits on clips and what their captions ask for; both answers must occur."""
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
         from sklearn.svm import SVC
 
-        machine = make_pipeline(StandardScaler(), SVC(C=SVM_C)).fit(torch.stack([*features]).numpy(), truths)
+        features, truths = zip(*((scene_features(c.images, c.depth), asked_for(c)) for c in clips), strict=True)
+        machine = make_pipeline(StandardScaler(), SVC()).fit(torch.stack(features).numpy(), truths)
         return cls(machine, Counter(truths).most_common(1)[0][0])
 
-
-@dataclass(frozen=True)
-class Probe:
-    """A classifier per property that captions ask for."""
-
-    classifiers: dict[str, Classifier]
-
-    @classmethod
-    def fit(cls, clips: Iterable[Clip]) -> Self:
-        """Fits on clips and what their captions ask for."""
-        pairs = [(colour_bands(clip.images), asked_for(clip)) for clip in clips]
-        known = {name: [(x, asked[name]) for x, asked in pairs if name in asked] for name in ("place", "colour")}
-        return cls({name: Classifier.fit(*zip(*found, strict=True)) for name, found in known.items()})
-
-    def answers(self, scene: Clip | Scene) -> dict[str, str]:
+    def answer(self, scene: Clip | Scene) -> str:
         """What a scene shows."""
-        features = colour_bands(scene.images)[None].numpy()
-        return {name: str(found.machine.predict(features)[0]) for name, found in self.classifiers.items()}
+        return str(self.machine.predict(scene_features(scene.images, scene.depth)[None].numpy())[0])
 
 
 def fitted_probe(height: int, width: int) -> Probe:
     """The probe, fitted on small clips of the training split with that aspect ratio."""
     size = [round(side * SIDE / max(height, width)) for side in (height, width)]
     seeds = tqdm(range(CLIPS), desc="fitting the probe", unit="clip")
-    return Probe.fit(render_clip(seed, FRAMES, *size) for seed in seeds)
+    return Probe.fit(render_clip(seed, FRAMES, size[0], size[1]) for seed in seeds)

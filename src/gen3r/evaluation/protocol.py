@@ -102,15 +102,13 @@ def no_path_scores(pipe: Gen3RPipeline, clip: Clip, seed: int) -> Scores:
 
 @torch.inference_mode()
 def text_scores(pipe: Gen3RPipeline, clip: Clip, seed: int, probe: Probe) -> Scores:
-    """The caption alone with free cameras: 1 if the probe finds what the caption asks for, else 0. References: the
-    probe on the real clip, and the commonest answer."""
-    generated, real = probe.answers(_generate(pipe, clip, seed)), probe.answers(clip)
-    scores: Scores = {}
-    for name, wanted in asked_for(clip).items():
-        scores[f"text alone {name}"] = float(generated[name] == wanted)
-        scores[f"probe {name}"] = float(real[name] == wanted)
-        scores[f"chance {name}"] = float(probe.classifiers[name].commonest == wanted)
-    return scores
+    """The caption alone with free cameras: 1 if the probe finds the asked-for place, indoors or outdoors, else 0.
+    References: the probe on the real clip, and the commonest answer."""
+    wanted = asked_for(clip)
+    answers = {
+        "text alone": probe.answer(_generate(pipe, clip, seed)), "probe": probe.answer(clip), "chance": probe.commonest,
+    }  # fmt: skip
+    return {f"{name} indoors or out": float(answer == wanted) for name, answer in answers.items()}
 
 
 def _generate(

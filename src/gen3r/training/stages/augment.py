@@ -18,14 +18,12 @@ def clip_batch(
     any_order: bool = False,
     backwards: float = 0.5,
     mirrored: float = 0.0,
-    image_size: tuple[int, int] | None = None,
 ) -> Batch:
     """`size` clips of `frames` consecutive frames or, with `any_order`, of sorted random frames.
 
     All come from one of the sources of `MixedClips`.
 
     backwards, mirrored: probabilities of reversed time and of a horizontal flip.
-    image_size: height and width, where the source can choose; by default its own.
 
     Returns:
         frames uint8 [B, F, 3, H, W], depth [B, F, H, W], T_world_camera [B, F, 4, 4], K_px [B, F, 3, 3], captions,
@@ -33,7 +31,6 @@ def clip_batch(
     """
     if isinstance(clips, MixedClips):
         clips = clips.sources[int(rng.integers(len(clips.sources)))]
-    clips = clips.at_size(*image_size) if image_size else clips
     numbers, total = rng.integers(len(clips), size=size), clips.shape[0]
     chosen = []
     for _ in numbers:

@@ -26,7 +26,7 @@ class GeometryConfig(StageConfig):
     """frames: the lengths of clips, drawn with equal probability.
 
     sizes: heights and widths of images, drawn with equal probability. fine_sizes: those of clips of at most four
-        frames, where a photo's depth wants more pixels. Empty: the clips' own.
+        frames, where a photo's depth wants more pixels. Clips in shards keep their own.
     """
 
     frames: tuple[int, ...] = (1, 2, 4, 8, 17, 17)

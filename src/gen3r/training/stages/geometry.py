@@ -64,10 +64,11 @@ class GeometryStage(Stage):
         """`size` frames of the clips' own size in all, or as many pixels, so that every step costs about the same."""
         frames = int(rng.choice(self.config.frames))
         sizes = self.config.fine_sizes if frames <= FEW else self.config.sizes
-        image_size = sizes[int(rng.integers(len(sizes)))] if sizes else self.clips.shape[1:]
-        clips = round(size / frames * self.clips.shape[1] * self.clips.shape[2] / (image_size[0] * image_size[1]))
+        clips = self.clips.at_size(*sizes[int(rng.integers(len(sizes)))])
+        pixels, usual = (x[1] * x[2] for x in (clips.shape, self.clips.shape))
+        count = max(1, round(size / frames * usual / pixels))
         any_order = bool(rng.random() < 0.7)
-        batch = clip_batch(self.clips, rng, max(1, clips), frames, any_order, mirrored=0.5, image_size=image_size)
+        batch = clip_batch(clips, rng, count, frames, any_order, mirrored=0.5)
         dense = np.sort(rng.choice(frames, max(1, frames // 2), replace=False))
         batch["dense_frames"] = torch.from_numpy(dense)
         return batch | draw_degradations(rng, len(batch["frames"]), frames)
