@@ -44,9 +44,8 @@ class Decorator:
 
     def __init__(self, rng: Rng, split: str, night: bool = False, textures: Path | None = None) -> None:
         self.rng, self.builder, self.held_out, self.night = rng, MeshBuilder(), split == "test", night
-        self.photos, self.share = (
-            (photos_in(textures), 1.0) if textures and not self.held_out else (shipped(split), 0.3)
-        )
+        own = textures and not self.held_out
+        self.photos, self.share = (photos_in(textures), 1.0) if own else (shipped(split), 0.3)
         self.textures: list[Array] = []
         self.things: list[Thing] = []
         self.kinds: list[str] = []  # of the textures
@@ -100,12 +99,11 @@ class Decorator:
             return self._photo(kind, colour, scale, emission)
         if self.held_out:
             kind = str(self.rng.choice(TEXTURE_STAND_INS[kind]))
-        if second is None:
-            second = colour * self.rng.uniform(0.45, 0.75) + self.rng.uniform(0, 0.12, 3)
-            if kind not in ALIKE:  # few real patterns are in full contrast
-                other = self.rng.choice([0.35, 0.8]) + self.rng.uniform(-0.15, 0.15, 3)
-                second = colour + self.rng.uniform(0.35, 0.75) * (other - colour)
-        return self._add(kind, TEXTURES[kind](self.rng, colour, np.clip(second, 0, 1)), scale, emission, kind in FITTED)
+        other = colour * self.rng.uniform(0.45, 0.75) + self.rng.uniform(0, 0.12, 3) if second is None else second
+        if second is None and kind not in ALIKE:  # few real patterns are in full contrast
+            far = self.rng.choice([0.35, 0.8]) + self.rng.uniform(-0.15, 0.15, 3)
+            other = colour + self.rng.uniform(0.35, 0.75) * (far - colour)
+        return self._add(kind, TEXTURES[kind](self.rng, colour, np.clip(other, 0, 1)), scale, emission, kind in FITTED)
 
     def _add(self, kind: str, texture: Array, scale: float, emission: float, fit: bool) -> int:
         self.kinds.append(kind)

@@ -82,7 +82,7 @@ class MeshBuilder:
         self.add(corners + np.asarray(centre, float), material, normals)
 
     def wall(
-        self, start: Array, end: Array, height: float, material: int, openings: Sequence[Sequence[float]] = ()
+        self, start: Array, end: Array, height: float, material: int, openings: Sequence[tuple[float, ...]] = ()
     ) -> None:
         """A wall on a line from one place [2] to another, with openings (left, right, bottom, top) along it."""
         along = end - start

@@ -39,7 +39,8 @@ def draw_movers(d: Decorator, layout: Layout, place: str, still: Tracer, poses: 
 
 def _path(rng: Rng, layout: Layout, frames: int, speed: float) -> Array:
     """Poses [F, 4, 4] on the ground, y ahead: on an arc across what the camera looks at, or along the lane."""
-    start, goal = rng.uniform(*layout.look[:, :2] * [0.6, 1.0], (2, 2))
+    low, high = layout.look[:, :2] * [0.6, 1.0]
+    start, goal = rng.uniform(low, high, (2, 2))
     angle, bend = np.arctan2(*(goal - start)[::-1]), rng.uniform(-0.03, 0.03)
     if layout.lane:
         angle, bend = layout.heading + np.pi * rng.integers(2), 0.0

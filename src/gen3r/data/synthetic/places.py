@@ -14,7 +14,6 @@ from gen3r.data.synthetic.objects import GREEN, ROOM_THINGS, TOPS, build, shapes
 from gen3r.data.synthetic.textures import Rng
 
 Ground = Callable[[Array], Array]
-Curve = Callable[[Any], Any]
 AROUND = 400.0  # metres to the end of the ground
 PALE = ("white", "white", "grey", "beige", "beige", "brown", "yellow", "teal", "blue")
 WOODEN = ("brown", "beige", "black", "white", "grey")
@@ -246,9 +245,9 @@ def outdoors(open_place: bool, d: Decorator, time: str) -> Layout:
     surfaces["buildings" if open_place else "houses"] = ("", next(filter(None, colours), "grey"))
     _distance(d, max(30, 0.8 * length), 4 * length, int(rng.integers(10, 40)))
     posts = _street_things(d, open_place, half, side, length)
-    walk = np.array([[-edge * 0.7, -8.0, 1.0], [edge * 0.7, -2.0, 2.4]])
     return Layout(
-        surfaces=surfaces, lamps=_lamp_heads(d, posts, time), walk=walk,
+        surfaces=surfaces, lamps=_lamp_heads(d, posts, time),
+        walk=np.array([[-edge * 0.7, -8.0, 1.0], [edge * 0.7, -2.0, 2.4]]),
         look=np.array([[-edge, 1.0 if open_place else 4.0, 0.3], [edge, 10.0 if open_place else 18.0, 3.5]]),
         heading=np.pi / 2, reach=8.0 if open_place else 22.0, lane=not open_place,
         shots=("dolly", "walk", "drone", "orbit", "close", *(() if open_place else ("drive",))),
@@ -366,7 +365,7 @@ def terrain(d: Decorator, time: str) -> Layout:
     )  # fmt: skip
 
 
-def _hills(rng: Rng) -> tuple[Ground, Curve]:
+def _hills(rng: Rng) -> tuple[Ground, Callable[[Any], Any]]:
     """The height of the ground at places [..., 2], flat along a path and rising outwards; x of the path at y."""
     waves = [(rng.normal(0, 1, 2) / scale, rng.uniform(0, 2 * np.pi), 0.055 * scale * rng.uniform(0.3, 1))
              for scale in (4, 6, 9, 14, 20, 28)]  # fmt: skip

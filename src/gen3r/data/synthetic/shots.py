@@ -69,8 +69,7 @@ def orbit(rng: Rng, layout: Layout, things: Sequence[Thing], t: Array) -> tuple[
 def close(rng: Rng, layout: Layout, things: Sequence[Thing], t: Array) -> tuple[Array, Array]:
     """A close-up of an object, of what stands on it, or of the ground before it; often from above, no horizon."""
     middle, size = _object(rng, layout, things)
-    far = 0.35 * size + np.exp(rng.uniform(np.log(0.3), np.log(1.5)))
-    return _around(rng, layout, middle, far, rng.uniform(0.05, 1.15), t)
+    return _around(rng, layout, middle, 0.35 * size + 0.3 * 5 ** rng.random(), rng.uniform(0.05, 1.15), t)
 
 
 def drive(rng: Rng, layout: Layout, things: Sequence[Thing], t: Array) -> tuple[Array, Array]:

@@ -20,7 +20,7 @@ _ROWS, _COLUMNS = np.mgrid[0:TILE, 0:TILE] / TILE
 
 def value_noise(rng: Rng, cells: int, octaves: int = 3) -> Array:
     """Periodic smooth noise in [0, 1], [TILE, TILE]."""
-    total, weight = np.zeros((TILE, TILE), np.float32), 0.0
+    total, weight = np.zeros((TILE, TILE)), 0.0
     for octave in range(octaves):
         n = min(cells * 2**octave, TILE)
         along = _interpolation(n)
@@ -178,7 +178,7 @@ class Atlas:
     def __init__(self, textures: list[Array]) -> None:
         sides = np.array([TILE >> level for level in range(LEVELS)])
         self._offset = np.concatenate([[0], np.cumsum(sides**2)])
-        levels = [np.clip(np.stack(textures).astype(np.float32), 0, 1)]
+        levels: list[Array] = [np.clip(np.stack(textures).astype(np.float32), 0, 1)]
         for _ in range(LEVELS - 1):
             t = levels[-1]
             levels.append((t[:, ::2, ::2] + t[:, 1::2, ::2] + t[:, ::2, 1::2] + t[:, 1::2, 1::2]) / 4)
