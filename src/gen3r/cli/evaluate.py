@@ -18,8 +18,7 @@ Needs gen3r[world]."""
 _EXAMPLES = """\
 examples:
   gen3r evaluate --model my-nano --json
-  gen3r evaluate --only autoencoder geometry --scenes 256
-  gen3r evaluate --world large"""
+  gen3r evaluate --only autoencoder geometry --scenes 256"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -35,13 +34,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     """Renders the scenes, measures, prints."""
     options, model = read_options(args, EvaluateOptions), read_options(args, ModelOptions)
-    from gen3r.data.synthetic.probe import fitted_probe
+    from gen3r.evaluation.probe import fitted_probe
     from gen3r.evaluation.protocol import evaluate, held_out_clips
 
     pipe = load_pipeline(model)
     frames, height, width = (pipe.defaults[name] for name in ("num_frames", "height", "width"))
-    probe = fitted_probe(options.world, height, width) if "text" in options.only else None
-    clips = held_out_clips(options.scenes, frames, height, width, options.world)
+    probe = fitted_probe(height, width) if "text" in options.only else None
+    clips = held_out_clips(options.scenes, frames, height, width)
     scores = evaluate(pipe, clips, options.only, options.seed, probe)
     print(_json(model.model, options, scores) if options.json else _table(model.model, options, scores))
 
@@ -49,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
 def _json(model: str, options: EvaluateOptions, scores: "dict[str, Mean]") -> str:
     """One object: what was measured, the means by name, and their standard errors and numbers of scenes."""
     return json.dumps({
-        "model": model, "world": options.world, "scenes": options.scenes, "seed": options.seed,
+        "model": model, "scenes": options.scenes, "seed": options.seed,
         **{name: mean.value for name, mean in scores.items()},
         "standard errors": {name: mean.error for name, mean in scores.items()},
         "scenes of each": {name: mean.scenes for name, mean in scores.items()},
@@ -58,7 +57,7 @@ def _json(model: str, options: EvaluateOptions, scores: "dict[str, Mean]") -> st
 
 def _table(model: str, options: EvaluateOptions, scores: "dict[str, Mean]") -> str:
     """Markdown."""
-    title = f"{model}, {options.scenes} held-out scenes, {options.world} world"
+    title = f"{model}, {options.scenes} held-out scenes"
     rows = [f"| {title} | mean ± standard error |", "|---|---|"]
     for name, mean in scores.items():
         digits, unit = (2, " dB") if name.endswith("PSNR") else (3, "")

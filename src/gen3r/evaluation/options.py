@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from gen3r.data.synthetic.options import WorldName
 from gen3r.options import option
 
 PARTS = ("autoencoder", "geometry", "generation", "two-views", "no-path", "text")
@@ -13,11 +12,6 @@ class EvaluateOptions:
     """What is measured, and on which scenes."""
 
     scenes: int = option(64, "held-out scenes (default: 64)", metavar="N", positive=True)
-    world: WorldName = option(
-        "small",
-        "small: new rooms and plazas; large: five kinds of place, with other textures and objects than its training "
-        "scenes (default: small)",
-    )
     only: tuple[str, ...] = option(PARTS, f"{', '.join(PARTS)} (default: all)", metavar="PART", choices=PARTS)
     seed: int = option(0, "seed of the first scene; the seed of each next scene is one more (default: 0)", metavar="N")
     json: bool = option(False, "print JSON instead of a table")
