@@ -12,8 +12,8 @@ from gen3r.options import add_options, read_options
 
 if TYPE_CHECKING:
     from gen3r.data.records import ClipRecord
+    from gen3r.evaluation.datasets import Tables
     from gen3r.evaluation.protocol import Mean
-    from gen3r.evaluation.real import Tables
     from gen3r.pipeline import Gen3RPipeline
 
 _DESCRIPTION = """\
@@ -35,7 +35,10 @@ examples:
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds the subcommand."""
     parser = subparsers.add_parser(
-        "evaluate", help="scores on datasets, or on held-out procedural scenes", description=_DESCRIPTION, epilog=_EXAMPLES
+        "evaluate",
+        help="scores on datasets, or on held-out procedural scenes",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
     )
     add_options(parser, EvaluateOptions, only={"nargs": "+"}, data={"nargs": "+"})
     add_options(parser.add_argument_group("model"), ModelOptions)
@@ -94,7 +97,7 @@ def _evaluate_data(
     pipe: "Gen3RPipeline", records: "dict[str, ClipRecord]", options: EvaluateOptions, model: str
 ) -> None:
     """Measures and prints."""
-    from gen3r.evaluation.real import evaluate_records, means
+    from gen3r.evaluation.datasets import evaluate_records, means
 
     found = evaluate_records(pipe, records, options.parts, options.eval_size, options.seed)
     average = means(found)

@@ -1,5 +1,6 @@
 """Image, depth and camera metrics. Each takes float32 tensors and returns one number per clip."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -62,14 +63,14 @@ def depth_inliers(depth: Tensor, target: Tensor, valid: Tensor, ratio: float = 1
 def rank_correlation(depth: Tensor, target: Tensor, valid: Tensor) -> float:
     """Spearman's rank correlation of depth, [F, H, W], over the valid pixels of each frame, mean over frames.
 
-    It is 1 where the order from near to far is right, whatever the scale. Frames in which it is not defined, for want
-    of two different depths, do not count; NaN where there is no other.
+    It is 1 where the order from near to far is right, whatever the scale, and 0 for constant depth. A frame without two
+    different targets does not count; NaN where there is no other.
     """
     from scipy.stats import spearmanr
 
     frames = [(d[v].numpy(), t[v].numpy()) for d, t, v in zip(depth, target, valid, strict=True)]
-    found = [float(spearmanr(d, t).statistic) for d, t in frames if len(d) and np.ptp(d) > 0 and np.ptp(t) > 0]
-    return float(np.mean(found)) if found else float("nan")
+    found = [float(spearmanr(d, t)[0]) if np.ptp(d) > 0 else 0.0 for d, t in frames if len(t) and np.ptp(t) > 0]  # pyright: ignore[reportArgumentType]
+    return float(np.mean(found)) if found else math.nan
 
 
 def pair_errors(T_world_camera: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from gen3r.errors import InputError
 from gen3r.options import option
 
 PARTS = ("autoencoder", "geometry", "generation", "two-views", "no-path", "text")
-REAL_PARTS = ("reconstruction", "generation", "two-views", "autoencoder")
+DATA_PARTS = ("reconstruction", "generation", "two-views", "autoencoder")
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class EvaluateOptions:
         "scenes (default: small)",
     )
     only: tuple[str, ...] = option(
-        (), f"{', '.join(PARTS)}; with --data {', '.join(REAL_PARTS)} (default: all)", metavar="PART",
-        choices=tuple(dict.fromkeys((*PARTS, *REAL_PARTS))),
+        (), f"{', '.join(PARTS)}; with --data {', '.join(DATA_PARTS)} (default: all)", metavar="PART",
+        choices=tuple(dict.fromkeys((*PARTS, *DATA_PARTS))),
     )  # fmt: skip
     eval_size: int = option(
         448, "longer side of the measured pixels of datasets, at most their own (default: 448)", metavar="N",
@@ -44,7 +44,7 @@ class EvaluateOptions:
         Raises:
             InputError: one of them is not measured on these scenes.
         """
-        known = REAL_PARTS if self.data else PARTS
+        known = DATA_PARTS if self.data else PARTS
         if unknown := [part for part in self.only if part not in known]:
             place = "datasets" if self.data else "the procedural world (add --data FOLDER)"
             raise InputError(f"{unknown[0]} is not measured on {place}; choose of {', '.join(known)}")
