@@ -79,8 +79,7 @@ def _records(options: EvaluateOptions) -> "dict[str, ClipRecord]":
     wanted = min(options.scenes or len(places), len(places))
     records: dict[str, ClipRecord] = {}
     for reader, scene in (places[i] for i in evenly_spaced(len(places), wanted)):
-        folder = reader.root.resolve().name
-        name = folder if scene == "." else scene if len(readers) == 1 else f"{folder}/{scene}"
+        name = scene if scene != "." and len(readers) == 1 else str(reader.root / scene)
         try:
             record = reader.read(scene)
             if len(record) < 2:

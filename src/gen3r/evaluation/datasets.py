@@ -5,12 +5,14 @@ shape. The model is given that crop, and what it makes is resized to it. Beside 
 rivals.
 """
 
+import warnings
 from collections.abc import Collection, Mapping
 
 from tqdm import tqdm
 
 from gen3r.data.clips import load_clip
 from gen3r.data.records import ClipRecord
+from gen3r.errors import InputError
 from gen3r.evaluation.generation import along_true_path
 from gen3r.evaluation.options import DATA_PARTS
 from gen3r.evaluation.protocol import Mean, Scores, autoencoder_scores
@@ -34,10 +36,11 @@ def evaluate_records(
     """The tables of every sequence, each of at least 2 frames.
 
     longer_side: of the measured pixels, or the frames' own where that is less. seed: of the first sequence's sampling;
-    each next one's is one more. Cameras that stand still have no table of cameras or of generation.
+    each next one's is one more. Cameras that stand still have no table of cameras or of generation. A sequence with a
+    frame that cannot be read is left out, with a warning.
 
     Raises:
-        InputError: a frame or its depth cannot be read.
+        InputError: no sequence is left.
     """
     pipe.set_progress_bar_config(disable=True)
     size = own_size(pipe)
@@ -47,7 +50,11 @@ def evaluate_records(
     direction = best_direction(path for name, path in paths.items() if name in moving)
     found: dict[str, Tables] = {}
     for i, (name, record) in enumerate(tqdm(records.items(), desc="scenes", unit="scene"), seed):
-        clip = load_clip(record, frames[name], *_measured_size(record, size, longer_side))
+        try:
+            clip = load_clip(record, frames[name], *_measured_size(record, size, longer_side))
+        except InputError as error:
+            warnings.warn(f"{name} left out: {error}", stacklevel=2)
+            continue
         tables = found.setdefault(name, {})
         if "reconstruction" in parts:
             tables |= reconstruction_tables(pipe, clip, direction if name in moving else None)
@@ -59,6 +66,8 @@ def evaluate_records(
             whole = frames[name][: 4 * ((len(frames[name]) - 1) // 4) + 1]  # the lengths that it encodes
             scores = autoencoder_scores(pipe, load_clip(record, whole, *size))
             tables["autoencoder"] = {column.removeprefix("autoencoder "): x for column, x in scores.items()}
+    if not found:
+        raise InputError("no scene can be read; check the dataset with: gen3r data check FOLDER")
     return found
 
 
