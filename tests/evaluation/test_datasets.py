@@ -153,6 +153,7 @@ def test_what_is_exported_is_the_scenes_own_depth_and_cameras(pipe: Gen3RPipelin
     scores = along_true_path(pipe, real, [0], seed=0)
     assert scores["PSNR, exported"] == pytest.approx(psnr(warped[1:], real.images[1:]))
     assert scores["PSNR, exported"] != scores["PSNR, depth warp"]
+    assert scores["fit PSNR, exported"] == pytest.approx(psnr(warped[1:], scene.images[places[1:]]))
 
 
 @given(seeds, st.integers(2, 6), st.integers(0, 12))

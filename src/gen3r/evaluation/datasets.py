@@ -63,8 +63,8 @@ def evaluate_records(
         if "two-views" in parts and name in moving and len(clip.frames) > 2:
             tables["two views"] = along_true_path(pipe, clip, [0, len(clip.frames) - 1], i)
         if "autoencoder" in parts:
-            whole = frames[name][: 4 * ((len(frames[name]) - 1) // 4) + 1]  # the lengths that it encodes
-            scores = autoencoder_scores(pipe, load_clip(record, whole, *size))
+            film = [*range(4 * ((min(MAX_FRAMES, len(record)) - 1) // 4) + 1)]  # of a length that it encodes
+            scores = autoencoder_scores(pipe, load_clip(record, film, *size))
             tables["autoencoder"] = {column.removeprefix("autoencoder "): x for column, x in scores.items()}
     if not found:
         raise InputError("no scene can be read; check the dataset with: gen3r data check FOLDER")

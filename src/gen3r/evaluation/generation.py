@@ -27,8 +27,8 @@ def along_true_path(pipe: Gen3RPipeline, clip: Clip, given: list[int], seed: int
     """The clip from the frames `given` (the first; the first and the last), its caption and its true cameras.
 
     Only the other frames are measured. Rivals: the nearest given frame repeated, and the given frames warped at full
-    size by the depth that VGGT predicts for them, which is also what steers the model. "exported" is the warp by the
-    depth and cameras of the scene that the model makes, instead of that depth and the requested cameras.
+    size by the depth that steers the model. "exported" is the same warp by the depth and cameras of the scene that the
+    model makes. "fit" compares both warps with the scene's own frames.
     """
     photos, others = clip.images[given], [i for i in range(len(clip.frames)) if i not in given]
     cameras = true_path(pipe, clip)
@@ -51,6 +51,8 @@ def along_true_path(pipe: Gen3RPipeline, clip: Clip, given: list[int], seed: int
         "detail": fine_detail(made) / fine_detail(real),
         "detail, depth warp": fine_detail(warped) / fine_detail(real),
         "coverage": float(known.double().mean()),
+        "fit PSNR, exported": psnr(exported, made),
+        "fit PSNR, depth warp": psnr(warped, made),
     }
 
 
