@@ -51,7 +51,10 @@ class RunOptions:
     start: str | None = option(None, "model to start from where the run has no checkpoint", metavar="MODEL")
     threads: int | None = option(None, "CPU threads (default: all cores)", positive=True)
     online: bool = option(
-        False, "draw new scenes of the small world at every step instead of reading train/; needs gen3r[world]"
+        False, "draw new scenes of the large world at every step instead of reading train/; needs gen3r[world]"
+    )
+    textures: Path | None = option(
+        None, "with --online: folder of photos (.jpg, .png, or .zip files of them) as textures", metavar="FOLDER"
     )
 
 
@@ -100,7 +103,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def _add_command(stages: argparse._SubParsersAction, name: str, what: str, run: Any) -> argparse.ArgumentParser:
     parser = stages.add_parser(name, help=what, description=f"Makes {what}.")
     parser.set_defaults(run=run)
-    add_options(parser, RunOptions, "folder", "start", "threads", *(["online"] if name in _ONLINE else []))
+    add_options(parser, RunOptions, "folder", "start", "threads", *(["online", "textures"] if name in _ONLINE else []))
     return parser
 
 
@@ -125,7 +128,9 @@ def _open(args: argparse.Namespace, **recipe: Any) -> "Run":
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    return Run(options.folder, options.start, online=options.online, **recipe)
+    if options.textures and not options.online:
+        raise InputError("--textures is for scenes that are drawn at every step; add --online")
+    return Run(options.folder, options.start, online=options.online, textures=options.textures, **recipe)
 
 
 def _train(args: argparse.Namespace) -> None:

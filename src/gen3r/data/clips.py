@@ -1,5 +1,6 @@
 """Clips of a chosen length, stride and size from the sequences of datasets."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from PIL import Image
 
 from gen3r.data.records import Clip, ClipRecord
+from gen3r.data.virtual_camera import draw_virtual_camera, look_through
 from gen3r.errors import InputError
 from gen3r.media.crop import cover_crop
 
@@ -16,23 +18,30 @@ class ClipSampler:
     """Draws a clip from a sequence: `frames` frames, 1 to `max_stride` apart, at `height` x `width`.
 
     The unit of length is the dataset's. The published training takes 49 frames at 560 x 560, 1 or 2 apart.
+    virtual_cameras: a clip is seen by a camera at the same places that looks elsewhere, is rolled, and has another
+        angle of view (`draw_virtual_camera`), instead of being cropped in the centre.
     """
 
     frames: int
     height: int
     width: int
     max_stride: int = 2
+    virtual_cameras: bool = False
 
     def __post_init__(self) -> None:
         if min(self.frames, self.height, self.width, self.max_stride) < 1:
             raise InputError("a clip's frames, height, width and max_stride must be at least 1")
 
-    def __call__(self, record: ClipRecord, rng: np.random.Generator) -> Clip:
-        """The clip that `rng` draws; errors as `load_clip`."""
+    def __call__(self, record: ClipRecord, rng: np.random.Generator, shown: Sequence[int] | None = None) -> Clip:
+        """The clip that `rng` draws, or the `shown` ones of its frames; errors as `load_clip`."""
         stride = int(rng.integers(1, self.max_stride + 1))
         indices = clip_indices(len(record), self.frames, stride, rng)
+        indices = indices if shown is None else [indices[i] for i in shown]
         caption = int(rng.integers(max(1, len(record.captions))))
-        return load_clip(record, indices, self.height, self.width, caption)
+        if not self.virtual_cameras:
+            return load_clip(record, indices, self.height, self.width, caption)
+        whole = load_clip(record, indices, record.cameras.height, record.cameras.width, caption)
+        return look_through(whole, *draw_virtual_camera(whole.cameras, self.height, self.width, rng))
 
 
 def clip_indices(total: int, frames: int, stride: int, rng: np.random.Generator) -> list[int]:

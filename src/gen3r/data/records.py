@@ -1,8 +1,8 @@
 """What every dataset becomes: sequences whose frames are read on request, clips in memory, and numbered clips."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
 
 import torch
 
@@ -74,6 +74,10 @@ class ClipSource(Protocol):
         """A hash of these clips, without reading them whole."""
         ...
 
+    def at_size(self, height: int, width: int) -> Self:
+        """The same clips in another size; stored clips keep theirs."""
+        ...
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, number: int, /) -> Clip: ...
@@ -81,6 +85,39 @@ class ClipSource(Protocol):
     def take(self, numbers: Sequence[int], index: torch.Tensor) -> dict[str, Any]:
         """The frames of several clips at the places [B, F], as `take_frames`."""
         ...
+
+
+@dataclass(frozen=True)
+class MixedClips:
+    """Several sources in turn: clip n is clip n // k of source n modulo k. A batch comes from one of them."""
+
+    sources: Sequence[ClipSource]
+
+    zero_is_sky = False
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Frames, height and width of a clip."""
+        return self.sources[0].shape
+
+    def fingerprint(self, numbers: range) -> str:
+        """The sources' own."""
+        return " ".join(source.fingerprint(numbers) for source in self.sources)
+
+    def at_size(self, height: int, width: int) -> Self:
+        """The same clips in another size."""
+        return replace(self, sources=[source.at_size(height, width) for source in self.sources])
+
+    def __len__(self) -> int:
+        return len(self.sources) * min(len(source) for source in self.sources)
+
+    def __getitem__(self, number: int) -> Clip:
+        turn, source = divmod(number, len(self.sources))
+        return self.sources[source][turn]
+
+    def take(self, numbers: Sequence[int], index: torch.Tensor) -> dict[str, Any]:
+        """As `take_frames`."""
+        return take_frames([self[n] for n in numbers], index)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from copy import copy
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -69,13 +71,22 @@ class SampledClips(Dataset[Clip]):
     def __len__(self) -> int:
         return self.count
 
+    def at_size(self, height: int, width: int) -> Self:
+        """The same scenes in another size."""
+        other = copy(self)
+        other.sampler = replace(self.sampler, height=height, width=width)
+        return other
+
     def __getitem__(self, number: int) -> Clip:
+        return self._draw(number)
+
+    def _draw(self, number: int, shown: Sequence[int] | None = None) -> Clip:
         if not 0 <= number < self.count:
             raise IndexError(f"there are {self.count} clips, and no clip {number}")
         draw = self.mixture[number]
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return self.sampler(self.datasets[draw.dataset][draw.scene], np.random.default_rng(draw.seed))
+                return self.sampler(self.datasets[draw.dataset][draw.scene], np.random.default_rng(draw.seed), shown)
             except InputError as error:
                 if self.strict:
                     raise
@@ -85,5 +96,6 @@ class SampledClips(Dataset[Clip]):
         raise InputError(f"{ATTEMPTS} scenes of {draw.dataset} in a row cannot be read; run gen3r data check on it")
 
     def take(self, numbers: Sequence[int], index: Tensor) -> dict[str, Any]:
-        """As `take_frames`."""
-        return take_frames([self[n] for n in numbers], index)
+        """As `take_frames`; no other frames than these are read."""
+        clips = [self._draw(number, shown.tolist()) for number, shown in zip(numbers, index, strict=True)]
+        return take_frames(clips, torch.arange(index.shape[1]).expand_as(index))

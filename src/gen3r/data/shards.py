@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -95,6 +95,10 @@ class ClipShards:
         """Frames, height and width of a clip."""
         frames, height, width = self._files[0].get_slice("frames").get_shape()[1:4]
         return frames, height, width
+
+    def at_size(self, height: int, width: int) -> Self:
+        """The clips as they are stored."""
+        return self
 
     def fingerprint(self, numbers: range) -> str:
         """A hash of the clips' captions and cameras, and of one row of pixels each; most pixels are left unread."""

@@ -21,13 +21,21 @@ def open_clips(
     Raises:
         InputError: there are none, or the shards hold fewer frames.
     """
-    if readers := open_mixture(folder):
-        sampler = ClipSampler(frames=frames or size[0], height=size[1], width=size[2])
-        return SampledClips(readers, sampler, count)
+    if clips := sampled_clips(folder, size, frames, count):
+        return clips
     shards = ClipShards(folder)
     if shards.shape[0] < (frames or 0):
         raise InputError(f"the clips in {folder} have {shards.shape[0]} frames; this phase takes {frames}")
     return shards
+
+
+def sampled_clips(
+    folder: Path, size: tuple[int, int, int], frames: int | None, count: int | None
+) -> SampledClips | None:
+    """Clips drawn from the datasets in a folder, seen by virtual cameras; None where there is no dataset."""
+    readers = open_mixture(folder) if folder.is_dir() else {}
+    sampler = ClipSampler(frames=frames or size[0], height=size[1], width=size[2], virtual_cameras=True)
+    return SampledClips(readers, sampler, count) if readers else None
 
 
 def single_frame_clips(folder: Path) -> ClipShards:

@@ -22,14 +22,14 @@ from PIL.Image import Image
 from transformers import PreTrainedTokenizerBase
 
 from gen3r.checkpoints.load import load_components
-from gen3r.data.records import ClipSource
+from gen3r.data.records import ClipSource, MixedClips
 from gen3r.data.shards import ClipShards
 from gen3r.errors import InputError
 from gen3r.models import presets
 from gen3r.models.components import Components
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.training import recipes, weights
-from gen3r.training.clips import open_clips, single_frame_clips
+from gen3r.training.clips import open_clips, sampled_clips, single_frame_clips
 from gen3r.training.engine import loop, plan
 from gen3r.training.engine.checkpoint import CHECKPOINT, saved_step
 from gen3r.training.latent_cache.encode import encode_clips
@@ -52,8 +52,9 @@ class Run:
     start: nano, a model folder or a Hub id. A stage without a checkpoint starts from its weights, and components that
         this run does not train are taken from it. None: every component is trained here, from new weights.
     config: sizes of the model; a starting model's own come first.
-    online: autoencoder, geometry and adapter draw new scenes of the small world at every step instead of clips in
+    online: autoencoder, geometry and adapter draw new scenes of the large world at every step instead of clips in
         train/ (online synthesis). Statistics of latents are measured on such scenes too.
+    textures: a folder of photos for these scenes' textures (`gen3r.data.synthetic.LargeOptions`).
     remake: (name, module) -> a component with new weights, for components that this run trains. None: they keep those
         of `start`.
     """
@@ -63,6 +64,7 @@ class Run:
     config: presets.ModelConfig = field(default_factory=presets.nano)
     recipe: recipes.Recipe = field(default_factory=recipes.nano)
     online: bool = False
+    textures: Path | None = None
     remake: Callable[[str, Any], Any] | None = None
 
     @cached_property
@@ -158,13 +160,16 @@ class Run:
             )
 
     def clips(self, frames: int | None = None, count: int | None = None) -> ClipSource:
-        """The training clips: new scenes of the small world if `online`, else those in train/. As `open_clips`."""
+        """The training clips: those in train/, as `open_clips`; new scenes of the procedural world if `online`, and
+        the datasets in train/ beside them."""
         size = (self.model.num_frames, self.model.height, self.model.width)
-        if self.online:
-            from gen3r.data.synthetic import OnlineClips
+        if not self.online:
+            return open_clips(self.folder / "train", size, frames, count)
+        from gen3r.data.synthetic import OnlineClips
 
-            return OnlineClips(size)
-        return open_clips(self.folder / "train", size, frames, count)
+        datasets = sampled_clips(self.folder / "train", size, frames, count or DRAWS)
+        online = OnlineClips(size, self.textures)
+        return MixedClips([online, datasets]) if datasets else online
 
     def held_clips(self, frames: int | None = None, count: int | None = None) -> ClipSource:
         """`clips`, with shards in an accelerator's memory if there is room."""

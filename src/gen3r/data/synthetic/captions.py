@@ -32,6 +32,7 @@ CAMERA_WORDS = {
     "dolly": ("The camera glides smoothly.", "A steady dolly shot.", "The camera moves slowly on a straight line."),
     "walk": ("Filmed by hand while walking.", "A handheld walk.", "Someone walks along with the camera."),
     "orbit": ("The camera circles an object.", "The view orbits the scene.", "The camera moves around in an arc."),
+    "close": ("A close-up.", "Filmed from close by.", "The camera is close to an object."),
     "drive": ("Seen from a moving car.", "The camera drives forward.", "A forward drive."),
     "drone": ("Seen from a drone.", "An aerial view.", "Filmed from above by a drone."),
 }

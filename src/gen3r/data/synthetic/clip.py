@@ -1,8 +1,9 @@
 """Clips of the procedural worlds by seed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from gen3r.data.synthetic.large import render_large_clip
 from gen3r.data.synthetic.meshes import Array
 from gen3r.data.synthetic.options import SPLITS, LargeOptions, WorldName
 from gen3r.data.synthetic.paths import camera_path
+from gen3r.data.synthetic.pictures import pictures
 from gen3r.data.synthetic.render import Renderer
 from gen3r.data.synthetic.textures import Rng
 from gen3r.data.synthetic.worlds import plaza, room
@@ -45,7 +47,7 @@ def render_clip(
         raise InputError(f"the splits are train and test, the worlds small and large; there is no {split}, {world}")
     if world == "large":
         rng = np.random.default_rng([SPLITS[split], seed, 1])
-        return render_large_clip(rng, frames, height, width, split, options or LargeOptions())
+        return render_large_clip(rng, (frames, height, width), split, options or LargeOptions())
     if options is not None:
         raise InputError("place, time, weather and movers are the large world's; choose world large")
     return _small_clip(np.random.default_rng([SPLITS[split], seed]), frames, height, width)
@@ -53,19 +55,29 @@ def render_clip(
 
 @dataclass(frozen=True)
 class OnlineClips:
-    """Clips of the small world's training split, drawn when they are asked for: a `ClipSource` without end.
+    """Clips of the large world's training split, drawn when they are asked for: a `ClipSource` without end.
 
-    `shape`: frames, height and width of a clip. Clip n has the seed `FIRST` + n.
+    shape: frames, height and width of a clip. textures: a folder of photos, as in `LargeOptions`. Clip n has the seed
+    `FIRST` + n.
     """
 
     shape: tuple[int, int, int]
+    textures: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.textures:
+            pictures(self.textures)  # or it is refused before anything else is done
 
     zero_is_sky = True
     FIRST = 1 << 30  # far from the seeds that folders of clips hold
 
     def fingerprint(self, numbers: range) -> str:
         """What these clips are, in words."""
-        return f"small world, {self.shape}, {numbers}"
+        return f"large world, {self.shape}, {self.textures}, {numbers}"
+
+    def at_size(self, height: int, width: int) -> Self:
+        """The same scenes in another size."""
+        return replace(self, shape=(self.shape[0], height, width))
 
     def __len__(self) -> int:
         return 1 << 30
@@ -74,13 +86,13 @@ class OnlineClips:
         return self._draw(number)
 
     def take(self, numbers: Sequence[int], index: Tensor) -> dict[str, Any]:
-        """As `take_frames`; no other frames than these are rendered."""
+        """As `take_frames`; no other frames than these are rendered, and captions name what these show."""
         clips = [self._draw(number, shown.numpy()) for number, shown in zip(numbers, index, strict=True)]
         return take_frames(clips, torch.arange(index.shape[1]).expand_as(index))
 
     def _draw(self, number: int, shown: Array | slice = slice(None)) -> Clip:
-        rng = np.random.default_rng([SPLITS["train"], self.FIRST + number])
-        return _small_clip(rng, *self.shape, shown)
+        rng = np.random.default_rng([SPLITS["train"], self.FIRST + number, 1])
+        return render_large_clip(rng, self.shape, "train", LargeOptions(textures=self.textures), shown)
 
 
 def _small_clip(rng: Rng, frames: int, height: int, width: int, shown: Array | slice = slice(None)) -> Clip:

@@ -15,6 +15,8 @@ COLOURS = {
     "green": (0.25, 0.52, 0.22), "teal": (0.15, 0.5, 0.5), "blue": (0.2, 0.35, 0.7), "purple": (0.45, 0.25, 0.55),
 }  # fmt: skip
 
+COLOUR_SHARES = np.array([5, 4, 2, 4, 4, 2, 1, 1, 2, 1, 2, 1]) / 29
+
 # Textures in two colours far apart, and those that fill a face instead of repeating.
 CONTRAST = {
     "checker", "stripes", "painting", "facade", "tiles", "bricks", "plaid", "cobbles", "hexagons", "diamonds", "ashlar",
@@ -25,11 +27,12 @@ FITTED = {"painting", "facade", "mosaic", "storeys", "photo", "other photo"}
 
 @dataclass(frozen=True)
 class Thing:
-    """An object that was placed: what it is, its main colour's name, and where it stands [3]."""
+    """An object that was placed: what it is, its main colour's name, where it stands [3], and its box [2, 3]."""
 
     name: str
     colour: str
     at: Array
+    box: Array
 
 
 class Decorator:
@@ -49,9 +52,13 @@ class Decorator:
     def placing(self, name: str, colour: str, at: Array) -> Iterator[None]:
         """The shapes added meanwhile are that object's."""
         self.builder.owner = len(self.things)
-        self.things.append(Thing(name, colour, at))
+        first = len(self.builder.triangles)
+        self.things.append(Thing(name, colour, at, np.stack([at, at])))
         yield
         self.builder.owner = -1
+        shapes = self.builder.triangles[first:]
+        low, high = np.min([s.min((0, 1)) for s in shapes], 0), np.max([s.max((0, 1)) for s in shapes], 0)
+        self.things[-1] = Thing(name, colour, at, np.stack([low, high]))
 
     def facade(self, colour: Array) -> int:
         """The material of a building's walls."""
@@ -59,7 +66,7 @@ class Decorator:
 
     def colour(self, names: list[str] | None = None) -> tuple[str, Array]:
         """A drawn colour name and the colour, a little off it."""
-        name = str(self.rng.choice(names or list(COLOURS)))
+        name = str(self.rng.choice(names)) if names else str(self.rng.choice(list(COLOURS), p=COLOUR_SHARES))
         colour = np.array(COLOURS[name]) * self.rng.uniform(0.85, 1.15, 3)
         colour += self.rng.uniform(0, 0.5) * (colour.mean() - colour)  # few real surfaces are as vivid as their name
         return name, np.clip(colour, 0.02, 0.95)

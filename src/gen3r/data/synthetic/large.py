@@ -1,5 +1,7 @@
 """A clip of the large world: place, light, movers, camera, images, record and caption from one seed."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -11,39 +13,50 @@ from gen3r.data.synthetic.lights import Lights, Sky
 from gen3r.data.synthetic.meshes import Array
 from gen3r.data.synthetic.movers import Mover, clear_path, draw_mover
 from gen3r.data.synthetic.options import INDOORS, LargeOptions
+from gen3r.data.synthetic.pictures import Pictures, pictures
 from gen3r.data.synthetic.places import PLACES, Layout
 from gen3r.data.synthetic.render import Renderer
-from gen3r.data.synthetic.shots import SHOTS
+from gen3r.data.synthetic.shots import camera_path
 from gen3r.data.synthetic.soft_renderer import EXPOSURE, Rendered, SoftRenderer
 from gen3r.data.synthetic.splits import SplitDecorator
 from gen3r.data.synthetic.textures import Atlas, Rng
 from gen3r.data.synthetic.time_and_weather import TIMES, WEATHERS, Air, outdoors
 
-FIELD_OF_VIEW = (35.0, 100.0)  # degrees, over the longer side
-TIME_SHARES = (0.2, 0.2, 0.25, 0.15, 0.2)
-WEATHER_SHARES = (0.4, 0.25, 0.15, 0.2)
+FIELD_OF_VIEW = (30.0, 90.0)  # degrees, over the longer side
+PLACE_SHARES = (0.34, 0.1, 0.2, 0.16, 0.2)
+TIME_SHARES = (0.25, 0.28, 0.3, 0.1, 0.07)
+WEATHER_SHARES = (0.45, 0.4, 0.08, 0.07)
+PHOTO_SKIES = 0.75  # by day, in clear and cloudy weather, where there are pictures
 PATHS = 12  # that are tried in a world before another is built
 LEAST = 0.0015  # of all pixels: what is smaller is not spoken of
 
 
 def draw_conditions(rng: Rng, options: LargeOptions) -> tuple[str, str, str | None]:
     """A place, a time, and a weather if it is outdoors."""
-    places = [p for p in PLACES if options.weather is None or p not in INDOORS]
-    place = options.place or str(rng.choice(places))
+    shares = np.array(PLACE_SHARES) * [options.weather is None or p not in INDOORS for p in PLACES]
+    place = options.place or str(rng.choice(list(PLACES), p=shares / shares.sum()))
     time = options.time or str(rng.choice(list(TIMES), p=TIME_SHARES))
     weather = options.weather or str(rng.choice(list(WEATHERS), p=WEATHER_SHARES))
     return place, time, None if place in INDOORS else weather
 
 
-def render_large_clip(rng: Rng, frames: int, height: int, width: int, split: str, options: LargeOptions) -> Clip:
-    """One clip; `gen3r.data.synthetic.render_clip` says what is in it."""
+def render_large_clip(
+    rng: Rng,
+    shape: tuple[int, int, int],
+    split: str,
+    options: LargeOptions,
+    shown: Array | slice = slice(None),
+) -> Clip:
+    """One clip, or the `shown` ones of its frames alone; `gen3r.data.synthetic.render_clip` says what is in it."""
+    frames, height, width = shape
+    photos = pictures(options.textures) if options.textures and split == "train" else None
     place, time, weather = draw_conditions(rng, options)
-    fov = np.deg2rad(rng.uniform(*FIELD_OF_VIEW))
+    fov = np.deg2rad(np.exp(rng.uniform(*np.log(FIELD_OF_VIEW))))
     fov_y = 2 * np.arctan(np.tan(fov / 2) * height / max(height, width))
     while True:
-        d = SplitDecorator(rng, split, lit_windows=time == "night")
+        d = SplitDecorator(rng, split, time == "night", photos)
         layout = PLACES[place](d, time)
-        look = (Atlas(d.textures), *_light(rng, layout, time, weather))
+        look = (Atlas(d.textures), *_light(rng, layout, time, weather, photos))
         reach = 3.0 if layout.ambient is None else 1.2
         renderer = SoftRenderer(d.builder, *look, reach)
         found = _camera(rng, layout, d, renderer, fov_y, frames)
@@ -56,7 +69,9 @@ def render_large_clip(rng: Rng, frames: int, height: int, width: int, split: str
         parts = [part for mover in movers for part in mover.parts]
         renderer.set_in_motion(d.builder, Atlas(d.textures), parts)
     renderer.expose(poses, fov_y, EXPOSURE[time])
-    made = renderer.render_clip(poses, fov_y, height, width, rng)
+    rain = list(np.array(rng.spawn(frames), object)[shown])
+    poses = poses[shown]
+    made = renderer.render_clip(poses, fov_y, height, width, rain)
     seen = made.seen > LEAST * made.depth.size
     record = {
         "place": place, "time": time, "weather": weather,
@@ -80,12 +95,17 @@ def render_large_clip(rng: Rng, frames: int, height: int, width: int, split: str
     )  # fmt: skip
 
 
-def _light(rng: Rng, layout: Layout, time: str, weather: str | None) -> tuple[Lights, Sky, Air]:
-    if weather is None:
-        assert layout.ambient is not None
-        dark = np.zeros(3)
-        return Lights(tuple(layout.lamps), layout.ambient, 0.8 * layout.ambient), Sky(dark, dark, 0.0), Air()
-    return outdoors(rng, time, weather, layout.lamps)
+def _light(
+    rng: Rng, layout: Layout, time: str, weather: str | None, photos: Pictures | None
+) -> tuple[Lights, Sky, Air]:
+    weather = weather or str(rng.choice(["clear", "cloudy"]))
+    lights, sky, air = outdoors(rng, time, weather, layout.lamps)
+    if layout.ambient is not None:  # and perhaps the sun through a window
+        sun = lights.sources[:1] if layout.lamps and rng.random() < 0.4 else ()
+        lights = Lights((*layout.lamps, *sun), layout.ambient, 0.8 * layout.ambient)
+    if photos and weather in ("clear", "cloudy") and time not in ("dusk", "night") and rng.random() < PHOTO_SKIES:
+        sky = replace(sky, photo=photos.sky(rng), turn=rng.uniform(0, 2 * np.pi))
+    return lights, sky, air if layout.ambient is None else Air()
 
 
 def _camera(
@@ -94,8 +114,9 @@ def _camera(
     """A motion and its poses that go through nothing and see enough, or None."""
     for _ in range(PATHS):
         shot = str(rng.choice(layout.shots))
-        poses = SHOTS[shot](rng, layout, d.things, frames)
-        if still.is_free(poses, fov, least=0.4) and still.largest_share(poses, fov) < 0.65:
+        poses = camera_path(rng, shot, layout, d.things, frames)
+        near, most = (0.12, 0.8) if shot == "close" else (0.3, 0.7)
+        if still.is_free(poses, fov, 0.3, near) and still.largest_share(poses, fov) < most:
             return shot, poses
     return None
 

@@ -35,3 +35,5 @@ class Sky:
     zenith: Array
     clouds: float
     cloud: float = 0.95  # how bright clouds are
+    photo: Array | None = None  # [h, w, 3]: a photo of the sky in its place
+    turn: float = 0.0  # of the photo about the vertical [rad]

@@ -17,7 +17,6 @@ def _table(b: MeshBuilder, at: Array, size: Array, yaw: float, main: int, second
     for x in (-1, 1):
         for y in (-1, 1):
             _part(b, at, yaw, [x * (w / 2 - 0.06), y * (d / 2 - 0.06), (h - 0.08) / 2], [0.08, 0.08, h - 0.08], second)
-    b.sphere(at + [0, 0, h + 0.1], 0.11, second)
 
 
 def _sofa(b: MeshBuilder, at: Array, size: Array, yaw: float, main: int, second: int) -> None:
@@ -300,6 +299,15 @@ FURNITURE = {
     "bunk bed": ((1.1, 2.0, 1.7), _bunk), "wardrobe": ((1.2, 0.6, 1.95), _wardrobe),
     "stool": ((0.45, 0.45, 0.7), _stool), "lantern": ((0.4, 0.4, 1.1), _lantern), "cactus": ((0.6, 0.6, 1.2), _cactus),
 }  # fmt: skip
+TOPS = {
+    "table": 1.0,
+    "desk": 1.0,
+    "cabinet": 1.0,
+    "shelf": 0.5,
+    "rack": 0.5,
+    "sofa": 0.54,
+    "bed": 0.75,
+}  # of the height
 STREET = {
     "tree": _tree, "pine": _pine, "bench": _bench, "lamp post": _lamp_post, "monument": _monument, "kiosk": _kiosk,
     "planter": _planter, "car": _car, "rock": _rock, "bush": _bush, "hut": _hut,

@@ -1,6 +1,7 @@
 """Names and options of the procedural worlds. Importing this is light, for the command line."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from gen3r.errors import InputError
@@ -26,6 +27,12 @@ class LargeOptions:
     time: Time | None = option(None, "large world: only this time of day (default: any)")
     weather: Weather | None = option(None, "large world: only this weather (default: any)")
     movers: bool = option(False, "large world: add dynamic objects, where depth is 0")
+    textures: Path | None = option(
+        None,
+        "large world, split train: folder of photos (.jpg, .png, or .zip files of them) for textures and skies; their "
+        "licence also covers what is made of them (default: a few photos that Python packages ship)",
+        metavar="FOLDER",
+    )
 
     def __post_init__(self) -> None:
         for name, kind in (("place", Place), ("time", Time), ("weather", Weather)):

@@ -35,15 +35,22 @@ class Renderer:
         main = np.abs(self.normals).argmax(1)
         self.axes = np.array([[1, 2], [0, 2], [0, 1]])[main]
 
-    def is_free(self, poses: Array, fov: float, least: float = 0.5) -> bool:
-        """Whether the path goes through no surface, keeps clear of all, and sees surfaces in `least` of its pixels."""
+    def is_free(self, poses: Array, fov: float, least: float = 0.5, near: float = 0.35) -> bool:
+        """Whether the path goes through no surface, keeps clear of all, and sees surfaces in `least` of its pixels.
+
+        near: least distance to any surface; half of what is seen is three times as far.
+        """
         place = poses[:, :3, 3]
         if not self.visible(place[:-1], place[1:] - place[:-1]).all():
             return False
-        _, depth = self._cast(*self.rays(poses[::4], fov, 28, 28))
+        rays = self.rays(poses[::4], fov, 28, 28)
+        face, depth = self._cast(*rays)
+        if ((face >= 0) & ((self.normals[face] * rays[1]).sum(1) > 0)).mean() > 0.02:
+            return False  # it is inside a solid, whose faces it sees from behind
         seen = depth.reshape(len(poses[::4]), -1)
-        near = np.where(seen > 0, seen, np.inf)
-        return bool(near.min() > 0.35 and np.median(near, axis=1).min() > 1.0 and (seen > 0).mean() > least)
+        depths = np.where(seen > 0, seen, np.inf)
+        clear = depths.min() > near and np.median(depths, axis=1).min() > 2.9 * near
+        return bool(clear and (seen > 0).mean(1).min() > least)
 
     def largest_share(self, poses: Array, fov: float) -> float:
         """How much of what is seen has one material, in the first, the middle or the last frame."""

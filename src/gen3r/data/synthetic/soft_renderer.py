@@ -99,14 +99,14 @@ class SoftRenderer(Renderer):
         TriangleMesh(scene, np.concatenate(placed).astype(np.float32))
         return scene
 
-    def render_clip(self, poses: Array, fov: float, height: int, width: int, rng: Rng) -> Rendered:
-        """All frames; `rng` draws the rain."""
+    def render_clip(self, poses: Array, fov: float, height: int, width: int, rain: Sequence[Rng]) -> Rendered:
+        """All frames; a generator for each draws its rain."""
         step = max(1, CHUNK // (height * width))
         parts = [self._render(poses, np.arange(i, min(i + step, len(poses))), fov, height, width)
                  for i in range(0, len(poses), step)]  # fmt: skip
         colour, depth, moving, seen = (np.concatenate(x) for x in zip(*parts, strict=True))
         if self.air.rain:
-            for picture in colour:
+            for picture, rng in zip(colour, rain, strict=True):
                 _streak(picture, rng, self.sky.horizon)
         frames = (np.clip(colour, 0, 1) * 255 + 0.5).astype(np.uint8)
         return Rendered(frames, depth, moving, np.bincount(seen + 1, minlength=self.owner.max() + 2)[1:])
@@ -249,7 +249,7 @@ class SoftRenderer(Renderer):
             missing = missing[~same]
         missing = missing[hits.face[missing] >= 0]
         if len(missing):
-            visible[:, missing] = self._visibility(hits[missing], missing % 16)
+            visible[:, missing] = self._visibility(hits[missing], pixel[missing] % 16)
         return visible
 
     def _colour(self, direction: Array, hits: Hits, visible: Array, pixel: float) -> Array:
@@ -281,6 +281,8 @@ class SoftRenderer(Renderer):
     def _heavens(self, direction: Array) -> Array:
         """The sky with the glow around the sun, and stars; thick fog hides it."""
         d = direction / np.linalg.norm(direction, axis=1, keepdims=True)
+        if self.sky.photo is not None:
+            return _panorama(self.sky.photo, d, self.sky.turn)
         colour = self._sky(direction)
         for source in self.lights.sources:
             if source.sun:
@@ -294,6 +296,18 @@ class SoftRenderer(Renderer):
         thick = np.clip(self.air.fog * 30, 0, 1) * np.clip(1 - 1.5 * d[:, 2:], 0, 1)
         colour += (np.asarray(self.air.colour, np.float32) - colour) * thick
         return _shoulder(self.gain * colour)
+
+
+def _panorama(photo: Array, direction: Array, turn: float) -> Array:
+    """Colours [N, 3] of a photo [h, w, 3] along unit directions [N, 3]: 60 degrees high, 90 wide and mirrored."""
+    height, width = photo.shape[:2]
+    u = (np.arctan2(direction[:, 1], direction[:, 0]) + turn) / (np.pi / 2) % 2
+    v = np.clip(1 - np.arcsin(np.clip(direction[:, 2], 0, 1)) / (np.pi / 3), 0, 1)
+    x, y = np.minimum(u, 2 - u) * (width - 1), v * (height - 1)
+    i, j = np.minimum(x.astype(int), width - 2), np.minimum(y.astype(int), height - 2)
+    s, t = (x - i).astype(np.float32)[:, None], (y - j).astype(np.float32)[:, None]
+    above = photo[j, i] + s * (photo[j, i + 1] - photo[j, i])
+    return above + t * (photo[j + 1, i] + s * (photo[j + 1, i + 1] - photo[j + 1, i]) - above)
 
 
 def _dot(a: Array, b: Array) -> Array:

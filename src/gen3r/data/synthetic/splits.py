@@ -6,10 +6,13 @@ same use stands in for it. Pairs of colours on the same object, or of walls and 
 
 from collections.abc import Sequence
 
-from gen3r.data.synthetic.decorator import COLOURS, Decorator
-from gen3r.data.synthetic.meshes import Array
+import numpy as np
+
+from gen3r.data.synthetic.decorator import COLOURS, FITTED, Decorator
+from gen3r.data.synthetic.meshes import Array, Material
 from gen3r.data.synthetic.photo_textures import PHOTO_TEXTURES
-from gen3r.data.synthetic.textures import TEXTURES, Rng
+from gen3r.data.synthetic.pictures import Pictures
+from gen3r.data.synthetic.textures import TEXTURES, TILE, Rng
 from gen3r.data.synthetic.time_and_weather import LAMPLIGHT
 
 TEXTURE_STAND_INS = {
@@ -24,6 +27,8 @@ OBJECT_STAND_INS = {
     "lamp post": "street lantern", "monument": "obelisk", "kiosk": "tent", "planter": "hedge", "car": "van",
     "rock": "cairn", "bush": "reeds", "hut": "tower",
 }  # fmt: skip
+PICTURE_SHARES = {"painting": 0.9, "facade": 0.3, "mottled": 0.75, "lawn": 0.4, "gravel": 0.4}  # for others 0.65
+LEAFY = ("mottled", "lawn")  # they keep their colour
 MOVER_STAND_INS = {"ball": "wheel", "car": "van", "person": "dog"}
 HELD_OUT_PAIRS = frozenset(
     (main, second) for i, main in enumerate(COLOURS) for j, second in enumerate(COLOURS) if (i + j) % 3 == 0
@@ -35,11 +40,13 @@ class SplitDecorator(Decorator):
 
     kinds = TEXTURES | PHOTO_TEXTURES
 
-    def __init__(self, rng: Rng, split: str, lit_windows: bool = False) -> None:
+    def __init__(self, rng: Rng, split: str, lit_windows: bool = False, pictures: Pictures | None = None) -> None:
         super().__init__(rng)
+        self.pictures = None if split == "test" else pictures
         self.builder.smooth = True
         self.held_out, self.lit_windows = split == "test", lit_windows
         self.used_textures: set[str] = set()
+        self.from_pictures: set[int] = set()
         self.used_pairs: set[tuple[str, str]] = set()
 
     def texture(self, kind: str) -> str:
@@ -66,11 +73,35 @@ class SplitDecorator(Decorator):
         self, kind: str, colour: Array, scale: float = 1.0, emission: float = 0.0, second: Array | None = None
     ) -> int:
         """As in any scene; half of the paintings are photographs."""
+        if self.pictures and emission < 1 and self.rng.random() < PICTURE_SHARES.get(kind, 0.65):
+            return self._picture(self.pictures, kind, colour, scale, emission)
         if kind == "painting" and emission == 0 and self.rng.random() < 0.5:
             kind = "photo"
         kind = self.texture(kind)
         self.used_textures.add(kind)
         return super().material(kind, colour, scale, emission, second)
+
+    def _picture(self, pictures: Pictures, kind: str, colour: Array, scale: float, emission: float) -> int:
+        """A material from a crop of a photo: as it is, its lightness in that colour, or between both."""
+        rng = self.rng
+        tile = pictures.tile(rng, *((0.6, 1.0) if kind in FITTED else (0.15, 0.6)))
+        if kind not in FITTED:
+            light = tile.mean(-1, keepdims=True)
+            mean = max(float(light.mean()), 0.05)
+            mix = rng.choice([0.0, 0.0, 1.0, rng.random()]) if kind not in LEAFY else rng.uniform(0.7, 1)
+            tile = tile + mix * (colour * np.clip(light / mean, 0, 1.8) - tile)
+            even = tile.mean((0, 1))
+            tile = even + rng.uniform(0.25, 1) * (tile - even)
+            tile = tile * (1 + rng.uniform(0, 0.3) * (rng.random((TILE, TILE, 1), np.float32) - 0.5))
+            if rng.random() < 0.5:  # mirrored, so that it repeats without seams
+                half = tile[::2, ::2]
+                tile = np.concatenate([half, half[::-1]])
+                tile = np.concatenate([tile, tile[:, ::-1]], 1)
+        self.textures.append(tile)
+        self.used_textures.add("picture")
+        self.from_pictures.add(len(self.textures) - 1)
+        fit = kind in FITTED or (kind in ("plaster", "stripes", "plaid") and rng.random() < 0.15)
+        return self.builder.material(Material(len(self.textures) - 1, scale * rng.uniform(0.6, 2.0), emission, fit))
 
     def surface(
         self, kinds: list[str], names: list[str] | None = None, scale: float = 1.0, beside: str | None = None
@@ -79,6 +110,10 @@ class SplitDecorator(Decorator):
         if beside is not None:
             names = self.pair(beside, names)
         kind, name, material = super().surface([self.texture(str(self.rng.choice(kinds)))], names, scale)
+        if self.builder.palette[material].texture in self.from_pictures:
+            kind = ""
+            mean = self.textures[self.builder.palette[material].texture].mean((0, 1))
+            name = min(COLOURS, key=lambda c: float(np.abs(np.array(COLOURS[c]) - mean).sum()))
         if beside is not None:
             self.used_pairs.add((beside, name))
         return kind, name, material

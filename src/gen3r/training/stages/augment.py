@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gen3r.data.records import ClipSource
+from gen3r.data.records import ClipSource, MixedClips
 from gen3r.data.synthetic.skies import replace_skies
 from gen3r.geometry.points import project
 from gen3r.training.stages.stage import Batch
@@ -23,14 +23,18 @@ def clip_batch(
 ) -> Batch:
     """`size` clips of `frames` consecutive frames or, with `any_order`, of sorted random frames.
 
+    All come from one of the sources of `MixedClips`.
+
     backwards, mirrored: probabilities of reversed time and of a horizontal flip.
     sky_replacement: probability of another sky. Half of these clips also lose distant geometry. It only applies where
         zero depth means sky.
 
     Returns:
         frames uint8 [B, F, 3, H, W], depth [B, F, H, W], T_world_camera [B, F, 4, 4], K_px [B, F, 3, 3], captions,
-        jitter [B, 7] for `augment_colours`.
+        jitter [B, 7] for `augment_colours`, zero_is_sky.
     """
+    if isinstance(clips, MixedClips):
+        clips = clips.sources[int(rng.integers(len(clips.sources)))]
     numbers, total = rng.integers(len(clips), size=size), clips.shape[0]
     chosen = []
     for _ in numbers:
@@ -40,6 +44,7 @@ def clip_batch(
     batch = clips.take(numbers.tolist(), torch.stack(chosen))
     batch["frames"] = batch["frames"].permute(0, 1, 4, 2, 3)
     batch["jitter"] = torch.from_numpy(rng.uniform(-1, 1, (size, 7))).float()
+    batch["zero_is_sky"] = clips.zero_is_sky
     batch = mirror(batch, torch.from_numpy(rng.random(size) < mirrored))
     if sky_replacement and clips.zero_is_sky:
         frames_and_depth = batch["frames"], batch["depth"]

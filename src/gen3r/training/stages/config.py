@@ -23,9 +23,15 @@ class AutoencoderConfig(StageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class GeometryConfig(StageConfig):
-    """frames: the lengths of clips, drawn with equal probability."""
+    """frames: the lengths of clips, drawn with equal probability.
+
+    sizes: heights and widths of images, drawn with equal probability. fine_sizes: those of clips of at most four
+        frames, where a photo's depth wants more pixels. Clips in shards keep their own.
+    """
 
     frames: tuple[int, ...] = (1, 2, 4, 8, 17, 17)
+    sizes: tuple[tuple[int, int], ...] = ((112, 112), (98, 126), (84, 140), (126, 98))
+    fine_sizes: tuple[tuple[int, int], ...] = ((112, 112), (168, 168), (168, 224), (224, 168), (140, 224))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from gen3r.models.components import Components
 from gen3r.models.precision import exact_products
 from gen3r.models.vggt.aggregator import SPECIAL_TOKENS
 from gen3r.models.vggt.blocks import Block
+from gen3r.models.vggt.model import DensePrediction
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.training.sheets import depth_colours
 from gen3r.training.stages.augment import augment_colours, clip_batch, degrade, draw_degradations, patch_matches
@@ -32,6 +33,7 @@ from gen3r.training.stages.losses import (
 from gen3r.training.stages.stage import Batch, Row, Stage
 
 MATCHING_BLOCKS = (0, 1)
+FEW = 4  # frames of the clips that are seen in `fine_sizes`
 PROBE_CHANNELS = 9  # position in the first frame (2), log depth (1), point in the world (3) and in the camera (3)
 
 
@@ -60,12 +62,14 @@ class GeometryStage(Stage):
         self.probes = nn.ModuleList([nn.Linear(channels, PROBE_CHANNELS) for _ in range(levels)])
 
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
-        """`size` frames in all, whatever the length of a clip, so that every step costs about the same."""
+        """`size` frames of the clips' own size in all, or as many pixels, so that every step costs about the same."""
         frames = int(rng.choice(self.config.frames))
+        sizes = self.config.fine_sizes if frames <= FEW else self.config.sizes
+        clips = self.clips.at_size(*sizes[int(rng.integers(len(sizes)))])
+        pixels, usual = (x[1] * x[2] for x in (clips.shape, self.clips.shape))
+        count = max(1, round(size / frames * usual / pixels))
         any_order = bool(rng.random() < 0.7)
-        batch = clip_batch(
-            self.clips, rng, max(1, size // frames), frames, any_order, 0.0, mirrored=0.5, sky_replacement=0.5
-        )
+        batch = clip_batch(clips, rng, count, frames, any_order, mirrored=0.5, sky_replacement=0.5)
         dense = np.sort(rng.choice(frames, max(1, frames // 2), replace=False))
         batch["dense_frames"] = torch.from_numpy(dense)
         return batch | draw_degradations(rng, len(batch["frames"]), frames)
@@ -76,28 +80,32 @@ class GeometryStage(Stage):
         levels, block_inputs = self._tokens(images)
         with exact_products(images.device):
             depth, poses, points = normalise_scene(batch["depth"], batch["T_world_camera"], batch["K_px"])
+        kept = batch["dense_frames"]
+        dense = self.vggt.dense([x[:, kept] for x in levels], height, width)
+        with exact_products(images.device):
+            if not batch["zero_is_sky"]:
+                depth, poses, points = _in_predicted_unit(dense.depth, depth[:, kept], depth, poses, points)
             pose_enc = self.vggt.camera(levels)
             camera = camera_loss(pose_enc, encode_pose(poses, batch["K_px"], height, width))
             translation = relative_translation_loss(decode_pose(pose_enc, height, width)[0], poses[None])
             probes = self._probe_loss(levels, depth, poses, points, batch["K_px"])
             matches = patch_matches(depth, poses, points, batch["K_px"], self.vggt.config["patch_size"])
         matching = self._matching_loss(block_inputs, *matches)
-        kept = batch["dense_frames"]
         truth = (x[:, kept] for x in (depth, points, poses))
-        (depth_loss, point_loss, sky), report = self._dense_losses([x[:, kept] for x in levels], *truth)
+        (depth_loss, point_loss, sky), report = self._dense_losses(dense, *truth)
+        sky = sky * batch["zero_is_sky"]
         loss = 10 * camera + 0.5 * translation + matching + 2 * probes + depth_loss + 0.5 * point_loss + 0.2 * sky
         report |= {"camera": camera, "translation": translation, "matching": matching, "probes": probes}
         return loss, {k: v.detach() for k, v in report.items()}
 
     def _dense_losses(
-        self, levels: list[Tensor], depth: Tensor, points: Tensor, poses: Tensor
+        self, dense: DensePrediction, depth: Tensor, points: Tensor, poses: Tensor
     ) -> tuple[tuple[Tensor, Tensor, Tensor], dict[str, Tensor]]:
         """The losses of depth, points and sky, with AbsRel and the error of points for the report.
 
         Confidence is learned, but does not weight the error of depth: it would ignore the pixels that AbsRel is about.
         """
         valid = depth > 0
-        dense = self.vggt.dense(levels, *depth.shape[-2:])
         error = relative_depth_error(dense.depth, depth)
         confidence = confidence_loss(error.detach(), dense.depth_confidence, valid)
         depth_loss = 4 * mean_where(valid, error) + 2 * gradient_loss(dense.depth, depth, valid) + confidence
@@ -167,3 +175,18 @@ class GeometryStage(Stage):
         """True and predicted depth."""
         predicted = pipe.reconstruct(clip.images[None].to(pipe.device)[0])
         return [("true depth", depth_colours(clip.depth)), ("VGGT's depth", depth_colours(predicted.depth))]
+
+
+def _in_predicted_unit(
+    predicted: Tensor, true: Tensor, depth: Tensor, T_world_camera: Tensor, points: Tensor, most: float = 2.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Depth, poses and points of scenes in the unit in which the `true` depths [B, F', H, W] fit the `predicted` ones.
+
+    Where depth is known in places only, the mean distance of the known points is not that of the scene. The unit
+    changes by a factor of `most` at most.
+    """
+    ratio = torch.where(true > 0, predicted.detach() / true.clamp_min(1e-4), torch.nan).flatten(1)
+    unit = ratio.nanmedian(dim=1).values.nan_to_num(1.0).clamp(1 / most, most)[:, None, None, None]
+    T = T_world_camera.clone()
+    T[..., :3, 3] *= unit[..., 0]
+    return depth * unit, T, points * unit[..., None]
