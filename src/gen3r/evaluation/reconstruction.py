@@ -91,12 +91,6 @@ def camera_scores(T_world_camera: Tensor, truth: Tensor, direction: str) -> Scor
     return scores
 
 
-def moves(T_world_camera: Tensor) -> bool:
-    """Whether cameras [F, 4, 4] change their place, so that their path has a direction and a length."""
-    centres = T_world_camera[:, :3, 3]
-    return bool((centres - centres[0]).norm(dim=-1).max() > 0)
-
-
 def own_size(pipe: Gen3RPipeline) -> Size:
     """Height and width that a model works in."""
     return pipe.defaults["height"], pipe.defaults["width"]
