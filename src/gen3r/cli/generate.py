@@ -47,6 +47,7 @@ examples:
   gen3r generate photo.jpg --camera dolly_in --prompt "a room" --out scene
   gen3r generate first.jpg last.jpg --out scene                         what lies between two photos
   gen3r generate clip.mp4 --out scene                                   a video, all frames given
+  gen3r generate photo.jpg --geometry facebook/VGGT-1B --out scene      depth and lens of the photo by another model
   gen3r generate --prompt "a plaza under a clear sky" --out scene       text alone"""
 
 
