@@ -2,27 +2,31 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from diffusers.loaders import WanLoraLoaderMixin
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
+from tqdm import tqdm
 from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase, UMT5EncoderModel
 
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import decode_pose
 from gen3r.cameras.names import BETWEEN, FREE
 from gen3r.cameras.paths import resample, trajectory
+from gen3r.checkpoints.geometry import load_geometry
 from gen3r.checkpoints.load import PACKAGED, load_components, resolve_model, save_components
 from gen3r.checkpoints.lora import check_peft, lora_file
 from gen3r.errors import InputError
+from gen3r.geometry.image_based_rendering import render_photos
 from gen3r.geometry.points import unproject, valid_depth_mask
-from gen3r.media.images import ImageInput, image_batch
+from gen3r.media.images import ImageInput, count_images, first_size, image_batch, resize
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.components import Components
 from gen3r.models.conditioning import (
@@ -32,10 +36,13 @@ from gen3r.models.conditioning import (
     control_latents,
     free_cameras,
     known_latents,
+    photo_depth,
     warped_control,
 )
+from gen3r.models.depth_estimation import depth_ratio
 from gen3r.models.encoders import encode_image, encode_text
-from gen3r.models.precision import fast_products
+from gen3r.models.geometry import GeometryModel, patch_size, resize_maps
+from gen3r.models.precision import exact_products, fast_products
 from gen3r.models.tokens import unpack_tokens
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.vggt import VGGT, GeometryPrediction
@@ -55,6 +62,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     Components: transformer (the joint denoiser), vggt and geo_adapter (geometry <-> latents), vae (frames <->
     latents), tokenizer and text_encoder, image_encoder, scheduler (Euler or UniPC, flow matching).
 
+    `geometry`: what `load_geometry` loaded; it sees the conditioning frames in place of vggt.
     `mixed_precision`: float32 weights multiply in bfloat16 where the device does that fast; False keeps float32 exact.
     VGGT's heads always run in float32.
     """
@@ -62,6 +70,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     model_cpu_offload_seq = "text_encoder->image_encoder->transformer->vae->geo_adapter->vggt"
     _callback_tensor_inputs = ("latents",)
     mixed_precision = False
+    geometry: GeometryModel | None = None
 
     def __init__(
         self,
@@ -124,6 +133,18 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         if not self.get_active_adapters():
             raise InputError(f"{file} holds nothing for this transformer")
 
+    def load_geometry(self, model: str | Path, torch_dtype: torch.dtype | None = None) -> None:
+        """Loads a model for the cameras and depth of conditioning frames, and of `reconstruct`, in place of vggt.
+
+        model: the folder or Hub id of a VGGT in its own public layout, or of a depth-estimation model of transformers,
+            with which the cameras stay those of vggt. torch_dtype: of its weights; None means bfloat16 for a VGGT,
+            whose heads stay in float32, and float32 for the others.
+
+        Raises:
+            InputError: it is neither, or it is damaged.
+        """
+        self.geometry = load_geometry(model, self._own_geometry, torch_dtype)
+
     @torch.no_grad()
     def __call__(
         self,
@@ -154,20 +175,25 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         if not isinstance(images, Request):
             images = Request(images=images, prompt=prompt, cameras=cameras, **options)
         request = images.resolve(self.defaults)
-        frames = request.read_images().to(self._execution_device)
-        batch = self.check_inputs(request, len(frames), generator, latents, output_type)
+        photos = request.read_images().to(self._execution_device)
+        batch = self.check_inputs(request, len(photos), generator, latents, output_type)
         prompts = [request.prompt] if isinstance(request.prompt, str) else list(request.prompt)
         prompts = prompts * batch if len(prompts) == 1 else prompts
         latents = self.prepare_latents(request, batch, generator, latents)
         # 2. predict the geometry of the conditioning frames, and place the cameras
-        predictions = self._predict_each(frames) if self._needs_geometry(request) else []
-        if len(frames) == 1:
-            frames, predictions = frames.expand(batch, -1, -1, -1, -1), predictions * batch
-        path = self.prepare_cameras(request, frames, predictions)
+        pixels, needed = request.height * request.width, self._needs_geometry(request)
+        if self.geometry is not None and not needed:
+            warnings.warn("the geometry model has no effect without an image and a camera path", stacklevel=2)
+        predictions = [self.predict_photos(x, pixels) for x in photos] if needed else []
+        if len(photos) == 1:
+            photos, predictions = photos.expand(batch, -1, -1, -1, -1), predictions * batch
+        path = self.prepare_cameras(request, photos, predictions)
+        depth = self.prepare_depth(request, photos, path, predictions)
         # 3. encode the conditions
+        frames = resize(photos, request.height, request.width)
         prompt_embeds, negative_prompt_embeds = self.encode_prompt(request, prompts)
         image_embeds = self.encode_image(frames, request.image_embeds)
-        control = self.prepare_control(request, frames, path, predictions)
+        control = self.prepare_control(request, frames, path, depth)
         rays = self.prepare_rays(request, batch, path)
         conditions = Conditions(prompt_embeds, negative_prompt_embeds, image_embeds, control, rays)
         self.maybe_free_model_hooks()
@@ -176,8 +202,14 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         if output_type == "latent":
             self.maybe_free_model_hooks()
             return latents
-        # 5. decode both halves
-        return self.decode(latents, prompts, self._settings(request), request.geometry_from)
+        # 5. decode both halves, and draw the photos over the frames
+        scenes = self.decode(latents, prompts, self._settings(request), request.geometry_from)
+        if path is not None and request.renders_photos:
+            samples = zip(scenes, photos, depth, path, strict=True)
+            scenes = [self.render_photos(*sample, request.frame_indices) for sample in samples]
+        for scene, prediction in zip(scenes, predictions, strict=False):  # no predictions where the cameras are free
+            scene.settings.update(_metres(prediction, scene.depth[:1]))
+        return scenes
 
     def check_inputs(
         self, request: Request, num_samples: int, generator: Any, latents: Tensor | None, output_type: str
@@ -231,6 +263,44 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         return [self._scene(frames[i], prediction, i, text, settings or {}) for i, text in enumerate(prompts)]
 
     @torch.no_grad()
+    def render_photos(
+        self, scene: Scene, photos: Tensor, depth: Tensor, path: Cameras, frame_indices: list[int]
+    ) -> Scene:
+        """A generated scene at the size of its photos: image-based rendering along the path that was asked for.
+
+        photos: [n, 3, H, W] in [0, 1]. depth: theirs [n, H, W], in the unit of the path. path: F cameras at the photos'
+        size. frame_indices: where the photos stand. Each frame shows the photos, drawn by their depth, and what the
+        scene's frames show elsewhere. Depth and points are those that were drawn. Elsewhere they are the scene's depth,
+        moved to that of the photos. The cameras are the path.
+        """
+        device = photos.device if photos.is_cuda else torch.device("cpu")
+        size, indices = photos.shape[-2:], self._progress(range(len(path)), "rendering", "frame")
+        inputs = (x.to(device).float() for x in (scene.images, scene.depth, photos, depth))
+        with exact_products(device):
+            drawn = [
+                (_eight_bits(colour[None])[0].cpu(), z.cpu(), source.cpu())
+                for colour, z, source in render_photos(*inputs, frame_indices, path.to(device), indices)
+            ]
+        frames, depth, source = (torch.stack(x) for x in zip(*drawn, strict=True))
+        confidence = F.interpolate(scene.confidence[None], size, mode="bilinear", align_corners=False)[0]
+        return Scene(
+            frames=frames,
+            depth=depth,
+            confidence=confidence.half().float(),  # no finer than it was predicted; `Scene.save` keeps it small
+            points=unproject(depth, path.T_world_camera, path.K_px),
+            mask=valid_depth_mask(depth),
+            cameras=path,
+            prompt=scene.prompt,
+            settings=scene.settings | {"output_size": max(size)},
+            source=source,
+        )
+
+    def _progress(self, items: Sequence[int], doing: str, unit: str) -> Iterable[int]:
+        """A progress bar like that of the denoising steps."""
+        config = getattr(self, "_progress_bar_config", {})
+        return tqdm(items, **config | {"desc": str(config.get("desc", "")).replace("denoising", doing), "unit": unit})
+
+    @torch.no_grad()
     def decode_frames(self, appearance: Tensor) -> Tensor:
         """Frames [B, F, 3, H, W] in [0, 1] of appearance latents [B, 16, f, h, w]."""
         with self._autocast():
@@ -252,12 +322,32 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         return self.vggt.heads(levels, *frames.shape[-2:])
 
     @torch.no_grad()
+    def predict_photos(self, photos: Tensor, pixels: int) -> GeometryPrediction:
+        """Cameras, depth and points of one sample's conditioning frames [n, 3, H, W] in [0, 1], a batch of one.
+
+        VGGT sees each frame whole, at about this number of pixels, in multiples of its patch size. The model of
+        `load_geometry` chooses its size.
+        """
+        if self.geometry is not None:
+            return self.geometry.predict(photos[None])
+        return self._own_geometry(photos[None], pixels)
+
+    def _own_geometry(self, photos: Tensor, pixels: int | None = None) -> GeometryPrediction:
+        """The prediction of vggt for photos [B, n, 3, H, W] at about this number of pixels, by default the model's."""
+        (height, width), patch = photos.shape[-2:], self.vggt.config.patch_size
+        area = pixels or self.defaults["height"] * self.defaults["width"]
+        sides = (math.sqrt(area * ratio) for ratio in (height / width, width / height))
+        size = (patch * max(1, round(side / patch)) for side in sides)
+        return self.predict_geometry(resize(photos, *size))
+
+    @torch.no_grad()
     def reconstruct(self, images: Images, height: int | None = None, width: int | None = None) -> Scene:
         """The scene of any number of frames as VGGT predicts it, with nothing generated.
 
         images: the frames of one clip, in any form that `Request` takes. height, width: multiples of the patch size,
-            14. By default they are the frames' own where these are such multiples, else the model's. Frames are
-            resized to cover the size and cropped in the centre.
+            14. By default they are the frames' own where these are such multiples, else the model's. After
+            `load_geometry` they are those of the first frame, with a longer side of at most 518. Frames are resized to
+            cover the size and cropped in the centre.
 
         Raises:
             InputError: the size does not fit, or the images are not those of one clip.
@@ -266,6 +356,8 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         if height is None and width is None and isinstance(images, Tensor):
             own = images.shape[-2:]
             usual = usual if own[0] % patch or own[1] % patch else own
+        if height is None and width is None and self.geometry and images is not None and count_images(images):
+            usual = patch_size(*first_size(images))
         size = usual[0] if height is None else height, usual[1] if width is None else width
         check_patches(*size, patch)
         batch = image_batch(images, *size)
@@ -273,7 +365,11 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             raise InputError(f"give the images of one clip, not {list(batch.shape[:2])} clips and images")
         frames = batch[0].to(self._execution_device)
         settings = {"task": "reconstruct", "frames": len(frames), "height": size[0], "width": size[1]}
-        scene = self._scene(frames, self.predict_geometry(frames[None]), 0, "", settings)
+        if self.geometry is None:
+            prediction = self.predict_geometry(frames[None])
+        else:
+            prediction = resize_maps(self.geometry.predict(frames[None]), *size)
+        scene = self._scene(frames, prediction, 0, "", settings | _metres(prediction, prediction.depth[0]))
         self.maybe_free_model_hooks()
         return scene
 
@@ -290,45 +386,54 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         return latents.to(self._execution_device, torch.float32)
 
     def _needs_geometry(self, request: Request) -> bool:
-        """Whether the cameras or the warped views depend on VGGT's prediction for the conditioning frames."""
+        """Whether cameras, warped views or frames depend on VGGT's prediction for the conditioning frames."""
         named = isinstance(request.cameras, str) and request.cameras != FREE
-        return request.num_views > 0 and (named or self._warps(request))
+        return request.num_views > 0 and (named or self._needs_depth(request))
+
+    def _needs_depth(self, request: Request) -> bool:
+        return request.renders_photos or self._warps(request)
 
     def _warps(self, request: Request) -> bool:
         warped = self.transformer.config.unseen_frames == "warped"
         return warped and request.cameras != FREE and 0 < request.num_views < request.num_frames
 
-    def _predict_each(self, frames: Tensor) -> list[GeometryPrediction]:
-        """A prediction per sample, so that a sample does not depend on its batch."""
-        return [self.predict_geometry(sample[None]) for sample in frames]
-
     def prepare_cameras(
-        self, request: Request, frames: Tensor, predictions: list[GeometryPrediction]
+        self, request: Request, photos: Tensor, predictions: list[GeometryPrediction]
     ) -> list[Cameras] | None:
-        """A path per sample, relative to its first camera; None where the model is free.
+        """A path per sample, relative to its first camera, at the photos' size; None where the model is free.
 
-        frames: the conditioning frames [B, n, 3, H, W]. predictions: of each sample's frames.
+        photos: the conditioning frames [B, n, 3, H, W]. predictions: of each sample's frames.
         """
-        cameras, num_frames, batch = request.cameras, request.num_frames, len(frames)
+        cameras, num_frames, (height, width) = request.cameras, request.num_frames, photos.shape[-2:]
         if cameras == FREE:
             return None
         if not isinstance(cameras, str):
             paths = [cameras] if isinstance(cameras, Cameras) else list(cameras or ())
-            paths = paths * batch if len(paths) == 1 else paths
-            height, width = request.height, request.width
+            paths = paths * len(photos) if len(paths) == 1 else paths
             return [resample(c, num_frames).resize_and_crop(height, width).relative_to_first() for c in paths]
         if not request.num_views:
-            K = Cameras.from_fov(torch.eye(4)[None], TEXT_ONLY_FOV, request.height, request.width).K_px[0]
-            return [self._named_path(request, K, 1.0)] * batch
-        scenes = [self._scene(f, p, 0, "", {}) for f, p in zip(frames, predictions, strict=True)]
+            K = Cameras.from_fov(torch.eye(4)[None], TEXT_ONLY_FOV, height, width).K_px[0]
+            return [self._named_path(request, K, height, width, 1.0)] * len(photos)
+        found = [_predicted_cameras(x, 0, height, width) for x in predictions]
         if cameras == BETWEEN:
-            return [resample(scene.cameras, num_frames) for scene in scenes]
-        depths = [float(x.depth[x.mask].median()) if bool(x.mask.any()) else 1.0 for x in scenes]
-        return [self._named_path(request, x.cameras.K_px[0], d) for x, d in zip(scenes, depths, strict=True)]
+            return [resample(x, num_frames) for x in found]
+        depths = [_median_depth(x.depth[0].float().cpu()) for x in predictions]
+        return [self._named_path(request, x.K_px[0], height, width, d) for x, d in zip(found, depths, strict=True)]
 
-    def _named_path(self, request: Request, K_px: Tensor, depth: float) -> Cameras:
-        name, size = str(request.cameras), (request.height, request.width)
-        return trajectory(name, request.num_frames, K_px, *size, depth, request.extent, request.easing)
+    @staticmethod
+    def _named_path(request: Request, K_px: Tensor, height: int, width: int, depth: float) -> Cameras:
+        options = (depth, request.extent, request.easing)
+        return trajectory(str(request.cameras), request.num_frames, K_px, height, width, *options)
+
+    def prepare_depth(
+        self, request: Request, photos: Tensor, path: list[Cameras] | None, predictions: list[GeometryPrediction]
+    ) -> list[Tensor]:
+        """The depth [n, H, W] of each sample's photos [B, n, 3, H, W], in the unit of its path; empty where nothing
+        needs it. It steers the warped views, and draws the photos."""
+        if path is None or not self._needs_depth(request):
+            return []
+        samples = zip(photos, predictions, path, strict=True)
+        return [photo_depth(x, prediction.depth[0], request.frame_indices, c) for x, prediction, c in samples]
 
     def encode_prompt(self, request: Request, prompts: list[str]) -> tuple[Tensor, Tensor | None]:
         """Text features [B, L, D] of the prompts and, where there is guidance, of the negative prompt."""
@@ -359,12 +464,15 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         return frames.new_zeros(len(frames), 1 + (config.image_size // config.patch_size) ** 2, config.hidden_size)
 
     def prepare_control(
-        self, request: Request, frames: Tensor, path: list[Cameras] | None, predictions: list[GeometryPrediction]
+        self, request: Request, frames: Tensor, path: list[Cameras] | None, depth: list[Tensor]
     ) -> Tensor:
-        """The control [B, 20, f, h, 2w] of conditioning frames [B, n, 3, H, W], with warped views along the path."""
+        """The control [B, 20, f, h, 2w] of conditioning frames [B, n, 3, H, W], with warped views along the path.
+
+        path, depth: of each sample, at the size of its photos.
+        """
         indices = request.frame_indices
         if path is not None and self._warps(request):
-            return torch.cat([self._warped_control(*x, indices) for x in zip(frames, predictions, path, strict=True)])
+            return torch.cat([self._warped_control(*x, indices) for x in zip(frames, depth, path, strict=True)])
         batch, num_frames = len(frames), request.num_frames
         video = frames.new_zeros(batch, num_frames, 3, request.height, request.width)
         mask = torch.zeros(batch, num_frames, dtype=torch.bool, device=frames.device)
@@ -372,21 +480,20 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         with self._autocast():
             return control_latents(self.vae, video.to(self.vae.dtype), mask).float()
 
-    def _warped_control(
-        self, frames: Tensor, prediction: GeometryPrediction, path: Cameras, indices: list[int]
-    ) -> Tensor:
+    def _warped_control(self, frames: Tensor, depth: Tensor, path: Cameras, indices: list[int]) -> Tensor:
         """The control of one sample's conditioning frames [n, 3, H, W] and of their warped views."""
-        models = self.vae, self.vggt, self.geo_adapter
+        models, size = (self.vae, self.vggt, self.geo_adapter), frames.shape[-2:]
+        depth = F.interpolate(depth[None], size, mode="nearest-exact")[0]
         with self._autocast():
-            return warped_control(*models, [frames], [prediction.depth[0]], [indices], [path]).float()
+            return warped_control(*models, [frames], [depth], [indices], [path.resize(*size)]).float()
 
     def prepare_rays(self, request: Request, batch: int, path: list[Cameras] | None) -> Tensor:
         """The camera condition [B, 24, f, H, 2W] of the paths, or the one that leaves the cameras free."""
         device = self._execution_device
         if path is None:
             return free_cameras(batch, request.num_frames, request.height, request.width, device)
-        T = torch.stack([c.T_world_camera for c in path]).to(device)
-        K = torch.stack([c.K_px for c in path]).to(device)
+        path = [c.resize(request.height, request.width) for c in path]
+        T, K = (torch.stack([getattr(c, name) for c in path]).to(device) for name in ("T_world_camera", "K_px"))
         return camera_condition(T, K, request.height, request.width)
 
     def denoise(
@@ -446,12 +553,10 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         self, frames: Tensor, prediction: GeometryPrediction, i: int, prompt: str, settings: dict[str, Any]
     ) -> Scene:
         """Sample i as a scene: points are its depth unprojected with its cameras, relative to the first."""
-        height, width = frames.shape[-2:]
         depth = prediction.depth[i].float().cpu()
-        T, K = decode_pose(prediction.pose_enc[-1, i].float().cpu(), height, width)
-        cameras = Cameras(T, K, height, width).relative_to_first()
+        cameras = _predicted_cameras(prediction, i, *frames.shape[-2:])
         return Scene(
-            frames=(frames.permute(0, 2, 3, 1) * 255 + 0.5).clamp(0, 255).to(torch.uint8).cpu(),
+            frames=_eight_bits(frames).cpu(),
             depth=depth,
             confidence=prediction.depth_confidence[i].float().cpu(),
             points=unproject(depth, cameras.T_world_camera, cameras.K_px, self.vggt.config.pixel_centre),
@@ -460,3 +565,29 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             prompt=prompt,
             settings=dict(settings),
         )
+
+
+def _predicted_cameras(prediction: GeometryPrediction, i: int, height: int, width: int) -> Cameras:
+    """The cameras of sample i, relative to the first."""
+    T, K = decode_pose(prediction.pose_enc[-1, i].float().cpu(), height, width)
+    return Cameras(T, K, height, width).relative_to_first()
+
+
+def _metres(prediction: GeometryPrediction, depth: Tensor) -> dict[str, float]:
+    """A setting of a scene whose first frames have this depth [n, H, W]; none where metres are not known."""
+    if prediction.metres_per_unit is None:
+        return {}
+    size, same = depth.shape[-2:], prediction.depth[0, : len(depth)].to(depth.device)
+    unit = depth_ratio(F.interpolate(same[None], size, mode="nearest-exact")[0], depth)
+    return {"metres_per_unit": prediction.metres_per_unit[0] * unit}
+
+
+def _median_depth(depth: Tensor) -> float:
+    """Of the valid pixels; 1 where there are none."""
+    mask = valid_depth_mask(depth)
+    return float(depth[mask].median()) if bool(mask.any()) else 1.0
+
+
+def _eight_bits(images: Tensor) -> Tensor:
+    """Images [F, 3, H, W] in [0, 1] as uint8 [F, H, W, 3]."""
+    return (images.permute(0, 2, 3, 1) * 255 + 0.5).clamp(0, 255).to(torch.uint8)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from gen3r.cameras.camera import Cameras
 
 SIZE_STEP = 112
+PHOTO_SIDE = 768  # longer side of frames rendered from photos, where neither the request nor the photo says less
+MAX_ASPECT = 4.0  # of these frames; longer photos are cropped
 TASKS = ("text", "one view", "two views")  # by the number of conditioning frames
 _DEFAULTED = (
     "negative_prompt", "num_frames", "height", "width", "num_inference_steps", "guidance_scale", "clamp_known",
@@ -32,15 +34,18 @@ class Request:
 
     images: the conditioning frames. None (text alone), 1 (first), 2 (first and last) or all frames of the clip: an
         image, a list of images (tensors [3, H, W] in [0, 1], or Pillow's), a tensor [n, 3, H, W], a tensor
-        [B, n, 3, H, W] for B samples, or an `ImageSequence`. Each image is resized to cover the clip's size and cropped
-        in the centre.
+        [B, n, 3, H, W] for B samples, or an `ImageSequence`. One or two images with cameras that are not free are
+        photos: the frames are rendered at the size and shape of the first one, and the model sees each photo whole.
+        Otherwise each image is resized to cover the clip's size and cropped in the centre.
     prompt: one, or one per sample.
     cameras: "free" leaves them to the model. "between" leads from the first of two images to the second, as VGGT
         predicts them. A name from `gen3r.cameras.paths` is scaled to the median depth that VGGT predicts for the
         images (1 for text alone). `Cameras`, one for all samples or one per sample, are resampled to the clip; their
         unit is the mean distance of the scene's points. None: the model's own path for the task, else "free".
     extent, easing: of a named path.
-    num_frames: 4k + 1. height, width: multiples of 112, in pixels.
+    num_frames: 4k + 1. height, width: of the clip that the model makes; multiples of 112, in pixels.
+    output_size: longer side in pixels of the frames that are rendered from photos. None: 768, or the photo's if that
+        is less. 0 turns the rendering off: the frames and their geometry are the model's.
     clamp_known: known latents, such as the first frame's, follow their own straight path from the noise instead of the
         predicted velocity. Conditioning frames then come out as the autoencoder decodes them. The published
         implementation does not clamp.
@@ -58,6 +63,13 @@ class Request:
     num_frames: int = option(None, "frames of the clip, 4k + 1 (default: the model's)", flag="--frames", metavar="N")
     height: int = None  # pyright: ignore[reportAssignmentType]
     width: int = None  # pyright: ignore[reportAssignmentType]
+    output_size: int | None = option(
+        None,
+        "longer side of the frames rendered from one or two photos, 0 for the model's own frames "
+        "(default: 768, or the photo's if that is less)",
+        flag="--out-size",
+        metavar="N",
+    )
     num_inference_steps: int = option(None, "denoising steps (default: the model's)", flag="--steps", metavar="N")
     guidance_scale: float = option(
         None, "strength of text guidance, 1 turns it off (default: the model's)", flag="--guidance", metavar="X"
@@ -77,6 +89,9 @@ class Request:
         request = replace(self, **{name: defaults[name] for name in _DEFAULTED if getattr(self, name) is None})
         check_size(request.num_frames, request.height, request.width)
         request._check_sampling()
+        if request.output_size and request.output_size < max(request.height, request.width):
+            least = max(request.height, request.width)
+            raise InputError(f"the output size is at least the model's, {least}, or 0; not {request.output_size}")
         request._check_text()
         if request.num_views not in (0, 1, 2, request.num_frames) or request.num_views > request.num_frames:
             raise InputError(
@@ -109,8 +124,27 @@ class Request:
         last = self.num_frames - 1
         return list(range(last + 1)) if self.num_views == self.num_frames else [0, last][: self.num_views]
 
+    @property
+    def renders_photos(self) -> bool:
+        """Whether the frames of a resolved request are rendered from its images."""
+        return self.num_views in (1, 2) and self.cameras != FREE and self.output_size != 0
+
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of the frames of a resolved request: the first photo's shape, in even numbers, where the
+        frames are rendered from it, else the model's."""
+        from gen3r.media.images import first_size
+        from gen3r.media.sequence import ImageSequence
+
+        if not self.renders_photos:
+            return self.height, self.width
+        height, width = self.images.first_size() if isinstance(self.images, ImageSequence) else first_size(self.images)
+        longer = self.output_size or max(min(PHOTO_SIDE, max(height, width)), self.height, self.width)
+        factor = longer / max(height, width)
+        height, width = (2 * round(max(factor * side, longer / MAX_ASPECT) / 2) for side in (height, width))
+        return height, width
+
     def read_images(self) -> "Tensor":
-        """The conditioning frames of a resolved request as [B, n, 3, height, width] in [0, 1]; n may be 0.
+        """The conditioning frames of a resolved request as [B, n, 3, H, W] in [0, 1], of `frame_size`; n may be 0.
 
         Of an `ImageSequence` of more than two, evenly spaced ones stand for the clip's frames.
 
@@ -120,10 +154,10 @@ class Request:
         from gen3r.media.images import evenly_spaced, image_batch
         from gen3r.media.sequence import ImageSequence
 
-        images = self.images
+        images, size = self.images, self.frame_size()
         if isinstance(images, ImageSequence):
-            images = images.read(evenly_spaced(images.count, self.num_views), self.height, self.width)
-        return image_batch(images, self.height, self.width)
+            images = images.read(evenly_spaced(images.count, self.num_views), *size)
+        return image_batch(images, *size)
 
     def _check_sampling(self) -> None:
         if self.num_inference_steps < 1:

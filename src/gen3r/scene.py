@@ -12,9 +12,11 @@ from torch import Tensor
 from gen3r.cameras.camera import Cameras
 from gen3r.errors import InputError
 from gen3r.files import write_tensors
+from gen3r.geometry.points import unproject, valid_depth_mask
 
 _FORMAT = "gen3r-scene"
-_ARRAYS = ("frames", "depth", "confidence", "points", "mask")
+_ARRAYS = ("frames", "depth", "confidence")
+_OPTIONAL = ("points", "mask", "source")  # left out of a file where they follow from the rest
 _CAMERAS = ("T_world_camera", "K_px")
 
 
@@ -24,7 +26,9 @@ class Scene:
 
     frames: uint8 [F, H, W, 3]. depth: float32 [F, H, W], along the camera's z. confidence: float32 [F, H, W], above
     1, higher is surer. points: float32 [F, H, W, 3], depth unprojected with the cameras. mask: bool [F, H, W], the
-    valid points. The unit is the model's own: about the mean distance of the points from the first camera.
+    valid points. source: uint8 [F, H, W], the photo that each pixel was drawn from, 1 for the first; 0 for what a model
+    generated, and everywhere if no photos were drawn. The unit is the model's own: about the mean distance of the
+    points from the first camera.
     settings: the settings that made the scene, JSON values only.
     """
 
@@ -36,10 +40,14 @@ class Scene:
     cameras: Cameras
     prompt: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    source: Tensor = None  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self) -> None:
         size = self.frames.shape[:3]
-        shapes = {"depth": size, "confidence": size, "mask": size, "points": (*size, 3), "frames": (*size, 3)}
+        if self.source is None:
+            object.__setattr__(self, "source", torch.zeros(size, dtype=torch.uint8))
+        shapes = dict.fromkeys(("depth", "confidence", "mask", "source"), size)
+        shapes |= dict.fromkeys(("points", "frames"), (*size, 3))
         for name, shape in shapes.items():
             if getattr(self, name).shape != torch.Size(shape):
                 raise ValueError(f"scene.{name} has shape {[*getattr(self, name).shape]}, not {[*shape]}")
@@ -51,8 +59,18 @@ class Scene:
         return self.frames.permute(0, 3, 1, 2).float() / 255
 
     def save(self, path: str | Path) -> None:
-        """Writes everything to one safetensors file, without loss."""
-        tensors = {name: getattr(self, name).cpu() for name in _ARRAYS}
+        """Writes everything to one safetensors file, without loss.
+
+        Points that are the unprojected depth, and the mask of valid depth, are left out: `load` computes them. Numbers
+        that half precision holds exactly are written so.
+        """
+        tensors = {name: getattr(self, name).cpu() for name in (*_ARRAYS, *_OPTIONAL)}
+        for name, usual in _derived(tensors["depth"], self.cameras).items():
+            if torch.equal(tensors[name], usual):
+                del tensors[name]
+        for name in ("depth", "confidence"):
+            half = tensors[name].half()
+            tensors[name] = half if torch.equal(half.float(), tensors[name]) else tensors[name]
         tensors |= {name: getattr(self.cameras, name).cpu() for name in _CAMERAS}
         about = {"prompt": self.prompt, "settings": self.settings}
         write_tensors(tensors, path, {"format": _FORMAT, "about": json.dumps(about)})
@@ -72,11 +90,23 @@ class Scene:
                 missing = [name for name in (*_ARRAYS, *_CAMERAS) if name not in file.keys()]
                 if missing or "about" not in metadata:
                     raise InputError(f"{path} lacks {', '.join(missing) or 'its description'}; generate it again")
-                tensors = {name: file.get_tensor(name) for name in (*_ARRAYS, *_CAMERAS)}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path} cannot be read as a scene ({error}); is it whole?") from error
         height, width = tensors["frames"].shape[1:3]
         cameras = Cameras(tensors["T_world_camera"], tensors["K_px"], height, width)
         about = json.loads(metadata["about"])
-        arrays = {name: tensors[name] for name in _ARRAYS}
+        tensors |= {name: tensors[name].float() for name in ("depth", "confidence")}
+        tensors = _derived(tensors["depth"], cameras) | tensors
+        arrays = {name: tensors[name] for name in (*_ARRAYS, *_OPTIONAL)}
         return cls(**arrays, cameras=cameras, prompt=about["prompt"], settings=about["settings"])
+
+
+def _derived(depth: Tensor, cameras: Cameras) -> dict[str, Tensor]:
+    """What usually follows from depth and cameras."""
+    poses, K_px = cameras.T_world_camera.cpu(), cameras.K_px.cpu()
+    return {
+        "points": unproject(depth, poses, K_px),
+        "mask": valid_depth_mask(depth),
+        "source": torch.zeros(depth.shape, dtype=torch.uint8),
+    }

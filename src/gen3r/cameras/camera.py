@@ -89,6 +89,11 @@ class Cameras:
         T[:, :3, 3] *= factor
         return replace(self, T_world_camera=T)
 
+    def resize(self, height: int, width: int) -> "Cameras":
+        """The intrinsics after resizing the whole image to `height` x `width`, each side by its own factor."""
+        factors = self.K_px.new_tensor([[width / self.width], [height / self.height], [1.0]])
+        return replace(self, K_px=self.K_px * factors, height=height, width=width)
+
     def resize_and_crop(self, height: int, width: int) -> "Cameras":
         """The intrinsics after resizing the image to cover `height` x `width` and cropping its centre.
 

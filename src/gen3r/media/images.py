@@ -144,6 +144,22 @@ def count_images(images: ImageInput | Sequence[ImageInput] | None) -> int:
     return images.shape[1] if isinstance(images, Tensor) and images.ndim == 5 else len(images)
 
 
+def first_size(images: ImageInput | Sequence[ImageInput]) -> tuple[int, int]:
+    """Height and width of the first image in what `image_batch` takes."""
+    while not isinstance(images, (Tensor, Image.Image)):
+        images = images[0]
+    return (images.shape[-2], images.shape[-1]) if isinstance(images, Tensor) else (images.height, images.width)
+
+
+def resize(images: Tensor, height: int, width: int) -> Tensor:
+    """Whole images [..., 3, H, W] in [0, 1] resized to `height` x `width` (bicubic), each side by its own factor."""
+    if images.shape[-2:] == (height, width):
+        return images
+    flat = images.reshape(-1, *images.shape[-3:])
+    flat = torch.nn.functional.interpolate(flat, (height, width), mode="bicubic", align_corners=False, antialias=True)
+    return flat.clamp(0, 1).reshape(*images.shape[:-2], height, width)
+
+
 def evenly_spaced(available: int, wanted: int) -> list[int]:
     """`wanted` numbers spread evenly over 0..available-1, both ends included; short clips repeat frames."""
     return [round(x) for x in np.linspace(0, available - 1, wanted)]

@@ -42,6 +42,11 @@ class ImageSequence:
             check_file(path, "image")
         return cls(tuple(files), len(files))
 
+    def first_size(self) -> tuple[int, int]:
+        """Height and width of the first image."""
+        height, width = next(self._each([0])).shape[-2:]
+        return height, width
+
     def read(self, indices: Sequence[int], height: int, width: int) -> Tensor:
         """The images of these numbers, repeats allowed, each resized to cover `height` x `width` and cropped in the
         centre: float32 [n, 3, height, width] in [0, 1]."""

@@ -13,8 +13,10 @@ from torch import Tensor
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import relative_to_first
 from gen3r.cameras.rays import fold_frames, pluecker_rays
+from gen3r.geometry.depth_upsampling import upsample_depth
 from gen3r.geometry.plane_sweep import sharpened_depth
 from gen3r.geometry.splatting import warp_views
+from gen3r.media.images import resize
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.precision import exact_products
 from gen3r.models.tokens import packed_tokens
@@ -110,8 +112,8 @@ def warped_control(
 ) -> Tensor:
     """The control [B, 20, f, h, 2w] of conditioning frames, and of their warped views in the other frames.
 
-    Each sequence has one entry per sample. images: [n, 3, H, W]. depth: [n, H, W] in the unit of the path; with two
-    images, a plane sweep along the path refines it. frame_indices: where the images stand in the clip.
+    Each sequence has one entry per sample. images: [n, 3, H, W]. depth: [n, H, W] in the unit of the path, as
+    `steering_depth` gives it. frame_indices: where the images stand in the clip.
     The geometry half holds the geometry latents of all frames, warped ones included.
     """
     samples = [_warp(*sample) for sample in zip(images, depth, frame_indices, paths, strict=True)]
@@ -120,14 +122,35 @@ def warped_control(
     return control_latents(vae, frames.to(vae.dtype), mask, geometry, visible)
 
 
+def steering_depth(images: Tensor, depth: Tensor, frame_indices: list[int], path: Cameras) -> Tensor:
+    """The depth [n, H, W] that the images [n, 3, H, W] are warped by along a path: the predicted `depth`; that of two
+    images is refined by a plane sweep between their cameras."""
+    if len(frame_indices) != 2:
+        return depth
+    device = images.device if images.is_cuda else torch.device("cpu")
+    cameras = (x[frame_indices].to(device) for x in (path.T_world_camera, path.K_px))
+    with exact_products(device):
+        return sharpened_depth(images.float().to(device), depth.to(device), *cameras)
+
+
+def photo_depth(photos: Tensor, depth: Tensor, frame_indices: list[int], path: Cameras) -> Tensor:
+    """The depth of photos [n, 3, H, W] at their size, [n, H, W], of depth predicted for them at any size, [n, h, w].
+
+    path: cameras at the photos' size, in the unit of the depth.
+    """
+    small = depth.shape[-2:]
+    depth = steering_depth(resize(photos, *small), depth, frame_indices, path.resize(*small)).to(photos.device)
+    away = [(path.centres - path.centres[i]).norm(dim=-1).max() for i in frame_indices]
+    parallax = [float(path.K_px[i, 0, 0] * distance) for i, distance in zip(frame_indices, away, strict=True)]
+    samples = zip(depth.float(), photos.float(), parallax, strict=True)
+    return torch.stack([upsample_depth(*sample) for sample in samples])
+
+
 def _warp(images: Tensor, depth: Tensor, frame_indices: list[int], path: Cameras) -> tuple[Tensor, Tensor, Tensor]:
     """A sample's frames [F, 3, H, W], the pixels that have a colour [F, H, W], and the conditioning mask [F]."""
     device = images.device if images.is_cuda else torch.device("cpu")
     sources, depth = images.float().to(device), depth.to(device)
     with exact_products(device):
-        if len(frame_indices) == 2:
-            cameras = (x[frame_indices].to(device) for x in (path.T_world_camera, path.K_px))
-            depth = sharpened_depth(sources, depth, *cameras)
         warped = warp_views(sources, depth, frame_indices, path)
     frames, visible = (x.to(images.device) for x in warped)
     frames[frame_indices], visible[frame_indices] = images.to(frames.dtype), True

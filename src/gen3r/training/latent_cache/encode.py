@@ -20,7 +20,7 @@ from gen3r.errors import InputError
 from gen3r.files import write_tensors
 from gen3r.geometry.normalise import normalise_scene, unit_of_cameras
 from gen3r.models.components import Components
-from gen3r.models.conditioning import control_latents, warped_control
+from gen3r.models.conditioning import control_latents, steering_depth, warped_control
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.precision import exact_products, fast_products
 from gen3r.models.tokens import pack_tokens
@@ -102,9 +102,10 @@ def encode_warped(components: Components, batch: ClipBatch) -> list[Row]:
     for clip, frames in zip(batch.clips, images, strict=True):
         poses = _poses(vggt, clip, lambda frames=frames: vggt.tokens(frames[None]))
         paths.append(Cameras(poses, clip.cameras.K_px, height, width))
-    models = (components.vae, vggt, components.geo_adapter)
+    models, places = (components.vae, vggt, components.geo_adapter), batch.frame_indices
+    steering = [steering_depth(views[n], depth[n], places[n], paths[n]) for n in range(len(views))]
     with fast_products(vggt.device):
-        control = warped_control(*models, views, [depth[n] for n in range(len(views))], batch.frame_indices, paths)
+        control = warped_control(*models, views, steering, places, paths)
     return _rows(warped=control.half())
 
 

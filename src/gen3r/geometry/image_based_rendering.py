@@ -1,0 +1,228 @@
+"""Image-based rendering: photos with depth drawn into other cameras, over the frames that a model generated.
+
+Each photo is drawn by a z-buffer of its depth, and its colours are sampled backwards. Photos are blended by the angle
+and distance between their cameras and the new one (Buehler et al. 2001). What no photo shows comes from the generated
+frames, moved to the photos' colours and depth by a smooth offset (Perez et al. 2003), pulled from the far side of each
+edge: what appears behind an edge continues the background.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from gen3r.cameras.camera import Cameras
+from gen3r.cameras.rays import pixel_grid
+from gen3r.geometry.points import project, unproject, window_mean
+
+MAX_STRETCH = 5.0  # of a photo, from pixel to pixel; beyond it is torn
+SUBPIXELS = 2  # points per side of a pixel, so that surfaces stay closed when a camera approaches them
+NEAR = 1e-3  # least z-depth, in the unit of the cameras, of a point that is drawn
+GAP = 0.01  # of the longer side: the widest gap in a surface that is closed
+SAME_SURFACE = 0.05  # largest difference of the logarithms of depth within a surface
+FEATHER = 0.006  # of the longer side: how far a photo fades out towards what it does not show
+BACKGROUND = 8.0  # exponent of depth in the weights of what surrounds a hole
+WINDOW = 0.05  # of the longer side: how far around that depth is compared
+NEARBY = 0.15  # of the longer side: where generated frames have taken over from continued photos
+TEXTURE, FADE = 0.02, 0.05  # of the longer side: the coarsest texture, and how far it is continued
+ANGLE = 0.003  # radians between two views of a point below which they are equally good
+HIDDEN = 0.02  # factor on the weight of a photo behind what another photo shows
+FARTHER = 0.01  # radians that the logarithm of the ratio of distances counts
+MAX_GAIN = 2.0  # of a photo's exposure over the other's
+MIN_OVERLAP = 0.02  # share of the frame that tells two exposures
+
+Camera = tuple[Tensor, Tensor]  # T_world_camera [4, 4], K_px [3, 3]
+
+
+@dataclass(frozen=True)
+class View:
+    """A photo as a camera sees it.
+
+    colour: [3, H, W]. z: z-depth [H, W], 1 where the photo shows nothing. opacity: [H, W] in [0, 1], which fades out
+    towards what the photo does not show. penalty: [H, W], the angle in radians between the photo's ray and the
+    camera's, and more where the photo was taken from farther away.
+    """
+
+    colour: Tensor
+    z: Tensor
+    opacity: Tensor
+    penalty: Tensor
+
+
+def render_photos(
+    generated: Tensor,
+    generated_depth: Tensor,
+    photos: Tensor,
+    depth: Tensor,
+    frame_indices: list[int],
+    cameras: Cameras,
+    frames: Iterable[int],
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Colours [3, H, W] in [0, 1], z-depth [H, W] and source uint8 [H, W] of these frames of a clip.
+
+    generated: [F, 3, h, w] in [0, 1], whole frames of any size and shape. generated_depth: [F, h, w]. photos:
+    [n, 3, H, W]. depth: their z-depth [n, H, W] in the unit of the cameras. frame_indices: where their cameras stand.
+    source: the photo with the most weight, 1 for the first; 0 for what is generated. All float32 and on one device.
+    """
+    poses, K_px = (x.to(photos.device) for x in (cameras.T_world_camera, cameras.K_px))
+    taken = [(poses[i], K_px[i]) for i in frame_indices]
+    gain = exposure_gain(photos, depth, taken) if len(photos) == 2 else photos.new_zeros(3)
+    for f in frames:
+        if f in frame_indices:
+            k = frame_indices.index(f)
+            yield photos[k], depth[k], torch.full(depth[k].shape, k + 1, dtype=torch.uint8, device=photos.device)
+            continue
+        part = f / max(frame_indices[-1], 1)  # of the way to the last photo, whose exposure comes in evenly
+        exposed = [photo * (gain * (part - k)).exp()[:, None, None] for k, photo in enumerate(photos)]
+        target = (poses[f], K_px[f])
+        views = [draw_photo(*x, target) for x in zip(exposed, depth, taken, strict=True)]
+        base = torch.cat([generated[f], generated_depth[f].clamp_min(NEAR).log()[None]])
+        base = F.interpolate(base[None], photos.shape[-2:], mode="bicubic", align_corners=False)[0]
+        yield _composite(base, views)
+
+
+def _composite(base: Tensor, views: list[View]) -> tuple[Tensor, Tensor, Tensor]:
+    """Colours, z-depth and source of blended views, over the generated colours and log depth [4, H, W]."""
+    colour, z, opacity, penalty = (torch.stack([getattr(v, x.name) for v in views]) for x in fields(View))
+    hidden = z > z.where(opacity > 0.5, torch.inf).amin(0) * (1 + SAME_SURFACE)
+    weight = opacity * torch.where(hidden, HIDDEN, 1) / (penalty + ANGLE).square()
+    best = weight.argmax(0)
+    colour = (colour * weight[:, None]).sum(0) / weight.sum(0).clamp_min(1e-12)
+    cover = opacity.amax(0)
+    seen = cover > 0.5
+    z = z.gather(0, best[None])[0].where(seen, 1)
+    filled = _fill(base, torch.cat([colour, z.log()[None]]), z, seen)
+    colour = (cover * colour + (1 - cover) * filled[:3]).clamp(0, 1)
+    return colour, torch.where(seen, z, filled[3].exp()), torch.where(seen, best + 1, 0).to(torch.uint8)
+
+
+def _fill(base: Tensor, layer: Tensor, z: Tensor, seen: Tensor) -> Tensor:
+    """What no photo shows, [4, H, W], of the generated `base` and of the `layer` that the photos show.
+
+    Near the photos, the layer is continued from the far side of its edges, with its texture mirrored. Farther away,
+    the base takes over, less the smooth difference that it has from the layer.
+    """
+    longer = max(z.shape)
+    far = _window_max(z.where(seen, 0), 2 * round(WINDOW * longer / 2) + 1).clamp_min(NEAR)
+    weight = seen * (z / far).clamp_max(1) ** BACKGROUND
+    if not bool(seen.any()):
+        return base
+    continued, difference = push_pull(torch.cat([layer, layer - base]) * weight, weight[None]).split(4)
+    background = weight > 0.5
+    away, nearest = distance_transform_edt(~background.cpu().numpy(), return_indices=True)
+    away = torch.from_numpy(away).to(base) / longer
+    filled = torch.lerp(continued, base + difference, (away / NEARBY).clamp_max(1))
+    rows, columns = torch.from_numpy(nearest).long().to(z.device)
+    y, x = (torch.arange(n, device=z.device) for n in z.shape)
+    mirrored = (2 * rows - y[:, None]).clamp(0, len(y) - 1), (2 * columns - x).clamp(0, len(x) - 1)
+    texture = _texture(layer[:3], background.float(), 2 * round(TEXTURE * longer / 2) + 1)[:, *mirrored]
+    filled[:3] += texture * torch.exp(-away / FADE)
+    return filled
+
+
+def _texture(image: Tensor, known: Tensor, window: int) -> Tensor:
+    """An image [3, H, W] less its mean over windows of what is known, [H, W]; 0 where it is not known."""
+    total, count = (window_mean(window_mean(x, window), window) for x in (image * known, known[None]))
+    return (image - total / count.clamp_min(1e-6)) * known
+
+
+def push_pull(values: Tensor, weight: Tensor) -> Tensor:
+    """A smooth extension of values [C, H, W], given times their weight [1, H, W] in [0, 1] (Gortler et al. 1996)."""
+    height, width = values.shape[-2:]
+    if height * width == 1:
+        return values / weight.clamp_min(1e-12)
+    pad = (0, width % 2, 0, height % 2)
+    total = 4 * F.avg_pool2d(F.pad(weight, pad), 2)
+    kept = total.clamp_max(1)
+    coarse = push_pull(4 * F.avg_pool2d(F.pad(values, pad), 2) * (kept / total.clamp_min(1e-12)), kept)
+    filled = F.interpolate(coarse[None], scale_factor=2, mode="bilinear", align_corners=False)[0]
+    return values + (1 - weight) * filled[..., :height, :width]
+
+
+def draw_photo(photo: Tensor, depth: Tensor, source: Camera, target: Camera) -> View:
+    """A photo [3, H, W] of z-depth [H, W], taken by the camera `source`, as the camera `target` sees it."""
+    height, width = depth.shape
+    longer = max(height, width)
+    z = _close_gaps(draw_depth(depth, source, target), 1 + round(GAP * longer))
+    seen = _window_max(_window_min(z.isfinite().float(), 3), 3) > 0.5  # no floating specks
+    z = z.where(seen, 1)
+    points = unproject(z, *target)
+    pixel = project(points.flatten(0, 1), *source)[0].view(height, width, 2)
+    seen &= ((pixel >= 0) & (pixel <= pixel.new_tensor([width, height]))).all(-1)
+    to_source, to_target = (points - T[:3, 3] for T in (source[0], target[0]))
+    angle = torch.atan2(torch.linalg.cross(to_source, to_target).norm(dim=-1), (to_source * to_target).sum(-1))
+    farther = (to_source.norm(dim=-1) / to_target.norm(dim=-1).clamp_min(NEAR)).clamp_min(1).log()
+    place = (2 * pixel / pixel.new_tensor([width, height]) - 1)[None]
+    colour = F.grid_sample(photo[None], place, mode="bicubic", padding_mode="border", align_corners=False)[0]
+    opacity = _feather(seen, max(1, round(FEATHER * longer / 2)))
+    return View(colour.clamp(0, 1), z, opacity, angle + FARTHER * farther)
+
+
+def exposure_gain(photos: Tensor, depth: Tensor, views: list[Camera]) -> Tensor:
+    """The logarithm of the second photo's exposure over the first one's, [3], by the median of what both show."""
+    view = draw_photo(photos[1], depth[1], views[1], views[0])
+    both = (view.opacity == 1) & (torch.stack([view.colour, photos[0]]).amin((0, 1)) > 0.05)
+    if both.float().mean() < MIN_OVERLAP:
+        return photos.new_zeros(3)
+    ratio = (view.colour[:, both] / photos[0][:, both]).median(1).values
+    return ratio.clamp(1 / MAX_GAIN, MAX_GAIN).log()
+
+
+def draw_depth(depth: Tensor, source: Camera, target: Camera) -> Tensor:
+    """Depth [H, W] of one camera as another sees it: the nearest z-depth in each pixel, inf where there is none.
+
+    Between the pixels of a surface, points are interpolated. Where the photo would be stretched more than
+    `MAX_STRETCH` times, it is torn.
+    """
+    height, width = depth.shape
+    pixel, z = project(unproject(depth, *source).flatten(0, 1), *target)
+    drawn = torch.cat([pixel, z[:, None]], 1).T.view(1, 3, height, width)
+    reach = F.max_pool2d(drawn[:, :2], 3, 1, 1) + F.max_pool2d(-drawn[:, :2], 3, 1, 1)  # of 3 x 3 pixels, 2 unstretched
+    size = (SUBPIXELS * height, SUBPIXELS * width)
+    torn = F.interpolate((reach.amax(1, keepdim=True) > 2 * MAX_STRETCH).float(), size)[0, 0] > 0
+    place = (torch.stack(pixel_grid(*size, like=z)) / SUBPIXELS).frac() - 0.5
+    nearest = F.interpolate(drawn, size)[0] + torch.cat([place, torch.zeros_like(place[:1])])
+    points = torch.where(torn, nearest, F.interpolate(drawn, size, mode="bilinear", align_corners=False)[0]).flatten(1)
+    inside = ((points >= 0).all(0) & (points[0] < width) & (points[1] < height) & (points[2] > NEAR)).nonzero()[:, 0]
+    x, y, z = points[:, inside]
+    buffer = depth.new_full((height * width,), torch.inf)
+    z = buffer.scatter_reduce_(0, y.long() * width + x.long(), z, "amin").view(height, width)
+    closed = _window_max(_window_min(z, 3), 3)  # what is behind does not show through the gaps between points
+    return torch.where(closed * (1 + SAME_SURFACE) < z, closed, z)
+
+
+def _close_gaps(z: Tensor, widest: int) -> Tensor:
+    """z-depth [H, W] with what is missing inside surfaces, along rows and columns, twice."""
+    for _ in range(2):
+        z = _close_rows(_close_rows(z, widest).mT, widest).mT
+    return z
+
+
+def _close_rows(z: Tensor, widest: int) -> Tensor:
+    known, n = z.isfinite(), z.shape[1]
+    column = torch.arange(n, device=z.device).expand_as(z)
+    before = torch.where(known, column, -1).cummax(1).values
+    after = torch.where(known, column, n).flip(1).cummin(1).values.flip(1)
+    left, right = (z.gather(1, i.clamp(0, n - 1)) for i in (before, after))
+    near = ~known & (before >= 0) & (after < n) & (after - before <= widest + 1)
+    left, right = left.where(near, 1), right.where(near, 1)
+    part = (column - before) / (after - before).clamp_min(1)
+    return torch.where(near & ((left / right).log().abs() < SAME_SURFACE), left + part * (right - left), z)
+
+
+def _feather(seen: Tensor, radius: int) -> Tensor:
+    """Opacity [H, W]: 0 outside of what is seen, and 1 deeper inside than twice the radius."""
+    inner = _window_min(seen.float(), 2 * radius + 1)
+    return seen * F.avg_pool2d(inner[None, None], 2 * radius + 1, 1, radius, count_include_pad=False)[0, 0]
+
+
+def _window_max(x: Tensor, size: int) -> Tensor:
+    x = F.max_pool2d(x[None, None], (1, size), 1, (0, size // 2))
+    return F.max_pool2d(x, (size, 1), 1, (size // 2, 0))[0, 0]
+
+
+def _window_min(x: Tensor, size: int) -> Tensor:
+    return -_window_max(-x, size)
