@@ -120,6 +120,7 @@ def _generate(
         prompt=clip.caption,
         cameras=cameras,
         num_frames=len(clip.frames),
+        output_size=0,  # the model's own frames and geometry
         generator=torch.Generator().manual_seed(seed),
     )[0]
     assert isinstance(scene, Scene)
