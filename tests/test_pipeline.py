@@ -13,7 +13,8 @@ from torch import Tensor
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.paths import resample, trajectory
 from gen3r.errors import InputError
-from gen3r.geometry.points import unproject, valid_depth_mask
+from gen3r.geometry.points import project, unproject, valid_depth_mask
+from gen3r.media.images import resize
 from gen3r.models.conditioning import camera_condition, control_latents
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.presets import tiny
@@ -257,6 +258,98 @@ class TestCameras:
         assert not torch.allclose(
             latents_of(pipe, pictures(1)), latents_of(pipe, pictures(1), cameras="still"), atol=1e-5
         )
+
+
+def photo(height: int, width: int, seed: int = 0) -> Tensor:
+    """A smooth picture, [3, height, width]."""
+    coarse = torch.rand(1, 3, 5, 7, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)[0]
+
+
+class TestPhotos:
+    @pytest.mark.parametrize(
+        ("shape", "options", "size"),
+        [
+            ((150, 200), {}, (150, 200)),
+            ((301, 200), {}, (300, 200)),
+            ((1500, 2000), {}, (576, 768)),
+            ((60, 80), {}, (84, 112)),
+            ((150, 200), {"output_size": 120}, (90, 120)),
+            ((150, 200), {"output_size": 0}, (SIZE, SIZE)),
+            ((150, 200), {"cameras": "free"}, (SIZE, SIZE)),
+            ((20, 400), {}, (100, 400)),
+        ],
+    )
+    def test_frames_have_the_size_and_shape_of_the_photo(self, pipe: Gen3RPipeline, shape, options, size):
+        request = Request(images=photo(*shape), **{"cameras": "dolly_in", **options}).resolve(pipe.defaults)
+        assert request.frame_size() == size
+        assert request.read_images().shape[-2:] == size
+
+    def test_text_and_whole_clips_keep_the_models_size(self, pipe: Gen3RPipeline):
+        for images in (None, [photo(150, 200)] * FRAMES):
+            request = Request(images=images, cameras="still").resolve(pipe.defaults)
+            assert request.frame_size() == (SIZE, SIZE)
+
+    def test_a_size_under_the_models_is_refused(self, pipe: Gen3RPipeline):
+        with pytest.raises(InputError, match="at least the model's, 112, or 0"):
+            pipe(photo(150, 200), cameras="dolly_in", output_size=90)
+
+    @pytest.mark.parametrize("given", [1, 2])
+    def test_a_scene_shows_the_photos_along_the_path(self, pipe: Gen3RPipeline, given: int):
+        photos, path = (
+            [photo(120, 160, seed) for seed in range(given)],
+            Cameras.from_fov(forward_path().T_world_camera, 1.0, 120, 160),
+        )
+        [scene] = pipe(photos, cameras=path, generator=seeded(0))
+        assert isinstance(scene, Scene)
+        assert scene.frames.shape == (FRAMES, 120, 160, 3)
+        assert torch.equal(scene.cameras.T_world_camera, path.T_world_camera)
+        assert torch.equal(scene.cameras.K_px, path.K_px)
+        for i, image in zip((0, FRAMES - 1), photos, strict=False):
+            assert (scene.images[i] - image).abs().max() < 0.003
+            assert (scene.source[i] == 1 + (i > 0)).all()
+        assert torch.equal(scene.mask, valid_depth_mask(scene.depth))
+
+    def test_depth_and_cameras_of_a_scene_agree_with_its_frames(self, pipe: Gen3RPipeline):
+        """What the photo shows is where the scene's depth and cameras put it, and that depth is the steering one."""
+        [scene] = pipe(photo(120, 160), cameras="truck_left", generator=seeded(0))
+        assert isinstance(scene, Scene)
+        points = scene.points[-1].flatten(0, 1)
+        pixel, z = project(points, scene.cameras.T_world_camera[0], scene.cameras.K_px[0])
+        place = (2 * pixel / torch.tensor([160, 120]) - 1).view(1, 120, 160, 2)
+        colour, depth = (
+            torch.nn.functional.grid_sample(x[None], place, padding_mode="border", align_corners=False)[0]
+            for x in (scene.images[0], scene.depth[:1])
+        )
+        seen = scene.source[-1] == 1
+        assert 0.5 < seen.float().mean() < 1
+        inner = -torch.nn.functional.max_pool2d(-seen[None].float(), 5, 1, 2)[0] > 0  # away from feathered seams
+        assert (colour - scene.images[-1]).abs().amax(0)[inner].quantile(0.95) < 0.03
+        assert (depth[0] / z.view(120, 160) - 1).abs()[inner].quantile(0.95) < 0.03
+
+    def test_the_model_sees_the_whole_photo(self, pipe: Gen3RPipeline):
+        image = photo(120, 160)
+        squeezed = resize(image, SIZE, SIZE)
+        path = Cameras.from_fov(forward_path().T_world_camera, 1.0, 120, 160)
+        request = Request(images=image, cameras=path).resolve(pipe.defaults)
+        depth = pipe.prepare_depth(request, image[None, None], [path], [pipe.predict_photos(image[None], SIZE * SIZE)])
+        control = pipe.prepare_control(request, squeezed[None, None], [path], depth)
+        assert torch.equal(control[:, :16, :1, :, :14], control_of(pipe, squeezed[None, None])[:, :16, :1, :, :14])
+        rays = pipe.prepare_rays(request, 1, [path])
+        small = path.resize(SIZE, SIZE)
+        assert torch.equal(rays, camera_condition(small.T_world_camera[None], small.K_px[None], SIZE, SIZE))
+
+    def test_vggt_sees_the_photos_shape(self, pipe: Gen3RPipeline):
+        assert pipe.predict_photos(photo(300, 400)[None], SIZE * SIZE).depth.shape == (1, 1, 98, 126)
+        assert pipe.predict_photos(photo(SIZE, 2 * SIZE)[None], 2 * SIZE * SIZE).depth.shape == (1, 1, SIZE, 2 * SIZE)
+
+    def test_a_scene_of_a_photo_survives_its_file(self, pipe: Gen3RPipeline, tmp_path: Path):
+        [scene] = pipe(photo(120, 160), cameras="orbit_left", generator=seeded(0))
+        assert isinstance(scene, Scene)
+        scene.save(tmp_path / "scene.safetensors")
+        again = Scene.load(tmp_path / "scene.safetensors")
+        for name in ("frames", "depth", "confidence", "points", "mask", "source"):
+            assert torch.equal(getattr(again, name), getattr(scene, name)), name
 
 
 class TestScenes:

@@ -1,5 +1,6 @@
 """The file of a scene: whole, or refused with a line that says what is wrong."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 
 from gen3r.cameras.camera import Cameras
 from gen3r.errors import InputError
+from gen3r.geometry.points import unproject
 from gen3r.scene import Scene
 
 
@@ -22,6 +24,24 @@ def file(tmp_path: Path) -> Path:
     )  # fmt: skip
     scene.save(tmp_path / "scene.safetensors")
     return tmp_path / "scene.safetensors"
+
+
+def test_a_file_holds_what_does_not_follow_from_the_rest(file: Path) -> None:
+    scene = Scene.load(file)
+    assert (scene.points == 1).all()
+    assert not scene.source.any()
+    source = torch.ones(2, 8, 6, dtype=torch.uint8)
+    points = unproject(scene.depth, scene.cameras.T_world_camera, scene.cameras.K_px)
+    replace(scene, source=source, points=points, confidence=torch.full((2, 8, 6), 1.1)).save(file)
+    with safe_open(str(file), "pt") as opened:
+        assert set(opened.keys()) == {"frames", "depth", "confidence", "source", "T_world_camera", "K_px"}
+        assert opened.get_tensor("depth").dtype == torch.float16
+        assert opened.get_tensor("confidence").dtype == torch.float32
+    again = Scene.load(file)
+    assert torch.equal(again.points, points)
+    assert torch.equal(again.source, source)
+    assert torch.equal(again.depth, scene.depth)
+    assert torch.equal(again.mask, scene.mask)
 
 
 @pytest.mark.parametrize("name", ["depth", "T_world_camera"])

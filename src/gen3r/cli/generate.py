@@ -47,6 +47,7 @@ examples:
   gen3r generate photo.jpg --camera dolly_in --prompt "a room" --out scene
   gen3r generate first.jpg last.jpg --out scene                         what lies between two photos
   gen3r generate clip.mp4 --out scene                                   a video, all frames given
+  gen3r generate photo.jpg --geometry facebook/VGGT-1B --out scene      depth and lens of the photo by another model
   gen3r generate --prompt "a plaza under a clear sky" --out scene       text alone"""
 
 
@@ -58,7 +59,9 @@ class GenerateOptions:
     camera: str | None = option(None, "a camera path below, or a camera file (default: below)", metavar="NAME|FILE")
     camera_scale: float = option(1.0, "factor on a camera file's lengths", metavar="X")
     size: tuple[int, int] = option(
-        (None, None), "N or HEIGHTxWIDTH, multiples of 112 (default: the model's); images are cropped", parse=parse_size
+        (None, None),
+        "N or HEIGHTxWIDTH of the clip that the model makes, multiples of 112 (default: the model's)",
+        parse=parse_size,
     )
     seed: int = option(0, "same seed, same scene (default: 0)", metavar="N")
     lora: Path | None = option(None, "adapters of gen3r train diffusion --lora; needs gen3r[lora]", metavar="FILE")
@@ -82,6 +85,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_options(scene, GenerateOptions, "camera_scale")
     add_options(scene, Request, "num_frames")
     add_options(scene, GenerateOptions, "size")
+    add_options(scene, Request, "output_size")
     sampling = parser.add_argument_group("sampling")
     add_options(sampling, Request, "num_inference_steps", "guidance_scale")
     add_options(sampling, GenerateOptions, "seed")

@@ -5,19 +5,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gen3r.cameras.formats import write_cameras
+from gen3r.export.cloud_view import point_cloud
 from gen3r.export.metadata import metadata
 from gen3r.export.preview import contact_sheet
 from gen3r.export.video import write_video
 from gen3r.files import whole_folder, write_text
-from gen3r.geometry.clouds import PointCloud, write_ply
+from gen3r.geometry.clouds import write_ply
 from gen3r.media.drawing import colour_depth
 from gen3r.scene import Scene
+
+MAX_POINTS = 1_000_000  # of points.ply
 
 WRITERS: dict[str, Callable[[Scene, Path], None]] = {
     "rgb.mp4": lambda scene, path: write_video(scene.frames, path),
     "depth.mp4": lambda scene, path: write_video(colour_depth(scene.depth, scene.mask), path),
     "points.ply": lambda scene, path: write_ply(
-        PointCloud(scene.points[scene.mask], scene.frames[scene.mask]),
+        point_cloud(scene, MAX_POINTS),
         path,
         comment="x right, y down, z forward, in the first camera's frame",
     ),

@@ -10,7 +10,6 @@ from gen3r.geometry.clouds import PointCloud
 from gen3r.geometry.splatting import nearest_points
 from gen3r.scene import Scene
 
-MAX_POINTS = 400_000
 MAX_SPLAT_PX = 12
 FIELD_OF_VIEW = 0.6  # radians, across the shorter side of the image
 MARGIN = 1.06
@@ -33,12 +32,15 @@ class View:
         return pixels + torch.tensor([self.width / 2, self.height / 2]), z
 
 
-def point_cloud(scene: Scene) -> PointCloud:
-    """The valid points of a scene, thinned evenly to `MAX_POINTS`; their widths grow to match."""
+def point_cloud(scene: Scene, most: int) -> PointCloud:
+    """The valid points of a scene, each photo's once, thinned evenly to at most `most`; their widths grow to match."""
     mask = scene.mask & scene.points.isfinite().all(-1)
+    frames = torch.arange(len(mask))[:, None, None]
+    for photo, own in ((1, 0), (2, len(mask) - 1)):  # a photo's own frame shows all of its points
+        mask &= (scene.source != photo) | (frames == own)
     widths = scene.depth / scene.cameras.K_px[:, 0, 0, None, None]
     cloud = PointCloud(scene.points[mask], scene.frames[mask], widths[mask])
-    stride = math.ceil(len(cloud) / MAX_POINTS)
+    stride = math.ceil(len(cloud) / most)
     return replace(cloud[::stride], widths=widths[mask][::stride] * math.sqrt(stride)) if stride > 1 else cloud
 
 

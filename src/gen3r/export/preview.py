@@ -1,4 +1,4 @@
-"""preview.png: a contact sheet of the frames, their depth, and the point cloud from two directions."""
+"""preview.png: a contact sheet of frames, depth, and the point cloud from two directions."""
 
 import math
 
@@ -13,7 +13,6 @@ from gen3r.media.drawing import (
     CLOUD_BACKGROUND,
     GAP,
     SUPERSAMPLE,
-    THUMBNAILS,
     WIDTH,
     apply_colour_map,
     colour_depth,
@@ -26,6 +25,8 @@ from gen3r.media.images import evenly_spaced
 from gen3r.scene import Scene
 
 CLOUD_HEIGHT = 440
+LARGE = 300  # pixels of width from which on frames are shown two in a row; else, and upright ones, four
+MAX_POINTS = 400_000
 FRUSTA, FRUSTUM_DEPTH = 6, 0.12  # number of frusta, and their depth in the median distance of the points
 SIDE, ABOVE = (math.radians(35), math.radians(20)), (0.0, math.radians(65))  # azimuth and elevation of the viewer
 SKY = 3.0  # in the median distance of the points: farther points would shrink all the rest
@@ -33,11 +34,15 @@ HEADROOM = 0.2  # in the same unit: how far above the cameras the view from abov
 
 
 def contact_sheet(scene: Scene) -> Image.Image:
-    """Row 1: frames. Row 2: depth. Row 3: the point cloud with the cameras' path, from the left and from above."""
-    chosen = evenly_spaced(len(scene.frames), min(THUMBNAILS, len(scene.frames)))
-    numbers = ", ".join(str(i + 1) for i in chosen)
-    depth = colour_depth(scene.depth, scene.mask)[chosen]
-    cloud = point_cloud(scene)
+    """The first, middle and last frame, the depth of the last, and the point cloud with the cameras' path, from the
+    left and from above."""
+    count, (height, width) = len(scene.frames), scene.frames.shape[1:3]
+    columns = 2 if width >= max(height, LARGE) else 4
+    chosen = evenly_spaced(count, min(3, count))
+    shown = [(f"frame {i + 1} of {count}", scene.frames[i]) for i in chosen]
+    shown.append((f"depth of frame {count} (near is bright)", colour_depth(scene.depth[-1:], scene.mask[-1:])[0]))
+    pictures = [labelled(text, strip(picture[None], columns)) for text, picture in shown]
+    cloud = point_cloud(scene, MAX_POINTS)
     cloud = cloud[cloud.points.norm(dim=-1) < SKY * _median_distance(cloud)]
     highest = scene.cameras.centres[:, 1].min() - HEADROOM * _median_distance(cloud)
     views = [
@@ -47,13 +52,8 @@ def contact_sheet(scene: Scene) -> Image.Image:
             _cloud_image(cloud[cloud.points[:, 1] > highest], scene.cameras, *ABOVE),
         ),
     ]
-    return stacked(
-        [
-            labelled(f"frames {numbers} of {len(scene.frames)}", strip(scene.frames[chosen])),
-            labelled("depth (near is bright)", strip(depth)),
-            side_by_side(views),
-        ]
-    )
+    rows = [side_by_side(pictures[i : i + columns]) for i in range(0, len(pictures), columns)]
+    return stacked([*rows, side_by_side(views)])
 
 
 def _median_distance(cloud: PointCloud) -> float:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 REACH = 5.0  # pixels of the predicted depth, over which it is smoothed along a surface
-EDGE_COLOUR, LEAST = 0.1, 0.01  # difference of colour that lowers smoothing to 1 / e, and what always remains of it
+EDGE_COLOUR, LEAST = 0.1, 0.001  # difference of colour that lowers smoothing to 1 / e, and what always remains of it
 ITERATIONS = 100  # of conjugate gradients
 JUMP, CLIFF = 16.0, 5  # pixels of parallax over so many pixels, from which on a slope of depth becomes a step
 
@@ -22,7 +22,9 @@ def upsample_depth(depth: Tensor, photo: Tensor, parallax: float) -> Tensor:
     half = [max(n // 2, m) for n, m in zip(size, depth.shape, strict=True)]
     log = F.interpolate(depth.clamp_min(1e-6).log()[None, None], half, mode="bicubic", align_corners=False)[0, 0]
     low = F.interpolate(photo[None], half, mode="area")[0]
-    log = smooth_by_edges(log, low, (REACH * half[0] / depth.shape[0]) ** 2)
+    smoothness = (REACH * half[0] / depth.shape[0]) ** 2
+    smooth = smooth_by_edges(log, low, smoothness)
+    log = smooth + smooth_by_edges(log - smooth, low, smoothness)  # twicing, which keeps slopes
     log = F.interpolate(log[None, None], size, mode="bicubic", align_corners=False)
     if parallax > 0:
         log = sharpen_steps((-log).exp() * parallax).div(parallax).log().neg()
@@ -33,12 +35,12 @@ def sharpen_steps(shift: Tensor) -> Tensor:
     """Parallax [1, 1, H, W] in pixels, whose cliffs become steps.
 
     There, a pixel takes the nearer of the least and the greatest value around it, twice (toggle mapping; Kramer and
-    Bruckner 1975).
+    Bruckner 1975). Then what is in front grows by two pixels: those along an outline have its colours.
     """
-    for _ in range(2):
+    for last in (False, False, True):
         greatest, least = (sign * F.max_pool2d(sign * shift, CLIFF, 1, CLIFF // 2) for sign in (1, -1))
-        nearer = torch.where(greatest - shift < shift - least, greatest, least)
-        shift = torch.where(greatest - least > JUMP, nearer, shift)
+        front = last | (greatest - shift < shift - least)
+        shift = torch.where(greatest - least > JUMP, torch.where(front, greatest, least), shift)
     return shift
 
 

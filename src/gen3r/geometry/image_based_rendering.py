@@ -25,10 +25,11 @@ GAP = 0.01  # of the longer side: the widest gap in a surface that is closed
 SAME_SURFACE = 0.05  # largest difference of the logarithms of depth within a surface
 FEATHER = 0.006  # of the longer side: how far a photo fades out towards what it does not show
 BACKGROUND = 8.0  # exponent of depth in the weights of what surrounds a hole
-WINDOW = 0.05  # of the longer side: how far around that depth is compared
-NEARBY = 0.15  # of the longer side: where generated frames have taken over from continued photos
-TEXTURE, FADE = 0.02, 0.05  # of the longer side: the coarsest texture, and how far it is continued
+RIM = 0.3  # of the longer side: what lies so near to a hole, and before its far side, does not fill it
+NEARBY = 0.25  # of the longer side: where generated frames have taken over from continued photos
+TEXTURE, FADE = 0.02, 0.03  # of the longer side: the coarsest texture, and how far it is continued
 ANGLE = 0.003  # radians between two views of a point below which they are equally good
+SURE = 0.98  # opacity from which on a photo's pixels are continued: at its very edge they may be another object's
 HIDDEN = 0.02  # factor on the weight of a photo behind what another photo shows
 FARTHER = 0.01  # radians that the logarithm of the ratio of distances counts
 MAX_GAIN = 2.0  # of a photo's exposure over the other's
@@ -94,7 +95,7 @@ def _composite(base: Tensor, views: list[View]) -> tuple[Tensor, Tensor, Tensor]
     cover = opacity.amax(0)
     seen = cover > 0.5
     z = z.gather(0, best[None])[0].where(seen, 1)
-    filled = _fill(base, torch.cat([colour, z.log()[None]]), z, seen)
+    filled = _fill(base, torch.cat([colour, z.log()[None]]), z, cover > SURE) if not seen.all() else base
     colour = (cover * colour + (1 - cover) * filled[:3]).clamp(0, 1)
     return colour, torch.where(seen, z, filled[3].exp()), torch.where(seen, best + 1, 0).to(torch.uint8)
 
@@ -106,10 +107,11 @@ def _fill(base: Tensor, layer: Tensor, z: Tensor, seen: Tensor) -> Tensor:
     the base takes over, less the smooth difference that it has from the layer.
     """
     longer = max(z.shape)
-    far = _window_max(z.where(seen, 0), 2 * round(WINDOW * longer / 2) + 1).clamp_min(NEAR)
-    weight = seen * (z / far).clamp_max(1) ** BACKGROUND
     if not bool(seen.any()):
         return base
+    beyond = z.where(seen, torch.inf)
+    beyond = _window_max(torch.maximum(_far_side(beyond), _far_side(beyond.mT).mT), 2 * round(RIM * longer / 2) + 1)
+    weight = seen * (z / beyond.clamp_min(NEAR)).clamp_max(1) ** BACKGROUND
     continued, difference = push_pull(torch.cat([layer, layer - base]) * weight, weight[None]).split(4)
     background = weight > 0.5
     away, nearest = distance_transform_edt(~background.cpu().numpy(), return_indices=True)
@@ -202,15 +204,27 @@ def _close_gaps(z: Tensor, widest: int) -> Tensor:
 
 
 def _close_rows(z: Tensor, widest: int) -> Tensor:
+    between, left, right, part, width = _row_ends(z)
+    same = (left / right).log().abs() < SAME_SURFACE
+    return torch.where(between & (width <= widest) & same, left + part * (right - left), z)
+
+
+def _far_side(z: Tensor) -> Tensor:
+    """In the gaps of z-depth [H, W], the farther one of the two ends in the row; 0 elsewhere."""
+    between, left, right, _, _ = _row_ends(z)
+    return torch.where(between, torch.maximum(left, right), 0)
+
+
+def _row_ends(z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Where z-depth [H, W] has gaps inside its rows; and there the depth at both ends, or 1, the part of the way from
+    left to right, and the width in pixels."""
     known, n = z.isfinite(), z.shape[1]
     column = torch.arange(n, device=z.device).expand_as(z)
     before = torch.where(known, column, -1).cummax(1).values
     after = torch.where(known, column, n).flip(1).cummin(1).values.flip(1)
-    left, right = (z.gather(1, i.clamp(0, n - 1)) for i in (before, after))
-    near = ~known & (before >= 0) & (after < n) & (after - before <= widest + 1)
-    left, right = left.where(near, 1), right.where(near, 1)
-    part = (column - before) / (after - before).clamp_min(1)
-    return torch.where(near & ((left / right).log().abs() < SAME_SURFACE), left + part * (right - left), z)
+    between = ~known & (before >= 0) & (after < n)
+    left, right = (z.gather(1, i.clamp(0, n - 1)).where(between, 1) for i in (before, after))
+    return between, left, right, (column - before) / (after - before).clamp_min(1), after - before - 1
 
 
 def _feather(seen: Tensor, radius: int) -> Tensor:

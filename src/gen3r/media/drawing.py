@@ -42,9 +42,9 @@ def apply_colour_map(level: Tensor) -> Tensor:
     return (anchors[below] * (1 - part) + anchors[below + 1] * part + 0.5).to(torch.uint8)
 
 
-def strip(frames: Tensor) -> Image.Image:
-    """Frames uint8 [N, H, W, 3], at most six, in a row as wide as a sheet."""
-    width = (WIDTH - (THUMBNAILS + 1) * GAP) // THUMBNAILS
+def strip(frames: Tensor, columns: int = THUMBNAILS) -> Image.Image:
+    """Frames uint8 [N, H, W, 3], at most `columns`, in a row as wide as a sheet."""
+    width = (WIDTH - (columns + 1) * GAP) // columns
     size = (width, max(1, round(width * frames.shape[1] / frames.shape[2])))
     return side_by_side([Image.fromarray(f.numpy()).resize(size, Image.Resampling.BICUBIC) for f in frames])
 

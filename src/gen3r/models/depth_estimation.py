@@ -79,6 +79,7 @@ class DepthEstimator:
     def __init__(self, model: Any, processor: Any, reference: Callable[[Tensor], GeometryPrediction]) -> None:
         self.kind = depth_kind(model.config)
         self.model, self.processor, self.reference = model, processor, reference
+        self.padded = model.config.model_type == "zoedepth" and processor.do_pad
 
     @torch.no_grad()
     def predict(self, frames: Tensor) -> GeometryPrediction:
@@ -123,7 +124,7 @@ class DepthEstimator:
             pixels = pixels["pixel_values"]
         outputs = model(pixel_values=pixels.to(image.device, model.dtype))
         depth, fov = outputs.predicted_depth.float()[:, None], getattr(outputs, "field_of_view", None)
-        if model.config.model_type == "zoedepth" and self.processor.do_pad:
+        if self.padded:
             top, left = (zoedepth_margin(side) for side in size)
             depth = F.interpolate(depth, (size[0] + 2 * top, size[1] + 2 * left), mode="bilinear")
             depth = depth[..., top:-top, left:-left]

@@ -116,9 +116,8 @@ class AdapterStage(Stage):
         augmented = not self.config.as_published
         frames = int(rng.choice(self.config.frames))
         any_order = augmented and bool(rng.random() < 0.5)
-        skies = 0.5 if augmented and not self.before else 0.0  # the VGGT before may not know other skies
         backwards = 0.5 if augmented else 0.0
-        batch = clip_batch(self.clips, rng, max(1, size // frames), frames, any_order, backwards, sky_replacement=skies)
+        batch = clip_batch(self.clips, rng, max(1, size // frames), frames, any_order, backwards)
         dense = torch.from_numpy(np.sort(rng.choice(frames, max(1, frames // 6), replace=False)))
         return {"frames": batch["frames"], "jitter": batch["jitter"], "dense_frames": dense}
 
