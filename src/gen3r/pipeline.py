@@ -340,8 +340,8 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         return self.predict_geometry(resize(photos, *self._own_size(*photos.shape[-2:], pixels)))
 
     def _own_size(self, height: int, width: int, pixels: int | None = None) -> Size:
-        pixels = pixels or self.defaults["height"] * self.defaults["width"]
-        return fitting_size(height, width, pixels, self.vggt.config.patch_size)
+        usual = self.defaults["height"] * self.defaults["width"]
+        return fitting_size(height, width, pixels or usual, self.vggt.config.patch_size)
 
     @torch.no_grad()
     def reconstruct(
