@@ -152,7 +152,7 @@ def test_what_is_exported_is_the_scenes_own_depth_and_cameras(pipe: Gen3RPipelin
     warped, _ = warp_views(real.images[:1], scene.depth[:1], [0], own)
     scores = along_true_path(pipe, real, [0], seed=0)
     assert scores["PSNR, exported"] == pytest.approx(psnr(warped[1:], real.images[1:]))
-    assert scores["PSNR, exported"] != scores["PSNR, depth warp"]
+    assert scores["PSNR, exported"] == pytest.approx(scores["PSNR, depth warp"], abs=0.1)  # it is what steered
     assert scores["fit PSNR, exported"] == pytest.approx(psnr(warped[1:], scene.images[places[1:]]))
 
 
