@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,8 @@ from gen3r.checkpoints.lora import check_peft, lora_file
 from gen3r.errors import InputError
 from gen3r.geometry.image_based_rendering import render_photos
 from gen3r.geometry.points import unproject, valid_depth_mask
+from gen3r.geometry.refinement import MIN_FRAMES, matched_size, refine
+from gen3r.media.crop import Size
 from gen3r.media.images import ImageInput, count_images, first_size, image_batch, resize
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.components import Components
@@ -41,7 +44,7 @@ from gen3r.models.conditioning import (
 )
 from gen3r.models.depth_estimation import depth_ratio
 from gen3r.models.encoders import encode_image, encode_text
-from gen3r.models.geometry import GeometryModel, patch_size, resize_maps
+from gen3r.models.geometry import GeometryModel, fitting_size, patch_size, resize_maps
 from gen3r.models.precision import exact_products, fast_products
 from gen3r.models.tokens import unpack_tokens
 from gen3r.models.transformer import Gen3RTransformer
@@ -334,44 +337,60 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
     def _own_geometry(self, photos: Tensor, pixels: int | None = None) -> GeometryPrediction:
         """The prediction of vggt for photos [B, n, 3, H, W] at about this number of pixels, by default the model's."""
-        (height, width), patch = photos.shape[-2:], self.vggt.config.patch_size
-        area = pixels or self.defaults["height"] * self.defaults["width"]
-        sides = (math.sqrt(area * ratio) for ratio in (height / width, width / height))
-        size = (patch * max(1, round(side / patch)) for side in sides)
-        return self.predict_geometry(resize(photos, *size))
+        return self.predict_geometry(resize(photos, *self._own_size(*photos.shape[-2:], pixels)))
+
+    def _own_size(self, height: int, width: int, pixels: int | None = None) -> Size:
+        usual = self.defaults["height"] * self.defaults["width"]
+        return fitting_size(height, width, pixels or usual, self.vggt.config.patch_size)
 
     @torch.no_grad()
-    def reconstruct(self, images: Images, height: int | None = None, width: int | None = None) -> Scene:
-        """The scene of any number of frames as VGGT predicts it, with nothing generated.
+    def reconstruct(
+        self, images: Images, height: int | None = None, width: int | None = None, feed_forward: bool = False
+    ) -> Scene:
+        """The scene of any number of frames, with nothing generated.
+
+        VGGT predicts cameras and depth. Three or more frames that can be matched refine them: structure from motion
+        finds the cameras and the lens, and multi-view stereo the depth (`gen3r.geometry.refinement`).
 
         images: the frames of one clip, in any form that `Request` takes. height, width: multiples of the patch size,
-            14. By default they are the frames' own where these are such multiples, else the model's. After
-            `load_geometry` they are those of the first frame, with a longer side of at most 518. Frames are resized to
-            cover the size and cropped in the centre.
+            14. By default they have the shape of the first frame and the model's number of pixels; after
+            `load_geometry`, a longer side of at most 518. Frames are resized to cover the size and cropped in the
+            centre.
+        feed_forward: VGGT's prediction as it is.
 
         Raises:
             InputError: the size does not fit, or the images are not those of one clip.
         """
-        patch, usual = self.vggt.config.patch_size, (self.defaults["height"], self.defaults["width"])
-        if height is None and width is None and isinstance(images, Tensor):
-            own = images.shape[-2:]
-            usual = usual if own[0] % patch or own[1] % patch else own
-        if height is None and width is None and self.geometry and images is not None and count_images(images):
-            usual = patch_size(*first_size(images))
-        size = usual[0] if height is None else height, usual[1] if width is None else width
-        check_patches(*size, patch)
+        if images is None or not count_images(images):
+            raise InputError("give the images of one clip")
+        own = first_size(images)
+        size = patch_size(*own) if self.geometry is not None else self._own_size(*own)
+        size = size[0] if height is None else height, size[1] if width is None else width
+        check_patches(*size, self.vggt.config.patch_size)
         batch = image_batch(images, *size)
-        if len(batch) != 1 or not batch.shape[1]:
-            raise InputError(f"give the images of one clip, not {list(batch.shape[:2])} clips and images")
+        if len(batch) != 1:
+            raise InputError(f"give the images of one clip, not of {len(batch)}")
         frames = batch[0].to(self._execution_device)
-        settings = {"task": "reconstruct", "frames": len(frames), "height": size[0], "width": size[1]}
         if self.geometry is None:
             prediction = self.predict_geometry(frames[None])
         else:
             prediction = resize_maps(self.geometry.predict(frames[None]), *size)
+        settings = {"task": "reconstruct", "frames": len(frames), "height": size[0], "width": size[1]}
         scene = self._scene(frames, prediction, 0, "", settings | _metres(prediction, prediction.depth[0]))
         self.maybe_free_model_hooks()
-        return scene
+        return scene if feed_forward or len(frames) < MIN_FRAMES else self._refined(scene, images)
+
+    @staticmethod
+    def _refined(scene: Scene, images: Images) -> Scene:
+        """A reconstruction with cameras and depth refined by its frames, if they can be matched."""
+        matched = _eight_bits(image_batch(images, *matched_size(scene.cameras.height, scene.cameras.width))[0].cpu())
+        refined = refine(matched, scene.images, scene.depth, scene.cameras)
+        if refined is None:
+            return scene
+        depth, cameras = refined
+        points = unproject(depth, cameras.T_world_camera, cameras.K_px)
+        changes = {"depth": depth, "cameras": cameras, "points": points, "mask": valid_depth_mask(depth)}
+        return replace(scene, **changes, settings=scene.settings | {"refined": True})
 
     def prepare_latents(
         self, request: Request, batch: int, generator: Any = None, latents: Tensor | None = None

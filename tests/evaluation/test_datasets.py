@@ -152,7 +152,7 @@ def test_what_is_exported_is_the_scenes_own_depth_and_cameras(pipe: Gen3RPipelin
     warped, _ = warp_views(real.images[:1], scene.depth[:1], [0], own)
     scores = along_true_path(pipe, real, [0], seed=0)
     assert scores["PSNR, exported"] == pytest.approx(psnr(warped[1:], real.images[1:]))
-    assert scores["PSNR, exported"] != scores["PSNR, depth warp"]
+    assert scores["PSNR, exported"] == pytest.approx(scores["PSNR, depth warp"], abs=0.1)  # it is what steered
     assert scores["fit PSNR, exported"] == pytest.approx(psnr(warped[1:], scene.images[places[1:]]))
 
 
@@ -172,7 +172,7 @@ def test_the_unit_is_the_mean_distance_of_known_points(pipe: Gen3RPipeline) -> N
     closer = replace(real, depth=3 * real.depth, cameras=real.cameras.scaled(3))
     torch.testing.assert_close(true_path(pipe, real).centres, true_path(pipe, closer).centres)
     blind = replace(real, depth=0 * real.depth)
-    predicted = pipe.reconstruct(real.images).cameras.centres
+    predicted = pipe.reconstruct(real.images, 112, 112, feed_forward=True).cameras.centres
     ours = true_path(pipe, blind).centres
     assert ours.norm() == pytest.approx(max(float(predicted.norm()), 1e-3 * FRAMES**0.5), rel=1e-3)
 

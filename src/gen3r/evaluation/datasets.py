@@ -1,8 +1,8 @@
 """The protocol on posed clips of any dataset: reconstruction, generation along the true path, the autoencoder.
 
-All is measured on the same pixels, whatever size a model works in: the centre crop of the clip's frames in the model's
-shape. The model is given that crop, and what it makes is resized to it. Beside the scores stand those of trivial
-rivals.
+Reconstruction is measured on whole frames, all else on the centre crop of the frames in the model's shape. The model is
+given those pixels, and what it makes is resized to them, whatever size it works in. Beside the scores stand those of
+trivial rivals.
 """
 
 import warnings
@@ -57,7 +57,8 @@ def evaluate_records(
             continue
         tables = found.setdefault(name, {})
         if "reconstruction" in parts:
-            tables |= reconstruction_tables(pipe, clip, direction if name in moving else None)
+            whole = load_clip(record, frames[name], *_within(record, longer_side))
+            tables |= reconstruction_tables(pipe, whole, direction if name in moving else None)
         if "generation" in parts and name in moving:
             tables["one view"] = along_true_path(pipe, clip, [0], i)
         if "two-views" in parts and name in moving and len(clip.frames) > 2:
@@ -84,6 +85,13 @@ def means(found: Mapping[str, Tables]) -> dict[str, dict[str, Mean]]:
 def _frames(pipe: Gen3RPipeline, record: ClipRecord) -> list[int]:
     """The numbers of the frames that are measured, spread evenly over the sequence, both ends included."""
     return evenly_spaced(len(record), min(MAX_FRAMES, pipe.defaults["num_frames"], len(record)))
+
+
+def _within(record: ClipRecord, longer_side: int) -> Size:
+    """Height and width of whole frames within `longer_side`."""
+    height, width = record.cameras.height, record.cameras.width
+    factor = min(1.0, longer_side / max(height, width))
+    return round(height * factor), round(width * factor)
 
 
 def _measured_size(record: ClipRecord, size: Size, longer_side: int) -> Size:

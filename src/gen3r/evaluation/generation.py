@@ -74,7 +74,7 @@ def true_path(pipe: Gen3RPipeline, clip: Clip) -> Cameras:
     if bool((clip.depth > 0).any()):
         _, poses, _ = normalise_scene(clip.depth, poses, clip.cameras.K_px)
         return replace(clip.cameras, T_world_camera=poses)
-    predicted = pipe.reconstruct(clip.images, *own_size(pipe)).cameras
+    predicted = pipe.reconstruct(clip.images, *own_size(pipe), feed_forward=True).cameras
     return clip.cameras.scaled(1 / unit_of_cameras(poses, predicted.T_world_camera))
 
 

@@ -53,7 +53,7 @@ def autoencoder_scores(pipe: Gen3RPipeline, clip: Clip) -> Scores:
 @torch.inference_mode()
 def geometry_scores(pipe: Gen3RPipeline, clip: Clip) -> Scores:
     """Depth and cameras of VGGT on the real frames, and of VGGT's tokens after the adapter's encoder and decoder."""
-    direct = pipe.reconstruct(clip.images)
+    direct = pipe.reconstruct(clip.images, *clip.frames.shape[1:3], feed_forward=True)
     latents = pipe.geo_adapter.encode(packed_tokens(pipe.vggt, _model_input(pipe, clip.images))).mean
     decoded = pipe.decode_geometry(latents)
     T, _ = decode_pose(decoded.pose_enc[-1, 0].cpu(), clip.cameras.height, clip.cameras.width)

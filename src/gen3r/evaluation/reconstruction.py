@@ -23,30 +23,36 @@ from gen3r.media.crop import Size
 from gen3r.media.images import evenly_spaced
 from gen3r.pipeline import Gen3RPipeline
 
+OURS = ("AbsRel", "delta<1.25", "rank")
 PHOTOS = 3  # of a clip whose depth is predicted from each alone
 
 
 @torch.inference_mode()
 def reconstruction_tables(pipe: Gen3RPipeline, clip: Clip, direction: str | None) -> dict[str, Scores]:
-    """VGGT's depth and cameras of the clip, and its depth of single frames, beside those of trivial rivals.
+    """Depth and cameras of the reconstructed clip, and of VGGT alone, beside those of trivial rivals; and VGGT's depth
+    of single frames.
 
     Returns the scores of each table by its title. direction: of the straight line that the cameras are compared with;
     None leaves the table of cameras out. Depth that is known nowhere has no table either.
     """
     tables: dict[str, Scores] = {}
-    size = own_size(pipe)
-    scene = pipe.reconstruct(clip.images, *size)
+    scene, alone = (pipe.reconstruct(clip.images, feed_forward=x) for x in (False, True))
     if bool((clip.depth > 0).any()):
-        tables["depth of the clip"] = depth_scores(resized(scene.depth, clip.cameras), clip.depth)
+        scores = depth_scores(resized(scene.depth, clip.cameras), clip.depth)
+        own = depth_scores(resized(alone.depth, clip.cameras), clip.depth)
+        tables["depth of the clip"] = scores | {f"{x}, VGGT alone": own[x] for x in OURS if x in own}
         known = [i for i in evenly_spaced(len(clip.frames), PHOTOS) if bool((clip.depth[i] > 0).any())]
         photos = []
         for i in dict.fromkeys(known):
-            depth = pipe.reconstruct(clip.images[i : i + 1], *size).depth
+            depth = pipe.reconstruct(clip.images[i : i + 1]).depth
             photos.append(depth_scores(resized(depth, clip.cameras), clip.depth[i : i + 1]))
-        columns = {column: [x[column] for x in photos if column in x] for column in tables["depth of the clip"]}
+        columns = {column: [x[column] for x in photos if column in x] for column in scores}
         tables["depth of single photos"] = {column: sum(x) / len(x) for column, x in columns.items() if x}
     if direction is not None:
-        tables["cameras"] = camera_scores(scene.cameras.T_world_camera, clip.cameras.T_world_camera, direction)
+        truth = clip.cameras.T_world_camera
+        tables["cameras"] = camera_scores(scene.cameras.T_world_camera, truth, direction)
+        own = camera_scores(alone.cameras.T_world_camera, truth, direction)
+        tables["cameras"] |= {f"{x}, VGGT alone": value for x, value in own.items() if "," not in x}
     return tables
 
 

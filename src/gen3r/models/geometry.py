@@ -1,5 +1,6 @@
 """Models that see the geometry of photos in place of the pipeline's own VGGT."""
 
+import math
 from dataclasses import replace
 from typing import Protocol
 
@@ -7,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gen3r.media.crop import Size
 from gen3r.media.images import resize
 from gen3r.models.vggt import VGGT, GeometryPrediction
 
@@ -41,11 +43,17 @@ class VGGTGeometry:
         return self.vggt.heads(levels, *size, frames_chunk=1)
 
 
-def patch_size(height: int, width: int) -> tuple[int, int]:
+def patch_size(height: int, width: int) -> Size:
     """The nearest size in multiples of 14 with the same aspect, and with a longer side of at most 518."""
     scale = min(1, LONG_SIDE / max(height, width))
     high, wide = (max(PATCH, PATCH * round(side * scale / PATCH)) for side in (height, width))
     return high, wide
+
+
+def fitting_size(height: int, width: int, pixels: int, patch: int = PATCH) -> Size:
+    """Multiples of the patch size in the shape of `height` x `width`, with about this number of pixels."""
+    high, wide = (max(1, round(math.sqrt(pixels * x) / patch)) for x in (height / width, width / height))
+    return patch * high, patch * wide
 
 
 def resize_maps(prediction: GeometryPrediction, height: int, width: int) -> GeometryPrediction:

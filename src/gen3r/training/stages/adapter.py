@@ -194,7 +194,7 @@ class AdapterStage(Stage):
         """VGGT's depth from its own tokens, and from those that went through the adapter."""
         images = clip.images[None].to(pipe.device)
         adapted = pipe.decode_geometry(pipe.geo_adapter.encode(packed_tokens(pipe.vggt, images)).mean)
-        own = pipe.reconstruct(images[0])
+        own = pipe.reconstruct(images[0], *images.shape[-2:], feed_forward=True)
         return [
             ("VGGT's depth", depth_colours(own.depth)),
             ("VGGT's depth through the adapter", depth_colours(adapted.depth[0])),

@@ -172,7 +172,7 @@ class GeometryStage(Stage):
 
     def sheet_rows(self, pipe: Gen3RPipeline, clip: Clip) -> list[Row]:
         """True and predicted depth."""
-        predicted = pipe.reconstruct(clip.images[None].to(pipe.device)[0])
+        predicted = pipe.reconstruct(clip.images, *clip.frames.shape[1:3], feed_forward=True)
         return [("true depth", depth_colours(clip.depth)), ("VGGT's depth", depth_colours(predicted.depth))]
 
 
