@@ -60,7 +60,7 @@ def main() -> None:
         "sample s": seconds(sample, args.repeats),
         "sample with guidance s": seconds(lambda: sample(3.0), args.repeats),
         "decode frames s": seconds(lambda: pipe.decode_frames(latents.chunk(2, -1)[0]), args.repeats),
-        "look again s": seconds(lambda: pipe.reconstruct(frames), args.repeats),
+        "look again s": seconds(lambda: pipe.reconstruct(frames, feed_forward=True), args.repeats),
         "decode geometry s": seconds(lambda: pipe.decode_geometry(latents.chunk(2, -1)[1]), args.repeats),
     }
     pipe.mixed_precision = False

@@ -55,7 +55,7 @@ render() {  # N FOLDER ...
 
 render "$SINGLE_FRAME" "$FOLDER/single_frame/train" --frames 1 --seed 100000
 export -f render && export CORES LOGS FOLDER
-setsid nice -n 5 bash -c 'render 65536 "$FOLDER/train" --skies 0.5' &
+setsid nice -n 5 bash -c 'render 65536 "$FOLDER/train"' &
 RENDERING=$!
 trap 'kill -KILL -- -$RENDERING 2>/dev/null || true' EXIT
 until [ "$(shards)" -ge $((LATENTS < 768 ? LATENTS / 64 : 12)) ]; do sleep 1; done

@@ -19,11 +19,11 @@ truth = None
 if len(sys.argv) > 1:
     video = Path(sys.argv[1])
 else:
-    # A room of the small world, where depth and cameras are known exactly (pip install "gen3r[world]").
+    # A scene of the procedural world, where depth and cameras are known exactly (pip install "gen3r[world]").
     from gen3r.data.synthetic import render_clip
 
     truth = render_clip(seed=7, split="test")
-    video = out.with_name("03_room.mp4")
+    video = out.with_name("03_world.mp4")
     write_video(truth.frames, video)
     print(f"{video}: {truth.caption}")
 

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,12 +21,15 @@ from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import decode_pose
 from gen3r.cameras.names import BETWEEN, FREE
 from gen3r.cameras.paths import resample, trajectory
+from gen3r.checkpoints.geometry import load_geometry
 from gen3r.checkpoints.load import PACKAGED, load_components, resolve_model, save_components
 from gen3r.checkpoints.lora import check_peft, lora_file
 from gen3r.errors import InputError
 from gen3r.geometry.image_based_rendering import render_photos
 from gen3r.geometry.points import unproject, valid_depth_mask
-from gen3r.media.images import ImageInput, image_batch, resize
+from gen3r.geometry.refinement import MIN_FRAMES, matched_size, refine
+from gen3r.media.crop import Size
+from gen3r.media.images import ImageInput, count_images, first_size, image_batch, resize
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.components import Components
 from gen3r.models.conditioning import (
@@ -38,7 +42,9 @@ from gen3r.models.conditioning import (
     photo_depth,
     warped_control,
 )
+from gen3r.models.depth_estimation import depth_ratio
 from gen3r.models.encoders import encode_image, encode_text
+from gen3r.models.geometry import GeometryModel, fitting_size, patch_size, resize_maps
 from gen3r.models.precision import exact_products, fast_products
 from gen3r.models.tokens import unpack_tokens
 from gen3r.models.transformer import Gen3RTransformer
@@ -59,6 +65,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     Components: transformer (the joint denoiser), vggt and geo_adapter (geometry <-> latents), vae (frames <->
     latents), tokenizer and text_encoder, image_encoder, scheduler (Euler or UniPC, flow matching).
 
+    `geometry`: what `load_geometry` loaded; it sees the conditioning frames in place of vggt.
     `mixed_precision`: float32 weights multiply in bfloat16 where the device does that fast; False keeps float32 exact.
     VGGT's heads always run in float32.
     """
@@ -66,6 +73,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     model_cpu_offload_seq = "text_encoder->image_encoder->transformer->vae->geo_adapter->vggt"
     _callback_tensor_inputs = ("latents",)
     mixed_precision = False
+    geometry: GeometryModel | None = None
 
     def __init__(
         self,
@@ -128,6 +136,18 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         if not self.get_active_adapters():
             raise InputError(f"{file} holds nothing for this transformer")
 
+    def load_geometry(self, model: str | Path, torch_dtype: torch.dtype | None = None) -> None:
+        """Loads a model for the cameras and depth of conditioning frames, and of `reconstruct`, in place of vggt.
+
+        model: the folder or Hub id of a VGGT in its own public layout, or of a depth-estimation model of transformers,
+            with which the cameras stay those of vggt. torch_dtype: of its weights; None means bfloat16 for a VGGT,
+            whose heads stay in float32, and float32 for the others.
+
+        Raises:
+            InputError: it is neither, or it is damaged.
+        """
+        self.geometry = load_geometry(model, self._own_geometry, torch_dtype)
+
     @torch.no_grad()
     def __call__(
         self,
@@ -164,8 +184,10 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         prompts = prompts * batch if len(prompts) == 1 else prompts
         latents = self.prepare_latents(request, batch, generator, latents)
         # 2. predict the geometry of the conditioning frames, and place the cameras
-        pixels = request.height * request.width
-        predictions = [self.predict_photos(x, pixels) for x in photos] if self._needs_geometry(request) else []
+        pixels, needed = request.height * request.width, self._needs_geometry(request)
+        if self.geometry is not None and not needed:
+            warnings.warn("the geometry model has no effect without an image and a camera path", stacklevel=2)
+        predictions = [self.predict_photos(x, pixels) for x in photos] if needed else []
         if len(photos) == 1:
             photos, predictions = photos.expand(batch, -1, -1, -1, -1), predictions * batch
         path = self.prepare_cameras(request, photos, predictions)
@@ -185,10 +207,12 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             return latents
         # 5. decode both halves, and draw the photos over the frames
         scenes = self.decode(latents, prompts, self._settings(request), request.geometry_from)
-        if path is None or not request.renders_photos:
-            return scenes
-        samples = zip(scenes, photos, depth, path, strict=True)
-        return [self.render_photos(*sample, request.frame_indices) for sample in samples]
+        if path is not None and request.renders_photos:
+            samples = zip(scenes, photos, depth, path, strict=True)
+            scenes = [self.render_photos(*sample, request.frame_indices) for sample in samples]
+        for scene, prediction in zip(scenes, predictions, strict=False):  # no predictions where the cameras are free
+            scene.settings.update(_metres(prediction, scene.depth[:1]))
+        return scenes
 
     def check_inputs(
         self, request: Request, num_samples: int, generator: Any, latents: Tensor | None, output_type: str
@@ -304,38 +328,69 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     def predict_photos(self, photos: Tensor, pixels: int) -> GeometryPrediction:
         """Cameras, depth and points of one sample's conditioning frames [n, 3, H, W] in [0, 1], a batch of one.
 
-        VGGT sees each frame whole, at about this number of pixels, in multiples of its patch size.
+        VGGT sees each frame whole, at about this number of pixels, in multiples of its patch size. The model of
+        `load_geometry` chooses its size.
         """
-        (height, width), patch = photos.shape[-2:], self.vggt.config.patch_size
-        sides = (math.sqrt(pixels * ratio) for ratio in (height / width, width / height))
-        size = (patch * max(1, round(side / patch)) for side in sides)
-        return self.predict_geometry(resize(photos, *size)[None])
+        if self.geometry is not None:
+            return self.geometry.predict(photos[None])
+        return self._own_geometry(photos[None], pixels)
+
+    def _own_geometry(self, photos: Tensor, pixels: int | None = None) -> GeometryPrediction:
+        """The prediction of vggt for photos [B, n, 3, H, W] at about this number of pixels, by default the model's."""
+        return self.predict_geometry(resize(photos, *self._own_size(*photos.shape[-2:], pixels)))
+
+    def _own_size(self, height: int, width: int, pixels: int | None = None) -> Size:
+        usual = self.defaults["height"] * self.defaults["width"]
+        return fitting_size(height, width, pixels or usual, self.vggt.config.patch_size)
 
     @torch.no_grad()
-    def reconstruct(self, images: Images, height: int | None = None, width: int | None = None) -> Scene:
-        """The scene of any number of frames as VGGT predicts it, with nothing generated.
+    def reconstruct(
+        self, images: Images, height: int | None = None, width: int | None = None, feed_forward: bool = False
+    ) -> Scene:
+        """The scene of any number of frames, with nothing generated.
+
+        VGGT predicts cameras and depth. Three or more frames that can be matched refine them: structure from motion
+        finds the cameras and the lens, and multi-view stereo the depth (`gen3r.geometry.refinement`).
 
         images: the frames of one clip, in any form that `Request` takes. height, width: multiples of the patch size,
-            14. By default they are the frames' own where these are such multiples, else the model's. Frames are
-            resized to cover the size and cropped in the centre.
+            14. By default they have the shape of the first frame and the model's number of pixels; after
+            `load_geometry`, a longer side of at most 518. Frames are resized to cover the size and cropped in the
+            centre.
+        feed_forward: VGGT's prediction as it is.
 
         Raises:
             InputError: the size does not fit, or the images are not those of one clip.
         """
-        patch, usual = self.vggt.config.patch_size, (self.defaults["height"], self.defaults["width"])
-        if height is None and width is None and isinstance(images, Tensor):
-            own = images.shape[-2:]
-            usual = usual if own[0] % patch or own[1] % patch else own
-        size = usual[0] if height is None else height, usual[1] if width is None else width
-        check_patches(*size, patch)
+        if images is None or not count_images(images):
+            raise InputError("give the images of one clip")
+        own = first_size(images)
+        size = patch_size(*own) if self.geometry is not None else self._own_size(*own)
+        size = size[0] if height is None else height, size[1] if width is None else width
+        check_patches(*size, self.vggt.config.patch_size)
         batch = image_batch(images, *size)
-        if len(batch) != 1 or not batch.shape[1]:
-            raise InputError(f"give the images of one clip, not {list(batch.shape[:2])} clips and images")
+        if len(batch) != 1:
+            raise InputError(f"give the images of one clip, not of {len(batch)}")
         frames = batch[0].to(self._execution_device)
+        if self.geometry is None:
+            prediction = self.predict_geometry(frames[None])
+        else:
+            prediction = resize_maps(self.geometry.predict(frames[None]), *size)
         settings = {"task": "reconstruct", "frames": len(frames), "height": size[0], "width": size[1]}
-        scene = self._scene(frames, self.predict_geometry(frames[None]), 0, "", settings)
+        scene = self._scene(frames, prediction, 0, "", settings | _metres(prediction, prediction.depth[0]))
         self.maybe_free_model_hooks()
-        return scene
+        return scene if feed_forward or len(frames) < MIN_FRAMES else self._refined(scene, images)
+
+    @staticmethod
+    def _refined(scene: Scene, images: Images) -> Scene:
+        """A reconstruction with cameras and depth refined by its frames, if they can be matched."""
+        matched = _eight_bits(image_batch(images, *matched_size(scene.cameras.height, scene.cameras.width))[0].cpu())
+        refined = refine(matched, scene.images, scene.depth, scene.cameras)
+        if refined is None:
+            return scene
+        depth, cameras = refined
+        points = unproject(depth, cameras.T_world_camera, cameras.K_px)
+        changes = {"depth": depth, "cameras": cameras, "points": points, "mask": valid_depth_mask(depth)}
+        return replace(scene, **changes, settings=scene.settings | {"refined": True})
 
     def prepare_latents(
         self, request: Request, batch: int, generator: Any = None, latents: Tensor | None = None
@@ -535,6 +590,15 @@ def _predicted_cameras(prediction: GeometryPrediction, i: int, height: int, widt
     """The cameras of sample i, relative to the first."""
     T, K = decode_pose(prediction.pose_enc[-1, i].float().cpu(), height, width)
     return Cameras(T, K, height, width).relative_to_first()
+
+
+def _metres(prediction: GeometryPrediction, depth: Tensor) -> dict[str, float]:
+    """A setting of a scene whose first frames have this depth [n, H, W]; none where metres are not known."""
+    if prediction.metres_per_unit is None:
+        return {}
+    size, same = depth.shape[-2:], prediction.depth[0, : len(depth)].to(depth.device)
+    unit = depth_ratio(F.interpolate(same[None], size, mode="nearest-exact")[0], depth)
+    return {"metres_per_unit": prediction.metres_per_unit[0] * unit}
 
 
 def _median_depth(depth: Tensor) -> float:

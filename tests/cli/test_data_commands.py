@@ -12,7 +12,7 @@ from PIL import Image
 from gen3r.cli.main import main
 from gen3r.data.readers import READERS, open_dataset
 from gen3r.data.shards import ClipShards
-from gen3r.data.synthetic import places, time_and_weather
+from gen3r.data.synthetic import light, places
 from gen3r.data.synthetic.options import Place, Time, Weather
 from tests.data.layouts import Truths, write_colmap, write_realestate, write_standard, write_wildrgbd
 
@@ -35,7 +35,7 @@ def break_picture(wild: Path, number: int = 1) -> None:
 
 
 def test_the_options_know_the_large_world() -> None:
-    assert (tuple(places.PLACES), tuple(time_and_weather.TIMES), tuple(time_and_weather.WEATHERS)) == (
+    assert (tuple(places.PLACES), tuple(light.TIMES), tuple(light.WEATHERS)) == (
         get_args(Place),
         get_args(Time),
         get_args(Weather),
@@ -50,20 +50,16 @@ def test_the_help_names_every_dataset(action: str, capsys: Error) -> None:
     assert set(READERS) <= set(words)
 
 
-def test_synthesize_the_large_world(tmp_path: Path, capsys: Error) -> None:
-    large = ("--world", "large", "--place", "street", "--weather", "rain", "--time", "dusk", "--movers")
-    assert data("synthesize", 1, tmp_path / "made", "--frames", 2, "--size", 28, "--workers", 1, *large) == 0
+def test_synthesize(tmp_path: Path, capsys: Error) -> None:
+    chosen = ("--place", "street", "--weather", "rain", "--time", "dusk", "--movers")
+    assert data("synthesize", 1, tmp_path / "made", "--frames", 2, "--size", 28, "--workers", 1, *chosen) == 0
     (record,) = ClipShards(tmp_path / "made").attributes
     assert record is not None
     assert (record["place"], record["time"], record["weather"]) == ("street", "dusk", "rain")
-    assert data("synthesize", 1, tmp_path / "small", "--movers") == 2
-    assert "add --world large" in capsys.readouterr().err
-    assert data("synthesize", 1, tmp_path / "dry", "--world", "large", "--place", "room", "--weather", "fog") == 2
+    assert data("synthesize", 1, tmp_path / "dry", "--place", "room", "--weather", "fog") == 2
     assert "no weather in a room" in capsys.readouterr().err
-    assert data("synthesize", 1, tmp_path / "dry", "--world", "large", "--skies", 0.5) == 2
-    assert "--skies is the small world's" in capsys.readouterr().err
-    assert data("synthesize", 1, tmp_path / "dry", "--skies", 50) == 2
-    assert "from 0 to 1, not 50" in capsys.readouterr().err
+    assert data("synthesize", 1, tmp_path / "dry", "--textures", tmp_path / "none") == 2
+    assert "none is not a folder" in capsys.readouterr().err
     assert not (tmp_path / "dry").exists()
 
 

@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from gen3r.data.synthetic import render_clip
 
-SEED, FRAMES = 234, [0, 2, 4, 6, 8]
+SEED, FRAMES = 9, [0, 2, 4, 6, 8]
 RADIAL = (-0.06, 0.02, 0.0, 0.0, 0.0)
 BROWN = (-0.06, 0.02, 0.004, -0.003, 0.0)
 

@@ -1,11 +1,26 @@
 """Metrics: invariances and known values."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gen3r.evaluation.metrics import absolute_relative, camera_auc, l1_scale, median_scale, pair_errors, psnr, ssim
+from gen3r.evaluation.metrics import (
+    absolute_relative,
+    camera_auc,
+    depth_inliers,
+    fine_detail,
+    l1_scale,
+    median_scale,
+    pair_distances,
+    pair_errors,
+    psnr,
+    rank_correlation,
+    ssim,
+    trajectory_error,
+)
 from tests.poses import random_poses, seeds
 
 
@@ -112,3 +127,54 @@ def test_pairs_with_a_baseline_are_judged_by_their_direction_however_short_it_is
     walk[1, 0, 3], aside[1, 2, 3] = 0.0009, 0.0009
     aside[1, 1, 3] = 0
     assert camera_auc(aside, walk) == 1
+
+
+@given(seeds)
+def test_depth_inliers_and_ranks_ignore_scale_and_invalid_pixels(seed: int) -> None:
+    target = 1 + torch.rand(2, 6, 6, generator=torch.Generator().manual_seed(seed))
+    valid = target > 1.2
+    depth = torch.where(valid, 5 * target, 100)
+    assert depth_inliers(depth, target, valid) == 1
+    assert rank_correlation(depth.sqrt(), target, valid) == pytest.approx(1)
+    assert rank_correlation(-depth, target, valid) == pytest.approx(-1)
+    assert rank_correlation(torch.ones_like(depth), target, valid) == 0
+
+
+def test_depth_inliers_of_a_known_share() -> None:
+    target = torch.full((1, 10, 10), 2.0)
+    depth = target.clone()
+    depth[:, :3] = 2 * 1.2
+    depth[:, 8:] = 2 / 1.3
+    assert depth_inliers(depth, target, target > 0) == pytest.approx(0.8)
+    assert depth_inliers(depth, target, target > 0, ratio=1.1) == pytest.approx(0.5)
+
+
+def test_ranks_of_frames_that_have_none() -> None:
+    target = torch.arange(8.0).reshape(2, 2, 2)
+    assert rank_correlation(target, target, target > 5) == pytest.approx(1)  # the first frame has no valid pixel
+    assert math.isnan(rank_correlation(target, torch.ones_like(target), target >= 0))
+
+
+@given(seeds)
+def test_trajectory_error_ignores_similarities_but_not_mirrors(seed: int) -> None:
+    target, world = random_poses(seed, 6), random_poses(seed + 1, 1)[0]
+    moved = world @ target
+    moved[:, :3, 3] *= 3
+    assert trajectory_error(moved, target) < 1e-6
+    mirrored = target.clone()
+    mirrored[:, 0, 3] *= -1
+    assert trajectory_error(mirrored, target) > 1e-3
+
+
+def test_trajectory_error_of_standing_still_is_the_spread_of_the_path() -> None:
+    walk = torch.eye(4).repeat(5, 1, 1)
+    walk[:, 2, 3] = torch.arange(5.0)
+    assert trajectory_error(torch.eye(4).repeat(5, 1, 1), walk) == pytest.approx(2**0.5 / 4)
+    assert pair_distances(walk).tolist() == [1, 2, 3, 4, 1, 2, 3, 1, 2, 1]
+
+
+def test_fine_detail_of_a_ramp_and_of_a_chessboard() -> None:
+    ramp = torch.arange(8.0).expand(1, 3, 8, 8)
+    assert fine_detail(ramp) == 0
+    chess = (torch.arange(8)[:, None] + torch.arange(8)) % 2 * torch.ones(1, 3, 1, 1)
+    assert fine_detail(chess) == 4

@@ -11,10 +11,10 @@ import torch
 from gen3r.cameras.camera import Cameras
 from gen3r.cli.main import main
 from gen3r.data.records import Clip
-from gen3r.data.synthetic import probe as probing
 from gen3r.data.synthetic import render_clip
-from gen3r.data.synthetic.probe import Probe
+from gen3r.evaluation import probe as probing
 from gen3r.evaluation.metrics import absolute_relative, camera_auc, psnr, ssim
+from gen3r.evaluation.probe import Probe
 from gen3r.evaluation.protocol import PARTS, Mean, evaluate, held_out_clips
 from gen3r.geometry.normalise import normalise_scene
 from gen3r.geometry.splatting import warp_views
@@ -36,16 +36,14 @@ ROWS = {
         *(f"one view, cameras free, {score}" for score in ("PSNR", "SSIM", "AbsRel", "AUC@30")),
         *(f"two views, path between, {score}" for score in ("PSNR", "SSIM", "AbsRel", "AUC@30")),
     ],
-    "text": [
-        "text alone place", "probe place", "chance place", "text alone colour", "probe colour", "chance colour",
-    ],
+    "text": ["text alone indoors or out", "probe indoors or out", "chance indoors or out"],
 }  # fmt: skip
 ROOM, PLAZA = "A room with a red wooden floor.", "A plaza with a grey stone ground."
 
 
 @pytest.fixture(scope="module")
 def clip() -> Clip:
-    return replace(render_clip(0, frames=5, split="test"), caption=ROOM)
+    return replace(render_clip(3, frames=5, split="test"), caption=ROOM, attributes={"place": "room"})
 
 
 @pytest.fixture(scope="module")
@@ -110,16 +108,13 @@ def test_without_a_path_one_view_is_free_and_two_have_one_between(pipe: Gen3RPip
 def test_text_alone_is_judged_by_what_its_frames_show(pipe: Gen3RPipeline, clip: Clip) -> None:
     scene = pipe(prompt=ROOM, num_frames=5, generator=torch.Generator().manual_seed(0))[0]
     assert not isinstance(scene, torch.Tensor)
-    like_made, like_real = replace(clip, frames=scene.frames), replace(clip, caption=PLAZA)
+    like_made = replace(clip, frames=scene.frames, depth=scene.depth)
+    like_real = replace(clip, caption=PLAZA, attributes={"place": "plaza"})
     probe = Probe.fit([like_made, like_real, like_real])
     scores = evaluate(pipe, [clip], ["text"], probe=probe)
     assert list(scores) == ROWS["text"]
-    for what, share in (("text alone", 1), ("probe", 0), ("chance", 0)):
-        assert scores[f"{what} place"].value == scores[f"{what} colour"].value == share
-    unnamed = replace(clip, caption="A room.")
-    scores = evaluate(pipe, [unnamed, like_real], ["text"], probe=probe)
-    assert scores["chance place"] == Mean(0.5, 0.5, 2)
-    assert scores["chance colour"] == scores["probe colour"] == Mean(1.0, None, 1)
+    assert _values(scores) == dict(zip(ROWS["text"], (1, 0, 0), strict=True))
+    assert evaluate(pipe, [clip, like_real], ["text"], probe=probe)["chance indoors or out"] == Mean(0.5, 0.5, 2)
 
 
 def test_each_scene_has_its_own_seed(pipe: Gen3RPipeline, clip: Clip) -> None:
@@ -131,29 +126,28 @@ def test_each_scene_has_its_own_seed(pipe: Gen3RPipeline, clip: Clip) -> None:
 
 
 def test_held_out_clips_are_those_of_the_test_split() -> None:
-    for world in ("small", "large"):
-        clip = next(held_out_clips(2, 1, 28, 56, world))
-        assert torch.equal(clip.frames, render_clip(0, 1, 28, 56, split="test", world=world).frames)
+    clip = next(held_out_clips(2, 1, 28, 56))
+    assert torch.equal(clip.frames, render_clip(0, 1, 28, 56, split="test").frames)
 
 
 def test_the_command_measures_a_folder_stored_in_bfloat16(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(probing.CLIPS, "small", 4)
+    monkeypatch.setattr(probing, "CLIPS", 12)
     assert tuple(ROWS) == PARTS
     tiny_pipeline().to(torch.bfloat16).save_pretrained(tmp_path / "tiny")
     model = str(tmp_path / "tiny")
     assert main(["evaluate", "--model", model, "--scenes", "1", "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)
     rows = [row for part in PARTS for row in ROWS[part]]
-    assert list(scores) == ["model", "world", "scenes", "seed", *rows, "standard errors", "scenes of each"]
+    assert list(scores) == ["model", "scenes", "seed", *rows, "standard errors", "scenes of each"]
     assert all(math.isfinite(scores[row]) for row in rows)
     assert scores["scenes of each"] == dict.fromkeys(rows, 1)
 
-    asked = ["--world", "large", "--scenes", "2", "--only", "autoencoder"]
+    asked = ["--scenes", "2", "--only", "autoencoder"]
     assert main(["evaluate", "--model", model, *asked]) == 0
     header, _, decibels, similarity = capsys.readouterr().out.splitlines()
-    assert header == f"| {model}, 2 held-out scenes, large world | mean ± standard error |"
+    assert header == f"| {model}, 2 held-out scenes | mean ± standard error |"
     assert decibels.startswith("| autoencoder PSNR | ")
     assert " ± " in similarity
 

@@ -37,8 +37,10 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _ALLOWED = ["*.json", "*.safetensors", "*.model", "*.txt"]
 
 
-def resolve_model(model: str | Path) -> Path:
+def resolve_model(model: str | Path, accepted: str = "nano, a model folder,") -> Path:
     """The folder of a model: `nano` (in the package), a folder, or a Hub id, which is downloaded without pickles.
+
+    accepted: what an error names besides a Hub id.
 
     Raises:
         InputError: it is none of these, or cannot be fetched.
@@ -49,7 +51,7 @@ def resolve_model(model: str | Path) -> Path:
     if path.is_dir():
         return path
     if path.exists() or str(model).count("/") != 1 or str(model).startswith((".", "/", "~")):
-        raise InputError(f"no model at {model}: give nano, a model folder, or a Hub id such as owner/name")
+        raise InputError(f"no model at {model}: give {accepted} or a Hub id such as owner/name")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -164,6 +166,20 @@ def _load_module(name: str, folder: Path, dtype: torch.dtype | None) -> nn.Modul
     else:
         arguments = current_arguments(name, _read_json(place / "config.json"), place)
     return _assign(_empty(name, arguments), tensors, place, dtype)
+
+
+def load_vggt(folder: Path, dtype: torch.dtype | None = None) -> VGGT:
+    """VGGT from a checkpoint of it alone, in its own public layout: config.json, *.safetensors.
+
+    The track head's tensors are not read.
+
+    Raises:
+        InputError: a tensor is missing, left over, misshapen, truncated or pickled.
+    """
+    arguments, tensors = _read_published(COMPONENTS["vggt"], folder, _open_tensors(folder))
+    vggt = _assign(_empty("vggt", arguments), tensors, folder, dtype)
+    assert isinstance(vggt, VGGT)
+    return vggt
 
 
 def _open_tensors(place: Path) -> dict[str, Tensor]:

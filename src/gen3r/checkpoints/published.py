@@ -169,7 +169,9 @@ COMPONENTS = {
         "geo_adapter", _WEIGHTS, "model.",
         keymaps_vae.adapter_from_published, keymaps_vae.adapter_to_published, _adapter,
     ),
-    "vggt": PublishedComponent("vggt", "model.safetensors", "", _same, _same, _vggt),
+    "vggt": PublishedComponent(
+        "vggt", "model.safetensors", "", _same, _same, _vggt, ignored_prefix="track_head."
+    ),
     "text_encoder": PublishedComponent(
         "text_encoder", _WEIGHTS, "", keymaps_wan.text_from_published, keymaps_wan.text_to_published, _text
     ),

@@ -35,6 +35,18 @@ class ModelOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GeometryOptions:
+    """A model that sees the geometry of images in place of the pipeline's own VGGT."""
+
+    geometry: str | None = option(
+        None,
+        "VGGT or depth-estimation model for the cameras and depth of the images: a folder or Hub id, which is "
+        "downloaded (default: the model's own)",
+        metavar="MODEL",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutputOptions:
     """Where a command writes its scene."""
 
@@ -99,8 +111,8 @@ def pick_dtype(name: str | None, device: "torch.device") -> "torch.dtype | None"
     return torch.float32 if fast_dtype(device) == torch.float32 else None
 
 
-def load_pipeline(options: ModelOptions) -> "Gen3RPipeline":
-    """The pipeline of --model on --device, with a line that says so."""
+def load_pipeline(options: ModelOptions, geometry: str | None = None) -> "Gen3RPipeline":
+    """The pipeline of --model on --device, with a line that says so; with the model of --geometry, if any."""
     from gen3r.pipeline import Gen3RPipeline
 
     device = pick_device(options.device)
@@ -108,6 +120,9 @@ def load_pipeline(options: ModelOptions) -> "Gen3RPipeline":
     say(f"loading {options.model} on {device} ...")
     with enough_memory():
         pipe = Gen3RPipeline.from_pretrained(options.model, torch_dtype=chosen).to(device)
+        if geometry:
+            say(f"loading {geometry} ...")
+            pipe.load_geometry(geometry, chosen if options.dtype else None)
     pipe.set_progress_bar_config(desc="gen3r: denoising", unit="step", file=sys.stderr)
     return pipe
 

@@ -11,7 +11,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "data",
         help="make, convert, caption, check and show datasets",
-        description="Data to train and test on: clips of the procedural worlds, and datasets as they are downloaded.",
+        description="Data to train and test on: clips of the procedural world, and datasets as they are downloaded.",
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name in ACTIONS:

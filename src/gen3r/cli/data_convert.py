@@ -71,15 +71,18 @@ def run(args: argparse.Namespace) -> None:
 
 
 class Estimator:
-    """Estimates cameras and depth of images with VGGT."""
+    """Estimates cameras and depth of images with VGGT, refined where the images can be matched."""
 
     def __init__(self, pipe: "Gen3RPipeline") -> None:
         self.pipe = pipe
 
     def __call__(self, pictures: "ImageSequence") -> "Scene":
+        from gen3r.geometry.refinement import matched_size
         from gen3r.media.images import evenly_spaced
+        from gen3r.models.geometry import fitting_size
 
-        height, width = self.pipe.defaults["height"], self.pipe.defaults["width"]
+        pixels = self.pipe.defaults["height"] * self.pipe.defaults["width"]
+        size = fitting_size(*pictures.first_size(), pixels)
         indices = evenly_spaced(pictures.count, min(pictures.count, MAX_FRAMES))
         with enough_memory():
-            return self.pipe.reconstruct(pictures.read(indices, height, width), height, width)
+            return self.pipe.reconstruct(pictures.read(indices, *matched_size(*size)), *size)

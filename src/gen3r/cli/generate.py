@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gen3r.cameras.names import BETWEEN, FREE, PATHS
 from gen3r.cli.common import (
+    GeometryOptions,
     ModelOptions,
     OutputOptions,
     enough_memory,
@@ -46,6 +47,7 @@ examples:
   gen3r generate photo.jpg --camera dolly_in --prompt "a room" --out scene
   gen3r generate first.jpg last.jpg --out scene                         what lies between two photos
   gen3r generate clip.mp4 --out scene                                   a video, all frames given
+  gen3r generate photo.jpg --geometry facebook/VGGT-1B --out scene      depth and lens of the photo by another model
   gen3r generate --prompt "a plaza under a clear sky" --out scene       text alone"""
 
 
@@ -90,6 +92,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     model = parser.add_argument_group("model")
     add_options(model, ModelOptions)
     add_options(model, GenerateOptions, "lora")
+    add_options(model, GeometryOptions)
     add_options(parser.add_argument_group("output"), OutputOptions)
     parser.set_defaults(run=run)
 
@@ -106,7 +109,9 @@ def run(args: argparse.Namespace) -> None:
     if options.lora:
         check_peft()
         lora_file(options.lora)
-    write_scene(_generate(_complete(request, options, args), options, read_options(args, ModelOptions)), output)
+    geometry = read_options(args, GeometryOptions).geometry
+    request = _complete(request, options, args, geometry)
+    write_scene(_generate(request, options, read_options(args, ModelOptions), geometry), output)
 
 
 def _check(options: GenerateOptions, request: Request) -> None:
@@ -118,7 +123,7 @@ def _check(options: GenerateOptions, request: Request) -> None:
         raise InputError(f"a camera scale is a positive number, not {options.camera_scale}")
 
 
-def _complete(request: Request, options: GenerateOptions, args: argparse.Namespace) -> Request:
+def _complete(request: Request, options: GenerateOptions, args: argparse.Namespace, geometry: str | None) -> Request:
     """The request with its images and cameras, read, and the model's defaults; everything is checked."""
     from gen3r.media.sequence import ImageSequence
 
@@ -129,7 +134,7 @@ def _complete(request: Request, options: GenerateOptions, args: argparse.Namespa
         cameras = read_cameras(cameras).relative_to_first().scaled(options.camera_scale)
     elif options.camera_scale != 1:
         warnings.warn("--camera-scale is for camera files; --extent sets how far a named path goes", stacklevel=2)
-    from gen3r.checkpoints import model_defaults  # loads all model classes: after the quick checks
+    from gen3r.checkpoints import find_geometry, model_defaults  # loads all model classes: after the quick checks
 
     height, width = options.size
     request = replace(request, images=images if images.count else None, cameras=cameras, height=height, width=width)
@@ -139,18 +144,20 @@ def _complete(request: Request, options: GenerateOptions, args: argparse.Namespa
             f"{images.count} images for {request.num_frames} frames: some repeat; --frames N asks for fewer",
             stacklevel=2,
         )
+    if geometry:
+        find_geometry(geometry)
     if images.count:
         say(f"reading {request.num_views} of {images.count} images ...")
     with enough_memory():
         return replace(request, images=request.read_images())
 
 
-def _generate(request: Request, options: GenerateOptions, model: ModelOptions) -> "Scene":
+def _generate(request: Request, options: GenerateOptions, model: ModelOptions, geometry: str | None) -> "Scene":
     import torch
 
     from gen3r.scene import Scene
 
-    pipe = load_pipeline(model)
+    pipe = load_pipeline(model, geometry)
     if options.lora:
         pipe.load_lora(options.lora)
     say(
@@ -164,6 +171,8 @@ def _generate(request: Request, options: GenerateOptions, model: ModelOptions) -
     scene.settings.update(model=str(model.model), seed=options.seed, inputs=[p.name for p in options.inputs])
     if options.lora:
         scene.settings["lora"] = str(options.lora)
+    if geometry:
+        scene.settings["geometry"] = geometry
     return scene
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gen3r.cli.common import (
+    GeometryOptions,
     ModelOptions,
     OutputOptions,
     enough_memory,
@@ -34,8 +35,12 @@ class ReconstructOptions:
         positive=True,
     )
     size: tuple[int, int] | None = option(
-        None, "N or HEIGHTxWIDTH, multiples of 14 (default: the model's)", parse=parse_size
+        None,
+        "N or HEIGHTxWIDTH, multiples of 14 (default: the images' shape with the model's number of pixels; with "
+        "--geometry, up to 518)",
+        parse=parse_size,
     )
+    feed_forward: bool = option(False, "VGGT's prediction as it is, not refined by matching the images")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -43,12 +48,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "reconstruct",
         help="depth, points and cameras of a video or of photos",
-        description="Reconstructs a scene from a video, a folder of images, or images, with nothing generated.",
+        description="Reconstructs a scene from a video, a folder of images, or images, with nothing generated. VGGT\n"
+        "predicts cameras and depth; three or more images that can be matched refine both.",
         epilog=_EXAMPLES,
     )
     add_options(parser, ReconstructOptions, "inputs", inputs={"nargs": "+"})
-    add_options(parser.add_argument_group("what to reconstruct"), ReconstructOptions, "frames", "size")
-    add_options(parser.add_argument_group("model"), ModelOptions)
+    add_options(parser.add_argument_group("what to reconstruct"), ReconstructOptions, "frames", "size", "feed_forward")
+    model = parser.add_argument_group("model")
+    add_options(model, ModelOptions)
+    add_options(model, GeometryOptions)
     add_options(parser.add_argument_group("output"), OutputOptions)
     parser.set_defaults(run=run)
 
@@ -60,24 +68,35 @@ def run(args: argparse.Namespace) -> None:
     from gen3r.media.sequence import ImageSequence
 
     options, model = read_options(args, ReconstructOptions), read_options(args, ModelOptions)
-    output = read_options(args, OutputOptions)
+    output, geometry = read_options(args, OutputOptions), read_options(args, GeometryOptions).geometry
     check_folder(output.out, output.overwrite)
     sequence = ImageSequence.open(options.inputs)
-    from gen3r.checkpoints import model_defaults  # loads all model classes: after the quick checks
+    from gen3r.checkpoints import find_geometry, model_defaults  # loads all model classes: after the quick checks
+    from gen3r.geometry.refinement import MIN_FRAMES, matched_size
+    from gen3r.models.geometry import fitting_size, patch_size
     from gen3r.request import check_patches
 
     defaults = model_defaults(model.model)
-    height, width = options.size or (defaults["height"], defaults["width"])
+    own = sequence.first_size()
+    usual = patch_size(*own) if geometry else fitting_size(*own, defaults["height"] * defaults["width"])
+    height, width = options.size or usual
     check_patches(height, width)
+    if geometry:
+        find_geometry(geometry)
     # Images that are named one by one are all meant; a video has more frames than anyone needs.
-    usual = len(options.inputs) if len(options.inputs) > 1 else defaults["num_frames"]
-    frames = min(sequence.count, usual if options.frames is None else options.frames)
+    meant = len(options.inputs) if len(options.inputs) > 1 else defaults["num_frames"]
+    frames = min(sequence.count, meant if options.frames is None else options.frames)
     say(f"reading {frames} of {sequence.count} images ...")
     with enough_memory():
-        images = sequence.read(evenly_spaced(sequence.count, frames), height, width)
-    pipe = load_pipeline(model)
+        read_size = (height, width) if options.feed_forward else matched_size(height, width)
+        images = sequence.read(evenly_spaced(sequence.count, frames), *read_size)
+    pipe = load_pipeline(model, geometry)
     say(f"reconstructing {frames} frames of {height} x {width} ...")
     with enough_memory():
-        scene = pipe.reconstruct(images, height, width)
+        scene = pipe.reconstruct(images, height, width, options.feed_forward)
+    if frames >= MIN_FRAMES and not options.feed_forward and not scene.settings.get("refined"):
+        say("the images could not be matched (too few features, or no parallax); cameras and depth are VGGT's")
     scene.settings.update(model=str(model.model), inputs=[p.name for p in options.inputs])
+    if geometry:
+        scene.settings["geometry"] = geometry
     write_scene(scene, output)

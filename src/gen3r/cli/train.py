@@ -51,7 +51,7 @@ class RunOptions:
     start: str | None = option(None, "model to start from where the run has no checkpoint", metavar="MODEL")
     threads: int | None = option(None, "CPU threads (default: all cores)", positive=True)
     online: bool = option(
-        False, "draw new scenes of the large world at every step instead of reading train/; needs gen3r[world]"
+        False, "draw new scenes of the procedural world at every step instead of reading train/; needs gen3r[world]"
     )
     textures: Path | None = option(
         None, "with --online: folder of photos (.jpg, .png, or .zip files of them) as textures", metavar="FOLDER"

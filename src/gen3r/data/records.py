@@ -67,7 +67,7 @@ class ClipSource(Protocol):
 
     @property
     def zero_is_sky(self) -> bool:
-        """Whether depth is 0 in the sky and nowhere else, as in the small world."""
+        """Whether depth is 0 in the sky and nowhere else, as in the procedural world without movers."""
         ...
 
     def fingerprint(self, numbers: range) -> str:

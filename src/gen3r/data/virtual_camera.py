@@ -36,7 +36,7 @@ def draw_virtual_camera(cameras: Cameras, height: int, width: int, rng: np.rando
 
 def look_through(clip: Clip, R: Tensor, virtual: Cameras) -> Clip:
     """The clip as the virtual cameras of `draw_virtual_camera` see it; colours are averaged over 2 x 2 samples."""
-    size = clip.frames.shape[1:3]
+    size = clip.frames.shape[1], clip.frames.shape[2]
     fine, _ = _sources(clip.cameras, virtual, R, 2)
     colours = clip.frames.permute(0, 3, 1, 2).float()
     colours = F.avg_pool2d(F.grid_sample(colours, _grid(fine, size), padding_mode="border", align_corners=False), 2)

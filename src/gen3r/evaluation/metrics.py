@@ -1,5 +1,6 @@
 """Image, depth and camera metrics. Each takes float32 tensors and returns one number per clip."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -49,6 +50,29 @@ def absolute_relative(
     return float(((scale(depth, target) * depth - target).abs() / target).mean())
 
 
+def depth_inliers(depth: Tensor, target: Tensor, valid: Tensor, ratio: float = 1.25) -> float:
+    """The share of a clip's valid pixels, [F, H, W], whose depth is within a factor `ratio` of the target (delta_1).
+
+    One scale for the clip, the L1 scale.
+    """
+    depth, target = depth[valid].clamp_min(1e-6), target[valid]
+    quotient = l1_scale(depth, target) * depth / target
+    return float((torch.maximum(quotient, 1 / quotient) < ratio).double().mean())
+
+
+def rank_correlation(depth: Tensor, target: Tensor, valid: Tensor) -> float:
+    """Spearman's rank correlation of depth, [F, H, W], over the valid pixels of each frame, mean over frames.
+
+    It is 1 where the order from near to far is right, whatever the scale, and 0 for constant depth. A frame without two
+    different targets does not count; NaN where there is no other.
+    """
+    from scipy.stats import spearmanr
+
+    frames = [(d[v].numpy(), t[v].numpy()) for d, t, v in zip(depth, target, valid, strict=True)]
+    found = [float(spearmanr(d, t)[0]) if np.ptp(d) > 0 else 0.0 for d, t in frames if len(t) and np.ptp(t) > 0]  # pyright: ignore[reportArgumentType]
+    return float(np.mean(found)) if found else math.nan
+
+
 def pair_errors(T_world_camera: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Rotation and translation-direction errors in degrees of every pair of cameras, [F(F-1)/2] each.
 
@@ -73,6 +97,40 @@ def camera_auc(T_world_camera: Tensor, target: Tensor, limit: int = 30) -> float
     Of pairs without a baseline only the rotation counts: the rule `ignore_gt_t_thr` of LoFTR's evaluation. VGGT's own
     script counts them as misses; its test clips have none.
     """
-    error = torch.maximum(*pair_errors(T_world_camera, target))
+    return error_auc(torch.maximum(*pair_errors(T_world_camera, target)), limit)
+
+
+def error_auc(error: Tensor, limit: int = 30) -> float:
+    """The share of errors [N] in degrees that are under t degrees, mean over t = 1..limit."""
     thresholds = torch.arange(1, limit + 1, dtype=error.dtype)
     return float((error[:, None] < thresholds).double().mean())
+
+
+def pair_distances(T_world_camera: Tensor) -> Tensor:
+    """Distances between the cameras [F, 4, 4] of every pair, in the order of `pair_errors`."""
+    centres = T_world_camera[:, :3, 3].double()
+    i, j = torch.triu_indices(len(centres), len(centres), 1)
+    return (centres[i] - centres[j]).norm(dim=-1)
+
+
+def trajectory_error(T_world_camera: Tensor, target: Tensor) -> float:
+    """Absolute trajectory error (Sturm et al. 2012): the RMS distance of camera centres [F, 4, 4] from the target's.
+
+    It is taken after the similarity that aligns the centres best (Umeyama 1991), in units of the target's path length,
+    which must not be 0.
+    """
+    ours, truth = (T[:, :3, 3].double() for T in (T_world_camera, target))
+    length = truth.diff(dim=0).norm(dim=-1).sum()
+    ours, truth = ours - ours.mean(0), truth - truth.mean(0)
+    U, S, Vh = torch.linalg.svd(truth.mT @ ours)
+    flip = torch.ones(3, dtype=S.dtype)
+    flip[2] = torch.linalg.det(U @ Vh).sign()  # a rotation, not a reflection
+    scale = (S * flip).sum() / ours.square().sum().clamp_min(1e-12)
+    aligned = scale * ours @ (U * flip @ Vh).mT
+    return float((aligned - truth).square().sum(-1).mean().sqrt() / length)
+
+
+def fine_detail(images: Tensor) -> float:
+    """The mean absolute Laplacian of images [F, 3, H, W]: how much there is of what blur takes first."""
+    kernel = images.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
+    return float(F.conv2d(images.flatten(0, 1)[:, None], kernel).abs().mean())

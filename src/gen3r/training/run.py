@@ -52,9 +52,9 @@ class Run:
     start: nano, a model folder or a Hub id. A stage without a checkpoint starts from its weights, and components that
         this run does not train are taken from it. None: every component is trained here, from new weights.
     config: sizes of the model; a starting model's own come first.
-    online: autoencoder, geometry and adapter draw new scenes of the large world at every step instead of clips in
+    online: autoencoder, geometry and adapter draw new scenes of the procedural world at every step instead of clips in
         train/ (online synthesis). Statistics of latents are measured on such scenes too.
-    textures: a folder of photos for these scenes' textures (`gen3r.data.synthetic.LargeOptions`).
+    textures: a folder of photos for these scenes' textures (`gen3r.data.synthetic.WorldOptions`).
     remake: (name, module) -> a component with new weights, for components that this run trains. None: they keep those
         of `start`.
     """

@@ -1,12 +1,13 @@
 """Clips in shards: resumable, and never mixed with others."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from gen3r.data.shards import ClipShards
-from gen3r.data.synthetic import render_clip, shards, synthesize
+from gen3r.data.shards import ClipShards, write_shard
+from gen3r.data.synthetic import WorldOptions, render_clip, shards, synthesize
 from gen3r.errors import InputError
 
 
@@ -41,31 +42,27 @@ def test_seeds_go_on_from_the_first(tmp_path: Path) -> None:
     assert ClipShards(tmp_path).captions == [render_clip(seed, 1, 28, 28).caption for seed in (7, 8)]
 
 
-def test_skies_change_what_has_a_sky(tmp_path: Path) -> None:
-    plain = [render_clip(seed, 2, 28, 28) for seed in range(12)]
-    synthesize(tmp_path / "all", 12, frames=2, size=28, workers=1, skies=1.0)
-    synthesize(tmp_path / "half", 12, frames=2, size=28, workers=1, skies=0.5)
-    changed = []
-    for number, clip in enumerate(plain):
-        other, half = (ClipShards(tmp_path / name)[number] for name in ("all", "half"))
-        same = torch.equal(other.frames, clip.frames)
-        assert same == bool((clip.depth > 0).all())
-        kept = torch.nn.functional.max_pool2d((other.depth == 0).float(), 3, 1, 1) == 0  # the edge of the sky is soft
-        assert torch.equal(other.frames[kept], clip.frames[kept])
-        assert other.caption == clip.caption
-        assert torch.equal(half.frames, clip.frames) or torch.equal(half.frames, other.frames)
-        changed.append((not same, not torch.equal(half.frames, clip.frames)))
-    everywhere, somewhere = torch.tensor(changed).sum(0).tolist()
-    assert 0 < somewhere < everywhere < 12
-
-
 @pytest.mark.parametrize(
-    "other", [{"size": 14}, {"frames": 2}, {"split": "test"}, {"world": "large"}, {"seed": 64}, {"skies": 0.5}]
+    "other", [{"size": 14}, {"frames": 2}, {"split": "test"}, {"options": WorldOptions(place="room")}, {"seed": 64}]
 )
 def test_shards_of_other_clips_are_not_mixed(other: dict, tmp_path: Path) -> None:
     synthesize(tmp_path, 1, **{"frames": 1, "size": 28, "workers": 1})
     with pytest.raises(InputError, match="holds clips of another size, split, world or seed"):
         synthesize(tmp_path, 1, **{"frames": 1, "size": 28, "workers": 1, **other})
+
+
+def test_shards_of_the_former_small_world_are_not_mixed(tmp_path: Path) -> None:
+    made = {"split": "train", "world": "small", "options": None, "seed": 0}
+    write_shard(tmp_path / "clips-000000.safetensors", [render_clip(0, 1, 28, 28)], json.dumps(made))
+    with pytest.raises(InputError, match="holds clips of another size, split, world or seed; choose another folder"):
+        synthesize(tmp_path, 1, frames=1, size=28, workers=1)
+
+
+def test_photos_are_looked_for_before_anything_is_rendered(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"holds no \.jpg or \.png files"):
+        synthesize(tmp_path / "made", 1, options=WorldOptions(textures=tmp_path / "empty"))
+    assert not (tmp_path / "made").exists()
 
 
 def test_a_damaged_shard_is_one_line(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Batches of clips, their augmentation and their patch correspondences."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,24 +117,3 @@ def test_degradations_are_blur_per_frame_and_noise_per_clip() -> None:
     noisy = degrade(grey, none, torch.tensor([0.0, 0.04]))
     assert torch.equal(noisy[0], grey[0])
     assert (noisy[1].std() - 0.04).abs() < 2e-3
-
-
-def test_the_share_of_replaced_skies(training_data: Path) -> None:
-    clips = ClipShards(training_data / "clips")
-    drawn = [clip_batch(clips, np.random.default_rng(0), 64, 1, sky_replacement=share) for share in (0.0, 0.25, 1.0)]
-    outdoors = (drawn[0]["depth"] == 0).flatten(1).any(1)
-    assert outdoors.any()
-    changed = [(d["frames"] != drawn[0]["frames"]).flatten(1).any(1) for d in drawn]
-    assert not changed[1][~outdoors].any()
-    assert 0.1 < changed[1][outdoors].float().mean() < 0.4
-    assert changed[2][outdoors].float().mean() > 0.9
-
-
-def test_no_sky_is_replaced_where_other_things_lack_depth(training_data: Path, tmp_path: Path) -> None:
-    clips = [replace(c, moving_depth=torch.zeros_like(c.depth)) for c in ClipShards(training_data / "clips")]
-    shards.write_shard(tmp_path / "clips-000000.safetensors", clips, "elsewhere")
-    drawn = [
-        clip_batch(ClipShards(tmp_path), np.random.default_rng(0), 16, 1, sky_replacement=share)["frames"]
-        for share in (0, 1)
-    ]
-    assert torch.equal(*drawn)

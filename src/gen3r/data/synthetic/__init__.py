@@ -1,4 +1,4 @@
-"""The procedural worlds, small and large: seeded places with exact depth, cameras and captions.
+"""The procedural world: seeded places with exact depth, cameras and captions.
 
 Importing this is light. The first use of a name loads the renderer, which needs the extra gen3r[world].
 """
@@ -6,17 +6,16 @@ Importing this is light. The first use of a name loads the renderer, which needs
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gen3r.data.synthetic.options import LargeOptions, WorldName
+from gen3r.data.synthetic.options import WorldOptions
 from gen3r.errors import InputError
 
 if TYPE_CHECKING:
     from gen3r.data.synthetic.clip import OnlineClips, render_clip
-    from gen3r.data.synthetic.photos import moving_photos
     from gen3r.data.synthetic.shards import synthesize
 
-__all__ = ["LargeOptions", "OnlineClips", "WorldName", "moving_photos", "render_clip", "synthesize"]
+__all__ = ["OnlineClips", "WorldOptions", "render_clip", "synthesize"]
 
-_HOMES = {"OnlineClips": "clip", "moving_photos": "photos", "render_clip": "clip", "synthesize": "shards"}
+_HOMES = {"OnlineClips": "clip", "render_clip": "clip", "synthesize": "shards"}
 
 
 def __getattr__(name: str) -> Any:
@@ -26,6 +25,6 @@ def __getattr__(name: str) -> Any:
     try:
         value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     except ModuleNotFoundError as error:
-        raise InputError(f"the procedural worlds need an extra ({error}): pip install 'gen3r[world]'") from error
+        raise InputError(f"the procedural world needs an extra ({error}): pip install 'gen3r[world]'") from error
     globals()[name] = value
     return value

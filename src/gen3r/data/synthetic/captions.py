@@ -5,61 +5,42 @@ from typing import Any
 
 from gen3r.data.synthetic.textures import Rng
 
-PLACE_WORDS = {
-    "room": ("furnished room", "room", "living room"),
-    "corridor": ("corridor", "hallway", "long passage"),
-    "street": ("street", "town street", "road between houses"),
-    "plaza": ("plaza", "town square", "open square"),
-    "meadow": ("grassy landscape", "hilly meadow", "green countryside"),
-    "autumn": ("autumn landscape", "hilly autumn countryside"),
-    "desert": ("desert landscape", "dry, sandy landscape"),
-    "snow": ("snowy landscape", "winter countryside"),
-}
-TIME_WORDS = {
-    "morning": ("in the morning", "early in the day", "in morning light"),
-    "noon": ("at noon", "in the middle of the day", "around midday"),
-    "afternoon": ("in the afternoon", "on an afternoon"),
-    "dusk": ("at dusk", "at sunset", "in the evening light"),
-    "night": ("at night", "after dark", "late at night"),
-}
-WEATHER_WORDS = {
-    "clear": ("under a clear sky", "in clear weather"),
-    "cloudy": ("under a cloudy sky", "under drifting clouds"),
-    "fog": ("in fog", "in thick mist", "on a foggy day"),
-    "rain": ("in the rain", "while it rains", "in rainy weather"),
-}
-CAMERA_WORDS = {
-    "dolly": ("The camera glides smoothly.", "A steady dolly shot.", "The camera moves slowly on a straight line."),
-    "walk": ("Filmed by hand while walking.", "A handheld walk.", "Someone walks along with the camera."),
-    "orbit": ("The camera circles an object.", "The view orbits the scene.", "The camera moves around in an arc."),
-    "close": ("A close-up.", "Filmed from close by.", "The camera is close to an object."),
-    "drive": ("Seen from a moving car.", "The camera drives forward.", "A forward drive."),
-    "drone": ("Seen from a drone.", "An aerial view.", "Filmed from above by a drone."),
-}
-MOVER_WORDS = {
-    "ball": ("{} ball rolls by", "{} ball is rolling"), "wheel": ("{} wheel rolls along", "{} wheel is rolling"),
-    "car": ("{} car drives past", "{} car is moving"), "van": ("{} van drives past", "{} van is moving"),
-    "person": ("person in {} walks by", "figure in {} is walking"), "dog": ("{} dog runs by", "{} dog is running"),
-}  # fmt: skip
+# What is said of a place, a time, a weather, the camera's motion and a moving object; one of them is drawn.
+WORDS = {name: words.split("|") for name, words in {
+    "room": "furnished room|room|living room", "corridor": "corridor|hallway|long passage",
+    "street": "street|town street|road between houses", "plaza": "plaza|town square|open square",
+    "meadow": "grassy landscape|hilly meadow|green countryside", "autumn": "autumn landscape|autumn countryside",
+    "desert": "desert landscape|dry, sandy landscape", "snow": "snowy landscape|winter countryside",
+    "morning": "in the morning|early in the day|in morning light", "noon": "at noon|in the middle of the day",
+    "afternoon": "in the afternoon|on an afternoon", "dusk": "at dusk|at sunset|in the evening light",
+    "night": "at night|after dark|late at night", "clear": "under a clear sky|in clear weather",
+    "cloudy": "under a cloudy sky|under drifting clouds", "fog": "in fog|in thick mist|on a foggy day",
+    "rain": "in the rain|while it rains|in rainy weather",
+    "dolly": "The camera glides smoothly.|A steady dolly shot.|The camera moves slowly on a straight line.",
+    "walk": "Filmed by hand while walking.|A handheld walk.|Someone walks along with the camera.",
+    "orbit": "The camera circles an object.|The view orbits the scene.|The camera moves around in an arc.",
+    "close": "A close-up.|Filmed from close by.|The camera is close to an object.",
+    "drive": "Seen from a moving car.|The camera drives forward.|A forward drive.",
+    "drone": "Seen from a drone.|An aerial view.|Filmed from above by a drone.",
+    "ball": "ball rolls by|ball is rolling", "car": "car drives past|car is moving", "van": "van drives past",
+    "person": "person walks by|person is walking", "dog": "dog runs by|dog is running",
+}.items()}  # fmt: skip
 TEXTURE_WORDS = {
     "plaster": "plain", "planks": "wooden", "tiles": "tiled", "checker": "checkered", "bricks": "brick",
-    "stripes": "striped", "mottled": "mottled", "marble": "marble", "cobbles": "cobbled", "lawn": "grassy",
-    "gravel": "gravel", "paving": "paved", "stucco": "rough", "herringbone": "herringbone", "hexagons": "hexagonal",
-    "diamonds": "diamond-patterned", "ashlar": "stone", "zigzag": "zigzag", "speckled": "speckled",
-    "waves": "wavy", "scatter": "rough",
+    "stripes": "striped", "mottled": "mottled", "cobbles": "cobbled", "grass": "grassy", "gravel": "gravel",
+    "paving": "paved", "stucco": "rough", "herringbone": "herringbone", "hexagons": "hexagonal", "ashlar": "stone",
+    "diamonds": "diamond-patterned", "zigzag": "zigzag", "speckled": "speckled", "waves": "wavy",
 }  # fmt: skip
 
 
 def caption(rng: Rng, record: Mapping[str, Any]) -> str:
     """One to three sentences that say what the record does, in drawn words and order; the place always."""
 
-    def one_of(words: Sequence[str]) -> str:
-        return str(rng.choice(words))
+    def said(name: str) -> str:
+        return str(rng.choice(WORDS[name]))
 
-    place = with_article(one_of(PLACE_WORDS[record.get("landscape", record["place"])]))
-    when = one_of(TIME_WORDS[record["time"]])
-    if record["weather"]:
-        when = f"{when} {one_of(WEATHER_WORDS[record['weather']])}"
+    place = with_article(said(record.get("landscape", record["place"])))
+    when = " ".join(said(name) for name in (record["time"], record["weather"]) if name)
     things = [with_article(f"{o['colour']} {o['name']}") for o in record["objects"]]
     things = join([things[i] for i in rng.permutation(len(things))[: rng.integers(1, 5)]])
     surfaces = [_surface(s) for s in record["surfaces"] if rng.random() < 0.7]
@@ -71,12 +52,12 @@ def caption(rng: Rng, record: Mapping[str, Any]) -> str:
     if things and surfaces and rng.random() < 0.6:
         forms = [f"{place} with {join(surfaces)} {when}; there is {things}", f"{when}, {things} in {place} with "
                   f"{join(surfaces)}"]  # fmt: skip
-    sentences = [_sentence(one_of(forms))]
-    moves = [with_article(one_of(MOVER_WORDS[m["name"]]).format(m["colour"])) for m in record["movers"]]
+    sentences = [_sentence(str(rng.choice(forms)))]
+    moves = [with_article(f"{m['colour']} {said(m['name'])}") for m in record["movers"]]
     if moves:
         sentences.append(_sentence(join(moves)))
     if rng.random() < 0.4:
-        sentences.insert(int(rng.random() < 0.7) * len(sentences), one_of(CAMERA_WORDS[record["camera"]]))
+        sentences.insert(int(rng.random() < 0.7) * len(sentences), said(record["camera"]))
     return " ".join(sentences)
 
 

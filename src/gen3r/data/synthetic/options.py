@@ -1,4 +1,4 @@
-"""Names and options of the procedural worlds. Importing this is light, for the command line."""
+"""Names and options of the procedural world. Importing this is light, for the command line."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,6 @@ from gen3r.errors import InputError
 from gen3r.options import option
 
 SPLITS = {"train": 0, "test": 1}
-WorldName = Literal["small", "large"]
 Place = Literal["room", "corridor", "street", "plaza", "terrain"]
 Time = Literal["morning", "noon", "afternoon", "dusk", "night"]
 Weather = Literal["clear", "cloudy", "fog", "rain"]
@@ -16,21 +15,23 @@ INDOORS = ("room", "corridor")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LargeOptions:
-    """What is asked of the large world; None leaves it to chance. movers: one to three dynamic objects.
+class WorldOptions:
+    """What is asked of the world; None leaves it to chance. movers: one to three dynamic objects.
+
+    textures: a folder of photos (.jpg, .png, or .zip files of them) for textures and skies of training scenes.
 
     Raises:
         InputError: there is no such place, time or weather; weather in a room or a corridor.
     """
 
-    place: Place | None = option(None, "large world: only this place (default: any)")
-    time: Time | None = option(None, "large world: only this time of day (default: any)")
-    weather: Weather | None = option(None, "large world: only this weather (default: any)")
-    movers: bool = option(False, "large world: add dynamic objects, where depth is 0")
+    place: Place | None = option(None, "only this place (default: any)")
+    time: Time | None = option(None, "only this time of day (default: any)")
+    weather: Weather | None = option(None, "only this weather (default: any)")
+    movers: bool = option(False, "add dynamic objects, where depth is 0")
     textures: Path | None = option(
         None,
-        "large world, split train: folder of photos (.jpg, .png, or .zip files of them) for textures and skies; their "
-        "licence also covers what is made of them (default: a few photos that Python packages ship)",
+        "folder of photos (.jpg, .png, or .zip files of them) for textures and skies of training scenes; check that "
+        "their licence allows it (default: a few photos that Python packages ship)",
         metavar="FOLDER",
     )
 

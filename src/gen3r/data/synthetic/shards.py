@@ -1,4 +1,4 @@
-"""Clips of the procedural worlds in shards: rendered by many processes, resumable."""
+"""Clips of the procedural world in shards: rendered by many processes, resumable."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -6,12 +6,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from gen3r.data.photos import photos_in
 from gen3r.data.shards import SHARD_CLIPS, open_shard, write_shard
 from gen3r.data.synthetic.clip import render_clip
-from gen3r.data.synthetic.options import LargeOptions, WorldName
-from gen3r.data.synthetic.skies import replace_sky
+from gen3r.data.synthetic.options import WorldOptions
 from gen3r.data.workers import in_parallel
 from gen3r.errors import InputError
+
+VERSION = 2  # of the world; the first had small and large ones
 
 
 @dataclass(frozen=True)
@@ -24,16 +26,14 @@ class _Job:
     frames: int
     size: int
     split: str
-    world: WorldName
-    options: LargeOptions | None
-    skies: float
+    options: WorldOptions
 
     @property
     def made(self) -> str:
         """The settings that the clips are drawn with, for the shard's header."""
-        options = asdict(self.options) if self.options else None
-        made = {"split": self.split, "world": self.world, "options": options, "seed": self.first}
-        return json.dumps(made | ({"skies": self.skies} if self.skies else {}))
+        return json.dumps(
+            {"world": VERSION, "split": self.split, "options": asdict(self.options), "seed": self.first}, default=str
+        )
 
 
 def synthesize(
@@ -43,24 +43,25 @@ def synthesize(
     frames: int = 17,
     size: int = 112,
     workers: int = 2,
-    world: WorldName = "small",
-    options: LargeOptions | None = None,
+    options: WorldOptions | None = None,
     seed: int = 0,
-    skies: float = 0.0,
 ) -> None:
-    """Renders `count` clips of a split of a procedural world into `folder`, with the seeds from `seed` on.
+    """Renders `count` clips of a split into `folder`, with the seeds from `seed` on.
 
-    Whole shards of these clips are kept; a last one with fewer clips is rendered again. skies: the share of the clips
-    whose sky, if they have one, is replaced (`replace_skies`); depth 0 must mean sky.
+    Whole shards of these clips are kept; a last one with fewer clips is rendered again.
 
     Raises:
-        InputError: a shard is damaged, or holds clips of another size, split, world, options, skies or first seed.
+        InputError: a shard is damaged, or holds clips of another size, split, version of the world, options or first
+            seed; there are no photos where `options` say.
     """
+    options = options or WorldOptions()
+    if options.textures:
+        photos_in(options.textures)
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [
         _Job(
             folder / f"clips-{start:06d}.safetensors", seed,
-            range(seed + start, seed + min(start + SHARD_CLIPS, count)), frames, size, split, world, options, skies,
+            range(seed + start, seed + min(start + SHARD_CLIPS, count)), frames, size, split, options,
         )
         for start in range(0, count, SHARD_CLIPS)
     ]  # fmt: skip
@@ -79,15 +80,12 @@ def _is_done(job: _Job) -> bool:
     clips, *shape = file.get_slice("frames").get_shape()
     if shape[:3] != [job.frames, job.size, job.size] or file.metadata().get("made") != job.made:
         raise InputError(
-            f"{job.path} holds clips of another size, split, world or seed, or with other skies; choose another folder "
-            "or remove it"
+            f"{job.path} holds clips of another size, split, world or seed; choose another folder or remove it"
         )
     return clips >= len(job.seeds)
 
 
 def _render_shard(job: _Job) -> int:
-    clips = [render_clip(seed, job.frames, job.size, job.size, job.split, job.world, job.options) for seed in job.seeds]
-    if job.skies:
-        clips = [replace_sky(clip, job.skies, seed) for clip, seed in zip(clips, job.seeds, strict=True)]
+    clips = [render_clip(seed, job.frames, job.size, job.size, job.split, job.options) for seed in job.seeds]
     write_shard(job.path, clips, job.made)
     return len(clips)

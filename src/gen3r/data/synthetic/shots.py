@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from gen3r.data.synthetic.decorator import Thing
-from gen3r.data.synthetic.paths import look_at
 from gen3r.data.synthetic.places import Layout
 from gen3r.data.synthetic.textures import Array, Rng
 
@@ -20,17 +20,19 @@ def camera_path(rng: Rng, shot: str, layout: Layout, things: Sequence[Thing], fr
     more; a few turn about themselves meanwhile.
     """
     span = rng.uniform(0.5, 1) if rng.random() < 0.6 else np.exp(rng.uniform(np.log(0.06), np.log(0.6)))
-    t = rng.uniform(0, 1 - span) + span * _ease(np.linspace(0, 1, frames), rng)
+    t = np.linspace(0, 1, frames)
+    t = rng.uniform(0, 1 - span) + span * (t + rng.uniform(0, 0.6) * (t * t * (3 - 2 * t) - t))
     eye, target = SHOTS[shot](rng, layout, things, t)
     distance = np.linalg.norm(target - eye, axis=1).mean()
     hand = rng.choice([0.0, 0.3, 1.0]) * distance
     eye, target = eye + _sway(rng, t, 0.006 * hand), target + _sway(rng, t, 0.015 * hand)
-    poses = np.stack([look_at(e, g) for e, g in zip(eye, target, strict=True)])
+    poses = look_at(eye, target)
     roll = np.clip(rng.normal(0, 12), -MOST_ROLL, MOST_ROLL) if rng.random() < 0.25 else rng.normal(0, 1.2)
-    pitch = rng.uniform(-MOST_PITCH, 0.5 * MOST_PITCH) if rng.random() < 0.25 and shot not in ("close", "drone") else 0
+    tilted = rng.random() < 0.25 and shot not in ("close", "drone")
+    pitch = rng.uniform(-MOST_PITCH, 0.5 * MOST_PITCH) if tilted else 0.0
     pan = rng.uniform(-35, 35) * (t - t.mean()) * (rng.random() < 0.25)
-    rolls = np.deg2rad(roll) + 0.02 * _sway(rng, t, min(1.0, hand))[:, 0]
-    poses[:, :3, :3] @= _turns(np.deg2rad(pan), 1) @ _turns(np.full(frames, np.deg2rad(pitch)), 0) @ _turns(rolls, 2)
+    angles = np.stack([pan, np.full(frames, pitch), roll + _sway(rng, t, min(1.0, hand))[:, 0]], -1)
+    poses[:, :3, :3] @= Rotation.from_euler("YXZ", angles, degrees=True).as_matrix()
     return poses
 
 
@@ -50,14 +52,11 @@ def dolly(rng: Rng, layout: Layout, things: Sequence[Thing], t: Array) -> tuple[
 def walk(rng: Rng, layout: Layout, things: Sequence[Thing], t: Array) -> tuple[Array, Array]:
     """On foot, with steps, and the head turning slowly."""
     start, length = rng.uniform(*layout.walk), layout.reach * rng.uniform(0.3, 0.8)
-    ahead = _turned(layout.heading, rng.uniform(-0.25, 0.25))
-    xy = (
-        start[:2]
-        + (ahead * length) * t[:, None]
-        + _left(ahead) * (rng.uniform(-0.06, 0.06) * length * np.sin(3 * t))[:, None]
-    )
-    eye = _above(layout, xy, start[2] + 0.03 * np.sin(2 * np.pi * length / 0.7 * t))
-    return eye, eye + _gaze(ahead, rng.uniform(-0.6, 0.6) + rng.uniform(-0.6, 0.6) * t, rng.uniform(-0.3, 0.1))
+    way = layout.heading + rng.normal(0, 0.2)
+    place = start + length * (along(way, t) + along(way + np.pi / 2, rng.uniform(-0.06, 0.06) * np.sin(3 * t)))
+    eye = _above(layout, place, start[2] + 0.03 * np.sin(2 * np.pi * length / 0.7 * t))
+    turn = rng.uniform(-0.6, 0.6) + rng.uniform(-0.6, 0.6) * t
+    return eye, eye + along(way + turn, 1 + 0 * t, rng.uniform(-0.3, 0.1))
 
 
 def orbit(rng: Rng, layout: Layout, things: Sequence[Thing], t: Array) -> tuple[Array, Array]:
@@ -70,17 +69,15 @@ def orbit(rng: Rng, layout: Layout, things: Sequence[Thing], t: Array) -> tuple[
 def close(rng: Rng, layout: Layout, things: Sequence[Thing], t: Array) -> tuple[Array, Array]:
     """A close-up of an object, of what stands on it, or of the ground before it; often from above, no horizon."""
     middle, size = _object(rng, layout, things)
-    far = 0.35 * size + np.exp(rng.uniform(np.log(0.3), np.log(1.5)))
-    return _around(rng, layout, middle, far, rng.uniform(0.05, 1.15), t)
+    return _around(rng, layout, middle, 0.35 * size + 0.3 * 5 ** rng.random(), rng.uniform(0.05, 1.15), t)
 
 
 def drive(rng: Rng, layout: Layout, things: Sequence[Thing], t: Array) -> tuple[Array, Array]:
     """Straight on, fast, looking ahead, as from a car."""
-    start, length = rng.uniform(*layout.walk), layout.reach * rng.uniform(0.3, 1.0)
-    ahead, bend = layout.heading, rng.uniform(-0.12, 0.12)
-    xy = start[:2] + ahead * length * t[:, None] + _left(ahead) * (bend * length * t * t * 0.5)[:, None]
-    eye = _above(layout, xy, np.full(len(t), rng.uniform(1.2, 2.0)))
-    return eye, eye + 8 * _gaze(ahead, bend * t + rng.normal(0, 0.15), rng.uniform(-0.12, 0.03))
+    length, bend, way = layout.reach * rng.uniform(0.3, 1.0), rng.uniform(-0.12, 0.12), layout.heading
+    place = rng.uniform(*layout.walk) + length * (along(way, t) + along(way + np.pi / 2, 0.5 * bend * t * t))
+    eye = _above(layout, place, np.full(len(t), rng.uniform(1.2, 2.0)))
+    return eye, eye + along(way + bend * t + rng.normal(0, 0.15), 8 + 0 * t, rng.uniform(-0.12, 0.03))
 
 
 def drone(rng: Rng, layout: Layout, things: Sequence[Thing], t: Array) -> tuple[Array, Array]:
@@ -88,12 +85,10 @@ def drone(rng: Rng, layout: Layout, things: Sequence[Thing], t: Array) -> tuple[
     height = np.exp(rng.uniform(np.log(4), np.log(30)))
     back = height * np.tan(rng.uniform(0.1, 1.2))
     target = _on_ground(layout, layout.look.mean(0) * [1, 1, 0] + rng.uniform([-4, -4, 0], [4, 10, 0]))
-    turn = rng.uniform(-np.pi, np.pi) * rng.random() + rng.uniform(-0.7, 0.7) * t
+    turn = -np.pi / 2 + rng.uniform(-np.pi, np.pi) * rng.random() + rng.uniform(-0.7, 0.7) * t
     out, rise = back * (1 - rng.uniform(-0.3, 0.5) * t), height * (1 + rng.uniform(-0.3, 0.5) * t)
-    way = height * rng.uniform(-0.6, 0.6, 2)
-    by = t[:, None] * np.array([*way, 0.0])
-    eye = target + np.stack([out * np.sin(turn), -out * np.cos(turn), rise], -1) + by
-    return eye, target + by
+    by = t[:, None] * np.array([*(height * rng.uniform(-0.6, 0.6, 2)), 0.0])
+    return target + along(turn, out) + np.stack([0 * t, 0 * t, rise], -1) + by, target + by
 
 
 SHOTS: dict[str, Shot] = {f.__name__: f for f in (dolly, walk, orbit, close, drive, drone)}
@@ -117,51 +112,37 @@ def _around(rng: Rng, layout: Layout, middle: Array, far: float, elevation: floa
     angle = rng.uniform(0, 2 * np.pi) + rng.choice([-1, 1]) * rng.uniform(0.2, 1.8) * t * (rng.random() < 0.7)
     rise = elevation + rng.uniform(-0.3, 0.3) * t
     out = far * (1 + rng.uniform(-0.3, 0.4) * t)
-    arm = np.stack([np.cos(angle) * np.cos(rise), np.sin(angle) * np.cos(rise), np.sin(rise)], -1)
-    slide = np.array([-np.sin(angle[0]), np.cos(angle[0]), 0.0]) * far * rng.uniform(-0.6, 0.6)
-    shift = (t - 0.5)[:, None] * slide * (rng.random() < 0.5)
-    eye = middle + out[:, None] * arm + shift
+    slide = along(angle[0] + np.pi / 2, (t - 0.5) * far * rng.uniform(-0.6, 0.6) * (rng.random() < 0.5))
+    eye = middle + along(angle, out, rise) + slide
     eye[:, 2] = np.maximum(eye[:, 2], layout.ground(eye[:, :2]) + 0.15)
-    return eye, middle + rng.choice([0.0, 1.0]) * shift + 0 * eye
+    return eye, middle + rng.choice([0.0, 1.0]) * slide
 
 
-def _turned(direction: Array, angle: float) -> Array:
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[c, -s], [s, c]]) @ direction
+def along(azimuth: Array | float, length: Array, elevation: Array | float = 0.0) -> Array:
+    """Vectors [F, 3] of lengths [F] at an azimuth from the x axis and an elevation."""
+    flat = length * np.cos(elevation)
+    return np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), length * np.sin(elevation)], -1)
 
 
-def _left(direction: Array) -> Array:
-    return np.array([-direction[1], direction[0]])
+def look_at(eye: Array, target: Array) -> Array:
+    """Camera-to-world poses [F, 4, 4] at `eye` [F, 3] with z towards `target` [F, 3] and y down (world z is up)."""
+    z = (target - eye) / np.linalg.norm(target - eye, axis=1, keepdims=True)
+    x = np.cross(z, [0, 0, 1.0])
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    poses = np.tile(np.eye(4), (len(eye), 1, 1))
+    poses[:, :3] = np.stack([x, np.cross(z, x), z, eye], -1)
+    return poses
 
 
 def _on_ground(layout: Layout, place: Array) -> Array:
     return place + [0, 0, layout.ground(place[:2])]
 
 
-def _above(layout: Layout, xy: Array, height: Array) -> Array:
-    """Places [F, 3] over the ground, whose bumps are smoothed."""
-    ground = layout.ground(xy)
-    line = np.polynomial.Polynomial.fit(np.arange(len(xy)), ground, min(3, len(xy) - 1))(np.arange(len(xy)))
-    return np.concatenate([xy, (np.maximum(line, ground - 0.3) + height)[:, None]], 1)
-
-
-def _gaze(ahead: Array, pan: Array, pitch: float) -> Array:
-    """Directions [F, 3] turned from `ahead` by angles [F], and up by `pitch`."""
-    flat = np.stack([_turned(ahead, angle) for angle in pan])
-    return np.concatenate([np.cos(pitch) * flat, np.full((len(pan), 1), np.sin(pitch))], 1)
-
-
-def _turns(angle: Array, axis: int) -> Array:
-    """Rotations [F, 3, 3] by angles [F] about one of the camera's axes."""
-    c, s = np.cos(angle), np.sin(angle)
-    i, j = (axis + 1) % 3, (axis + 2) % 3
-    turn = np.tile(np.eye(3), (len(angle), 1, 1))
-    turn[:, i, i], turn[:, i, j], turn[:, j, i], turn[:, j, j] = c, -s, s, c
-    return turn
-
-
-def _ease(t: Array, rng: Rng) -> Array:
-    return t + rng.uniform(0, 0.6) * (t * t * (3 - 2 * t) - t)
+def _above(layout: Layout, place: Array, height: Array) -> Array:
+    """Places [F, 3] at heights [F] over the ground, whose bumps are smoothed."""
+    ground, number = layout.ground(place[:, :2]), np.arange(len(place))
+    line = np.polynomial.Polynomial.fit(number, ground, min(3, len(place) - 1))(number)
+    return np.concatenate([place[:, :2], (np.maximum(line, ground - 0.3) + height)[:, None]], 1)
 
 
 def _sway(rng: Rng, t: Array, size: float) -> Array:

@@ -32,9 +32,13 @@ class DensePrediction:
 
 @dataclass(frozen=True)
 class GeometryPrediction(DensePrediction):
-    """The output of all heads. pose_enc: [R, B, F, 9], one per refinement round; the last round is the prediction."""
+    """The output of all heads. pose_enc: [R, B, F, 9], one per refinement round; the last round is the prediction.
+
+    metres_per_unit: of each sample, where a model knows metres.
+    """
 
     pose_enc: Tensor
+    metres_per_unit: tuple[float, ...] | None = None
 
 
 class VGGT(ModelMixin, ConfigMixin):

@@ -116,9 +116,8 @@ class AdapterStage(Stage):
         augmented = not self.config.as_published
         frames = int(rng.choice(self.config.frames))
         any_order = augmented and bool(rng.random() < 0.5)
-        skies = 0.5 if augmented and not self.before else 0.0  # the VGGT before may not know other skies
         backwards = 0.5 if augmented else 0.0
-        batch = clip_batch(self.clips, rng, max(1, size // frames), frames, any_order, backwards, sky_replacement=skies)
+        batch = clip_batch(self.clips, rng, max(1, size // frames), frames, any_order, backwards)
         dense = torch.from_numpy(np.sort(rng.choice(frames, max(1, frames // 6), replace=False)))
         return {"frames": batch["frames"], "jitter": batch["jitter"], "dense_frames": dense}
 
@@ -195,7 +194,7 @@ class AdapterStage(Stage):
         """VGGT's depth from its own tokens, and from those that went through the adapter."""
         images = clip.images[None].to(pipe.device)
         adapted = pipe.decode_geometry(pipe.geo_adapter.encode(packed_tokens(pipe.vggt, images)).mean)
-        own = pipe.reconstruct(images[0])
+        own = pipe.reconstruct(images[0], *images.shape[-2:], feed_forward=True)
         return [
             ("VGGT's depth", depth_colours(own.depth)),
             ("VGGT's depth through the adapter", depth_colours(adapted.depth[0])),

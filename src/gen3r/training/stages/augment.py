@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gen3r.data.records import ClipSource, MixedClips
-from gen3r.data.synthetic.skies import replace_skies
 from gen3r.geometry.points import project
 from gen3r.training.stages.stage import Batch
 
@@ -19,15 +18,12 @@ def clip_batch(
     any_order: bool = False,
     backwards: float = 0.5,
     mirrored: float = 0.0,
-    sky_replacement: float = 0.0,
 ) -> Batch:
     """`size` clips of `frames` consecutive frames or, with `any_order`, of sorted random frames.
 
     All come from one of the sources of `MixedClips`.
 
     backwards, mirrored: probabilities of reversed time and of a horizontal flip.
-    sky_replacement: probability of another sky. Half of these clips also lose distant geometry. It only applies where
-        zero depth means sky.
 
     Returns:
         frames uint8 [B, F, 3, H, W], depth [B, F, H, W], T_world_camera [B, F, 4, 4], K_px [B, F, 3, 3], captions,
@@ -45,13 +41,7 @@ def clip_batch(
     batch["frames"] = batch["frames"].permute(0, 1, 4, 2, 3)
     batch["jitter"] = torch.from_numpy(rng.uniform(-1, 1, (size, 7))).float()
     batch["zero_is_sky"] = clips.zero_is_sky
-    batch = mirror(batch, torch.from_numpy(rng.random(size) < mirrored))
-    if sky_replacement and clips.zero_is_sky:
-        frames_and_depth = batch["frames"], batch["depth"]
-        batch["frames"], batch["depth"] = replace_skies(
-            rng, *frames_and_depth, batch["T_world_camera"], batch["K_px"], sky_replacement
-        )
-    return batch
+    return mirror(batch, torch.from_numpy(rng.random(size) < mirrored))
 
 
 def mirror(batch: Batch, chosen: Tensor) -> Batch:

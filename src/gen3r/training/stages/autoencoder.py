@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gen3r.data.photos import moving_photos
 from gen3r.data.records import Clip, ClipSource
-from gen3r.data.synthetic.photos import moving_photos
 from gen3r.models.components import Components
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.training.sheets import pixels

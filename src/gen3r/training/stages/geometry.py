@@ -45,8 +45,7 @@ class GeometryStage(Stage):
     linear probe on every level, dropped after training, predicts where the surface in the middle of each patch lies.
 
     Dense maps are computed for half of the frames, because they are the costlier part. Single-frame clips teach the
-    cues of one image. Half of the skies are replaced: all skies of the small world are blue, and depth was wrong under
-    others. Half of the clips are degraded like generated frames.
+    cues of one image. Half of the clips are degraded like generated frames.
     """
 
     name = "geometry"
@@ -69,7 +68,7 @@ class GeometryStage(Stage):
         pixels, usual = (x[1] * x[2] for x in (clips.shape, self.clips.shape))
         count = max(1, round(size / frames * usual / pixels))
         any_order = bool(rng.random() < 0.7)
-        batch = clip_batch(clips, rng, count, frames, any_order, mirrored=0.5, sky_replacement=0.5)
+        batch = clip_batch(clips, rng, count, frames, any_order, mirrored=0.5)
         dense = np.sort(rng.choice(frames, max(1, frames // 2), replace=False))
         batch["dense_frames"] = torch.from_numpy(dense)
         return batch | draw_degradations(rng, len(batch["frames"]), frames)
@@ -173,7 +172,7 @@ class GeometryStage(Stage):
 
     def sheet_rows(self, pipe: Gen3RPipeline, clip: Clip) -> list[Row]:
         """True and predicted depth."""
-        predicted = pipe.reconstruct(clip.images[None].to(pipe.device)[0])
+        predicted = pipe.reconstruct(clip.images, *clip.frames.shape[1:3], feed_forward=True)
         return [("true depth", depth_colours(clip.depth)), ("VGGT's depth", depth_colours(predicted.depth))]
 
 

@@ -1,14 +1,47 @@
-"""Time of day and weather: the sun, the sky, the ambient light and the air of a place outdoors."""
+"""What a place is lit by: lamps, and by time of day and weather the sun, the sky, the ambient light and the air."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from gen3r.data.synthetic.lights import Lights, Sky, Source
 from gen3r.data.synthetic.meshes import Array
 from gen3r.data.synthetic.textures import Rng
 
 LAMPLIGHT = np.array([1.0, 0.8, 0.52])
+
+
+@dataclass(frozen=True)
+class Source:
+    """A lamp at a place [3], or the sun in a direction [3], of a colour [3].
+
+    radius: of the lamp in metres, or of the sun as seen, in radians; 0 throws hard shadows.
+    """
+
+    at: Array
+    colour: Array
+    sun: bool = False
+    radius: float = 0.0
+
+
+@dataclass(frozen=True)
+class Light:
+    """Lamps and the sun, the ambient light [3] from above and below, the sky and the air.
+
+    The sky is a gradient from `horizon` to `zenith` with clouds of that brightness or, in its place, a photo [h, w, 3]
+    turned by an angle. Fog, an extinction a metre, has the colour of the horizon; rain is 0 to 1.
+    """
+
+    sources: tuple[Source, ...]
+    above: Array
+    below: Array
+    horizon: Array
+    zenith: Array
+    clouds: float = 0.0
+    cloud: float = 0.95
+    photo: Array | None = None
+    turn: float = 0.0
+    fog: float = 0.0
+    rain: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -50,52 +83,26 @@ WEATHERS = {
 }
 
 
-@dataclass(frozen=True)
-class Air:
-    """What is between the eye and the surfaces: extinction a metre and the colour [3] of fog, and rain from 0 to 1.
-
-    stars: at night under an open sky.
-    """
-
-    fog: float = 0.0
-    colour: Array | float = 0.0
-    rain: float = 0.0
-    stars: bool = False
-
-
-def outdoors(rng: Rng, time: str, weather: str, lamps: list[Source]) -> tuple[Lights, Sky, Air]:
+def outdoors(rng: Rng, time: str, weather: str, lamps: list[Source]) -> Light:
     """Sun or moon, with `lamps` that burn at dusk and at night, the sky, and the air."""
     t, w = TIMES[time], WEATHERS[weather]
     azimuth, elevation = rng.uniform(0, 2 * np.pi), np.deg2rad(rng.uniform(*t.elevation))
     direction = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
     closed = t.overcast * np.array([0.96, 0.98, 1.03])
-    zenith, horizon = (
-        (1 - w.closed) * np.array(c) * rng.uniform(0.9, 1.1) + w.closed * closed for c in (t.zenith, t.horizon)
-    )
-    sun = t.sun * w.sun * _sunlight(time, elevation)
+    clear = np.array([t.zenith, t.horizon]) * rng.uniform(0.9, 1.1, (2, 1))
+    zenith, horizon = clear + w.closed * (closed - clear)
     above = 0.4 * zenith + 0.6 * horizon
     above = t.ambient * (0.6 + 0.4 * above / above.mean())
-    sources = [Source(direction, sun, sun=True, radius=w.radius)]
-    if time in ("dusk", "night"):
-        sources += lamps
-    clouds, fog = rng.uniform(*w.clouds), rng.uniform(*w.fog)
-    sky = Sky(horizon, zenith, clouds, cloud=t.overcast)
-    return (
-        Lights(tuple(sources), above, 0.55 * above),
-        sky,
-        Air(float(fog), horizon, w.rain, time == "night" and w.closed < 0.6),
-    )
+    low, high = np.array([1.0, 0.55, 0.28]), np.array([1.0, 0.96, 0.88])  # orange when it is low; the moon is blue
+    colour = [0.7, 0.8, 1.0] if time == "night" else low + (high - low) * min(1.0, elevation / np.deg2rad(32))
+    sun = Source(direction, t.sun * w.sun * np.array(colour), sun=True, radius=w.radius)
+    return Light(
+        (sun, *(lamps if time in ("dusk", "night") else ())), above, 0.55 * above, horizon, zenith,
+        clouds=rng.uniform(*w.clouds), cloud=t.overcast, fog=rng.uniform(*w.fog), rain=w.rain,
+    )  # fmt: skip
 
 
 def daylight(time: str) -> Array:
     """The colour [3] and strength of what comes through a window."""
     t = TIMES[time]
     return (0.5 * np.array(t.zenith) + 0.7 * np.array(t.horizon)) * min(1.0, 2 * t.ambient)
-
-
-def _sunlight(time: str, elevation: float) -> Array:
-    """White when it is high, orange when it is low; the moon is blue."""
-    if time == "night":
-        return np.array([0.7, 0.8, 1.0])
-    low, high = np.array([1.0, 0.55, 0.28]), np.array([1.0, 0.96, 0.88])
-    return low + (high - low) * min(1.0, elevation / np.deg2rad(32))

@@ -1,0 +1,86 @@
+"""Multi-view stereo: refines the depth of many frames with accurate cameras by plane sweeps."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gen3r.cameras.camera import Cameras
+from gen3r.geometry.points import project, unproject, window_mean
+
+SOURCES = 4  # other frames that a frame is compared with
+BEST_BASELINE = 0.15  # of the median depth: shorter ones say less, longer ones see other surfaces
+SWEEPS = ((0.9, 37, 11), (0.4, 25, 9), (0.12, 17, 5))  # largest logarithm of a factor, factors, window in pixels
+PRIOR_WEIGHT = 0.045  # of the squared logarithm of a factor, in the unit of the cost (0 a match, 1/2 none)
+CHANGE_WEIGHT = 0.02  # of its absolute value, over the largest
+NO_TEXTURE = 2e-4  # variance of the grey values of a window in which half of the cost counts
+
+
+def sharpen_frames(images: Tensor, depth: Tensor, cameras: Cameras) -> Tensor:
+    """The depth of frames [F, H, W] at which their windows match those of other frames best.
+
+    images: [F, 3, H, W] in [0, 1]. depth: the initial z-depth, in the unit of the cameras. cameras: F, accurate ones,
+    at the size of the images.
+
+    Each frame tries factors of its depth, in sweeps from coarse to fine. The cost of a factor is 1 minus the normalised
+    cross-correlation with the better half of the sources, which leaves out those that something hides. A prior keeps
+    windows without texture as they are (as COLMAP's and MVSNet's costs, on the depth that a network predicts).
+    """
+    grey = images.mean(1)
+    for reach, count, window in SWEEPS:
+        logs = torch.linspace(-reach, reach, count)
+        depth = torch.stack([
+            depth[i] * _best_factor(grey, depth, cameras, i, logs, window).exp() for i in range(len(depth))
+        ])  # fmt: skip
+    return depth
+
+
+def _best_factor(grey: Tensor, depth: Tensor, cameras: Cameras, frame: int, logs: Tensor, window: int) -> Tensor:
+    """The logarithm of the factor with the least cost for each pixel of a frame, averaged over windows: [H, W]."""
+    sources = _sources(depth[frame], cameras, frame)
+    own = grey[frame][None]
+    texture = window_mean(own * own, window) - window_mean(own, window) ** 2
+    trust = texture / (texture + NO_TEXTURE)
+    points = unproject(logs.exp()[:, None, None] * depth[frame], cameras.T_world_camera[frame], cameras.K_px[frame])
+    costs = torch.stack([_mismatch(own, grey[j], points, cameras[j : j + 1], window) for j in sources])
+    cost = costs.sort(0).values[: (len(sources) + 1) // 2].mean(0) * trust
+    size = logs.abs()[:, None, None]
+    cost = cost + PRIOR_WEIGHT * size**2 + CHANGE_WEIGHT * size / logs[-1]
+    best = cost.argmin(0)
+    middle = best.clamp(1, len(logs) - 2)
+    before, here, after = (cost.gather(0, (middle + step)[None])[0] for step in (-1, 0, 1))
+    offset = ((before - after) / (2 * (before - 2 * here + after)).clamp_min(1e-6)).clamp(-0.5, 0.5)
+    chosen = logs[best] + torch.where(middle == best, offset, 0) * (logs[1] - logs[0])
+    sure = (1 - 2 * cost.gather(0, best[None])).clamp_min(0) ** 2 * trust + 1e-3
+    return (window_mean(chosen * sure, window) / window_mean(sure, window))[0]
+
+
+def _mismatch(own: Tensor, other: Tensor, points: Tensor, camera: Cameras, window: int) -> Tensor:
+    """(1 - normalised cross-correlation) / 2 of windows [D, H, W]; 1/2 where the other frame does not see the points.
+
+    own: [1, H, W]. other: [H, W]. points: [D, H, W, 3], of every factor.
+    """
+    height, width = other.shape
+    pixel, z = project(points.flatten(1, 2), camera.T_world_camera, camera.K_px)
+    place = 2 * pixel / pixel.new_tensor([width, height]) - 1
+    inside = ((place.abs() < 1).all(-1) & (z > 0)).view(-1, height, width)
+    seen = F.grid_sample(other[None, None], place[None], padding_mode="border", align_corners=False)
+    seen = seen.view(-1, height, width)
+    mean, seen_mean = window_mean(own, window), window_mean(seen, window)
+    variance, seen_variance = window_mean(own * own, window) - mean**2, window_mean(seen * seen, window) - seen_mean**2
+    covariance = window_mean(own * seen, window) - mean * seen_mean
+    correlation = covariance / ((variance + 1e-4) * (seen_variance + 1e-4)).sqrt()
+    return torch.where(inside, (1 - correlation) / 2, 0.5)
+
+
+def _sources(depth: Tensor, cameras: Cameras, frame: int) -> list[int]:
+    """The frames that share most of a frame's view, from about the best baseline."""
+    size = torch.tensor([cameras.width, cameras.height])
+    points = unproject(depth, cameras.T_world_camera[frame], cameras.K_px[frame])[::4, ::4].reshape(-1, 3)
+    pixel, z = project(points, cameras.T_world_camera, cameras.K_px)
+    shared = (((pixel > 0) & (pixel < size)).all(-1) & (z > 0)).float().mean(-1)
+    baseline = (cameras.centres - cameras.centres[frame]).norm(dim=-1) / depth.median()
+    score = shared * torch.exp(-0.5 * (baseline.clamp_min(1e-6) / BEST_BASELINE).log() ** 2)
+    score[frame] = -math.inf
+    return score.topk(min(SOURCES, len(score) - 1)).indices.tolist()

@@ -1,0 +1,32 @@
+"""The refinement of a feed-forward reconstruction by the frames themselves."""
+
+from torch import Tensor
+
+from gen3r.cameras.camera import Cameras
+from gen3r.geometry.multi_view_stereo import sharpen_frames
+from gen3r.geometry.structure_from_motion import MIN_FRAMES, align_to_points, map_frames
+from gen3r.media.crop import Size
+
+__all__ = ["MIN_FRAMES", "matched_size", "refine"]
+
+MATCHED_SIDE = 512  # longer side of the images in which features are matched
+
+
+def matched_size(height: int, width: int) -> Size:
+    """The size of images for `refine`, in the shape of a prediction of `height` x `width`."""
+    factor = max(1.0, MATCHED_SIDE / max(height, width))
+    return round(factor * height), round(factor * width)
+
+
+def refine(matched: Tensor, images: Tensor, depth: Tensor, cameras: Cameras) -> tuple[Tensor, Cameras] | None:
+    """Depth [F, H, W] and cameras of frames, with cameras from matched features and depth from many views.
+
+    matched: uint8 [F, H', W', 3], the frames in `matched_size`. images: [F, 3, H, W] in [0, 1]. depth, cameras: as
+    predicted, which give the unit. None where the frames cannot be matched: too few features, or no parallax.
+    """
+    scene = map_frames(matched, float(cameras.K_px[:, 0, 0].median()) * matched.shape[2] / cameras.width)
+    if scene is None:
+        return None
+    size = matched.shape[1], matched.shape[2]
+    depth, cameras = align_to_points(depth, cameras, scene, size)
+    return sharpen_frames(images, depth, cameras), cameras

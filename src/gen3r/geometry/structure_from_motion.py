@@ -1,0 +1,175 @@
+"""Structure from motion for a feed-forward reconstruction: SIFT matches, COLMAP's mapping and bundle adjustment.
+
+VGGT's authors refine their cameras in this way (VGGT, sec. 4.1, "VGGT + BA"). The feed-forward model gives the initial
+focal length, dense depth, and the cameras of frames that cannot be matched; the matches give everything else.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gen3r.cameras.camera import Cameras
+from gen3r.geometry.points import window_mean
+
+MIN_FRAMES = 3  # two do not tell the lens
+MIN_POINTS = 12  # in a frame, for a depth of its own scale
+WINDOW_SHARES = (1 / 3, 1 / 7)  # of the width, over which the errors of depth are averaged
+DOUBT = 3.0  # points for which no error is assumed, in every window
+MIN_REGISTERED = 0.7  # share of the frames that must be matched
+MOST_RANGE = 60.0  # of the points' depths; more is a mapping of cameras that only turned
+FOCAL_RANGE = (0.45, 2.5)  # around the initial focal length; beyond it the mapping has failed
+
+
+@dataclass(frozen=True)
+class SparseScene:
+    """Registered cameras, and the points that they see.
+
+    T_world_camera: frame number -> camera-to-world [4, 4]. focal: in pixels. points: frame number -> pixels [N, 2] and
+    their depth [N] in the unit of the cameras.
+    """
+
+    T_world_camera: dict[int, Tensor]
+    focal: float
+    points: dict[int, tuple[Tensor, Tensor]]
+
+
+def map_frames(images: Tensor, focal: float) -> SparseScene | None:
+    """The sparse scene of images uint8 [F, H, W, 3] with one lens; None where too few frames can be matched.
+
+    focal: the initial focal length in pixels. The result is the same in every run.
+    """
+    height, width = images.shape[1:3]
+    pycolmap.logging.minloglevel = pycolmap.logging.Level.FATAL.value
+    with tempfile.TemporaryDirectory() as folder:
+        for number, image in enumerate(images):
+            Image.fromarray(image.numpy()).save(Path(folder) / f"{number:04d}.png", compress_level=1)
+        database = Path(folder) / "matches.db"
+        reader = pycolmap.ImageReaderOptions(
+            camera_model="SIMPLE_PINHOLE", camera_params=f"{focal},{width / 2},{height / 2}"
+        )
+        extraction = pycolmap.FeatureExtractionOptions(use_gpu=False)
+        extraction.sift.peak_threshold = 0.003  # small images have few features
+        extraction.sift.max_num_features = 2048
+        pycolmap.extract_features(
+            database, folder, camera_mode=pycolmap.CameraMode.SINGLE, reader_options=reader,
+            extraction_options=extraction, device=pycolmap.Device.cpu,
+        )  # fmt: skip
+        matching = pycolmap.FeatureMatchingOptions(use_gpu=False, guided_matching=True)
+        verification = pycolmap.TwoViewGeometryOptions()
+        verification.ransac.random_seed = 0
+        pycolmap.match_exhaustive(
+            database, matching_options=matching, verification_options=verification, device=pycolmap.Device.cpu
+        )
+        for mapped in (_global, _incremental):
+            model = mapped(database, folder)
+            if model is not None and model.num_reg_images() >= max(MIN_FRAMES, MIN_REGISTERED * len(images)):
+                scene = _sparse_scene(model)
+                if _plausible(scene, focal):
+                    return scene
+    return None
+
+
+def _global(database: Path, folder: str) -> "pycolmap.Reconstruction | None":
+    """All cameras at once (GLOMAP): it needs no good first pair."""
+    options = pycolmap.GlobalPipelineOptions(num_threads=1, random_seed=0)
+    return _largest(pycolmap.global_mapping(database, folder, folder, options=options))
+
+
+def _incremental(database: Path, folder: str) -> "pycolmap.Reconstruction | None":
+    """Camera by camera, with limits for the short baselines of videos."""
+    options = pycolmap.IncrementalPipelineOptions(
+        num_threads=1, random_seed=0, min_model_size=MIN_FRAMES, min_num_matches=10, multiple_models=False
+    )
+    options.min_focal_length_ratio, options.max_focal_length_ratio = FOCAL_RANGE
+    mapper = options.mapper
+    mapper.init_min_num_inliers, mapper.abs_pose_min_num_inliers = 20, 12
+    mapper.init_min_tri_angle, mapper.filter_min_tri_angle, mapper.ba_local_min_tri_angle = 2.0, 0.7, 2.0
+    options.triangulation.min_angle = 0.7
+    return _largest(pycolmap.incremental_mapping(database, folder, folder, options=options))
+
+
+def _largest(models: "dict[int, pycolmap.Reconstruction]") -> "pycolmap.Reconstruction | None":
+    return max(models.values(), key=lambda model: model.num_reg_images(), default=None)
+
+
+def _plausible(scene: SparseScene, focal: float) -> bool:
+    """Whether the lens and the depths can be true."""
+    z = torch.cat([depth for _, depth in scene.points.values()])
+    if len(z) < MIN_POINTS or not FOCAL_RANGE[0] < scene.focal / focal < FOCAL_RANGE[1]:
+        return False
+    near, far = z.quantile(torch.tensor([0.05, 0.95]))
+    return bool(far < MOST_RANGE * near)
+
+
+def _sparse_scene(model: "pycolmap.Reconstruction") -> SparseScene:
+    poses, points = {}, {}
+    for image in model.images.values():
+        if not image.has_pose:
+            continue
+        T_camera_world = np.eye(4)
+        T_camera_world[:3] = image.cam_from_world().matrix()
+        seen = [p for p in image.points2D if p.has_point3D()]
+        places = np.array([model.points3D[p.point3D_id].xyz for p in seen]).reshape(-1, 3)
+        z = places @ T_camera_world[2, :3] + T_camera_world[2, 3]
+        pixels = np.array([p.xy for p in seen]).reshape(-1, 2)
+        number = int(Path(image.name).stem)
+        poses[number] = torch.from_numpy(np.linalg.inv(T_camera_world)).float()
+        points[number] = torch.from_numpy(pixels[z > 0]).float(), torch.from_numpy(z[z > 0]).float()
+    return SparseScene(poses, float(next(iter(model.cameras.values())).params[0]), points)
+
+
+def align_to_points(
+    depth: Tensor, cameras: Cameras, scene: SparseScene, size: tuple[int, int]
+) -> tuple[Tensor, Cameras]:
+    """Predicted depth [F, H, W] and cameras in agreement with a sparse scene, in the unit of the prediction.
+
+    size: height and width of the images that the scene was mapped from, of the same field of view. Each frame's depth
+    is multiplied by a factor that varies smoothly between the points. Frames that are not registered keep their
+    predicted motion from the nearest registered one.
+    """
+    scale = depth.shape[-1] / size[1]
+    residuals = {
+        n: _residuals(depth[n], scale * pixels, z) for n, (pixels, z) in scene.points.items() if len(z) >= MIN_POINTS
+    }
+    if not residuals:
+        return depth, cameras
+    unit = torch.cat([value for _, _, value in residuals.values()]).median()  # log of sparse units in a predicted one
+    aligned = depth.clone()
+    for n, (row, column, value) in residuals.items():
+        aligned[n] *= _smooth_field(row, column, value - unit, depth.shape[1:]).exp()
+    known, predicted, poses = sorted(scene.T_world_camera), cameras.T_world_camera, []
+    for n in range(len(depth)):
+        near = min(known, key=lambda k: abs(k - n))
+        T = scene.T_world_camera[near].clone()
+        T[:3, 3] /= unit.exp()
+        poses.append(T if near == n else T @ torch.linalg.inv(predicted[near]) @ predicted[n])
+    K = cameras.K_px.clone()
+    K[:, 0, 0] = K[:, 1, 1] = scale * scene.focal
+    return aligned, Cameras(torch.stack(poses), K, cameras.height, cameras.width).relative_to_first()
+
+
+def _residuals(depth: Tensor, pixels: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows and columns [N] of points, and the logarithm of their depth over the predicted one."""
+    height, width = depth.shape
+    column, row = pixels[:, 0].long().clamp(0, width - 1), pixels[:, 1].long().clamp(0, height - 1)
+    return row, column, z.log() - depth[row, column].log()
+
+
+def _smooth_field(row: Tensor, column: Tensor, value: Tensor, size: torch.Size) -> Tensor:
+    """Values at places as a smooth field [H, W]: their median, and windowed means of what is left, coarse to fine."""
+    field = value.median().expand(size).clone()
+    for share in WINDOW_SHARES:
+        window = 2 * int(size[1] * share / 2) + 1
+        left = (value - field[row, column]).clamp(-1, 1)
+        sums = torch.zeros(2, *size)
+        sums[0].index_put_((row, column), left, accumulate=True)
+        sums[1].index_put_((row, column), torch.ones_like(left), accumulate=True)
+        total, count = window_mean(window_mean(sums, window), window)
+        field += total / (count + DOUBT / window**2)
+    return field

@@ -1,0 +1,77 @@
+"""Models that see the geometry of photos in place of the pipeline's own VGGT."""
+
+import math
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gen3r.media.crop import Size
+from gen3r.media.images import resize
+from gen3r.models.vggt import VGGT, GeometryPrediction
+
+LONG_SIDE = 518  # of the images that VGGT was trained on
+PATCH = 14
+
+
+class GeometryModel(Protocol):
+    """Cameras and depth of photos of any size."""
+
+    def predict(self, frames: Tensor) -> GeometryPrediction:
+        """Cameras, depth and points of frames [B, n, 3, H, W] in [0, 1], at `patch_size(H, W)`."""
+        ...
+
+
+class VGGTGeometry:
+    """A VGGT of any size. It sees frames whole, at `patch_size`."""
+
+    def __init__(self, vggt: VGGT) -> None:
+        self.vggt = vggt
+
+    @torch.no_grad()
+    def predict(self, frames: Tensor) -> GeometryPrediction:
+        """Cameras, depth and points of frames [B, n, 3, H, W] in [0, 1], at `patch_size(H, W)`.
+
+        One frame at a time goes through the dense heads, to bound memory.
+        """
+        height, width = frames.shape[-2:]
+        size = patch_size(height, width)
+        self.vggt.to(frames.device)  # pyright: ignore[reportArgumentType]
+        levels = self.vggt.tokens(resize(frames, *size).to(self.vggt.dtype))
+        return self.vggt.heads(levels, *size, frames_chunk=1)
+
+
+def patch_size(height: int, width: int) -> Size:
+    """The nearest size in multiples of 14 with the same aspect, and with a longer side of at most 518."""
+    scale = min(1, LONG_SIDE / max(height, width))
+    high, wide = (max(PATCH, PATCH * round(side * scale / PATCH)) for side in (height, width))
+    return high, wide
+
+
+def fitting_size(height: int, width: int, pixels: int, patch: int = PATCH) -> Size:
+    """Multiples of the patch size in the shape of `height` x `width`, with about this number of pixels."""
+    high, wide = (max(1, round(math.sqrt(pixels * x) / patch)) for x in (height / width, width / height))
+    return patch * high, patch * wide
+
+
+def resize_maps(prediction: GeometryPrediction, height: int, width: int) -> GeometryPrediction:
+    """A prediction with maps of another size. Larger maps are interpolated; smaller ones keep pixels, and so edges.
+
+    The cameras stay: their angles of view do not depend on the size.
+    """
+    before = prediction.depth.shape[-2:]
+    if before == (height, width):
+        return prediction
+
+    def resized(maps: Tensor) -> Tensor:
+        flat = maps.flatten(0, 1) if maps.ndim == 4 else maps.flatten(0, 1).movedim(-1, 1)
+        flat = flat[:, None] if maps.ndim == 4 else flat
+        mode = "bilinear" if height * width > before[0] * before[1] else "nearest-exact"
+        flat = F.interpolate(flat, (height, width), mode=mode)
+        flat = flat[:, 0] if maps.ndim == 4 else flat.movedim(1, -1)
+        return flat.unflatten(0, maps.shape[:2])
+
+    names = ("depth", "depth_confidence", "points", "points_confidence")
+    return replace(prediction, **{name: resized(getattr(prediction, name)) for name in names})
