@@ -55,7 +55,7 @@ class TestGenerate:
         )
         assert {p.name for p in (tmp_path / "out").iterdir()} == set(WRITERS)
         scene = Scene.load(tmp_path / "out" / "scene.safetensors")
-        assert scene.frames.shape == (FRAMES, SIZE, SIZE, 3)
+        assert scene.frames.shape == (FRAMES, 90, 120, 3)  # the photo's own size
         about = json.loads((tmp_path / "out" / "metadata.json").read_text())
         assert scene.prompt == "a wall"
         assert scene.settings["seed"] == 3

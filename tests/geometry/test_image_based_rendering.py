@@ -67,7 +67,8 @@ def test_behind_an_edge_the_background_goes_on() -> None:
     hole = source[1] == 0
     hole[:, -12:] = False  # the frame's margin
     assert hole.any()
-    assert (z[1][hole] > 3).all()
+    assert (z[1][hole] > 2.5).all()
+    assert z[1][hole].mean() > 3.3
     assert (colour[1, 2] > colour[1, 0])[hole].float().mean() > 0.9
 
 
