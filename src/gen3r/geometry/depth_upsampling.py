@@ -7,6 +7,7 @@ from torch import Tensor
 REACH = 5.0  # pixels of the predicted depth, over which it is smoothed along a surface
 EDGE_COLOUR, LEAST = 0.1, 0.001  # difference of colour that lowers smoothing to 1 / e, and what always remains of it
 ITERATIONS = 100  # of conjugate gradients
+OVERSHOOT = 15  # pixels around, at half the photo's size, whose predicted depths bound the smoothed one
 JUMP, CLIFF = 16.0, 5  # pixels of parallax over so many pixels, from which on a slope of depth becomes a step
 
 
@@ -20,12 +21,14 @@ def upsample_depth(depth: Tensor, photo: Tensor, parallax: float) -> Tensor:
     if size == depth.shape:
         return depth
     half = [max(n // 2, m) for n, m in zip(size, depth.shape, strict=True)]
-    log = F.interpolate(depth.clamp_min(1e-6).log()[None, None], half, mode="bicubic", align_corners=False)[0, 0]
+    log = F.interpolate(depth.clamp_min(1e-6).log()[None, None], half, mode="bilinear", align_corners=False)[0, 0]
     low = F.interpolate(photo[None], half, mode="area")[0]
     smoothness = (REACH * half[0] / depth.shape[0]) ** 2
     smooth = smooth_by_edges(log, low, smoothness)
-    log = smooth + smooth_by_edges(log - smooth, low, smoothness)  # twicing, which keeps slopes
-    log = F.interpolate(log[None, None], size, mode="bicubic", align_corners=False)
+    twice = smooth + smooth_by_edges(log - smooth, low, smoothness)  # twicing, which keeps slopes
+    least, greatest = (sign * F.max_pool2d(sign * log[None], OVERSHOOT, 1, OVERSHOOT // 2)[0] for sign in (-1, 1))
+    log = twice.clamp(least, greatest)
+    log = F.interpolate(log[None, None], size, mode="bilinear", align_corners=False)
     if parallax > 0:
         log = sharpen_steps((-log).exp() * parallax).div(parallax).log().neg()
     return log[0, 0].exp()
