@@ -28,9 +28,9 @@ OBJECTS = {
         "box 0 .22 2 1 .56 .75",
     "screen": "1.2 .3 1.2: box* 0 0 .15 1 1 .3; box 0 .1 .68 .95 .15 .6",
     "fridge": ".7 .7 1.8: box 0 0 .5 1 1 1; box 0 -.51 .67 .96 .04 .6; box* -.38 -.54 .6 .05 .06 .3",
-    "tub": "1.7 .75 .6: box 0 0 .15 1 1 .3; |box .46 0 .6 .08 1 .8; box 0 -.45 .6 1 .1 .8; box 0 .45 .6 1 .1 .8; "
+    "bathtub": "1.7 .75 .6: box 0 0 .15 1 1 .3; |box .46 0 .6 .08 1 .8; box 0 -.45 .6 1 .1 .8; box 0 .45 .6 1 .1 .8; "
         "cylinder* .4 0 1.1 .04 0 .4",
-    "stairs": "1 2.4 1.6: box 0 -.4 .1 1 .2 .2; box 0 -.2 .2 1 .2 .4; box 0 0 .3 1 .2 .6; box 0 .2 .4 1 .2 .8; "
+    "staircase": "1 2.4 1.6: box 0 -.4 .1 1 .2 .2; box 0 -.2 .2 1 .2 .4; box 0 0 .3 1 .2 .6; box 0 .2 .4 1 .2 .8; "
         "box 0 .4 .5 1 .2 1; |box* .48 .3 1 .04 .04 .9",
     "bin": ".5 .5 .9: cylinder 0 0 .5 1 0 1; cylinder* 0 0 1 1.1 0 .08",
     "fence": "3 .1 1.1: |box* .48 0 .5 .04 1 1; |box .16 0 .45 .04 .5 .9; box 0 0 .8 1 .5 .1; box 0 0 .35 1 .5 .1",
@@ -93,7 +93,7 @@ OBJECTS = {
         "blob 0 -.46 .78 .2 .27 .2",
 }  # fmt: skip
 ROOM_THINGS = ("table", "table", "sofa", "shelf", "bed", "cabinet", "chair", "chair", "lamp", "plant", "counter",
-               "screen", "fridge", "tub", "stairs")  # fmt: skip
+               "screen", "fridge", "bathtub", "staircase")  # fmt: skip
 GREEN = ("tree", "pine", "planter", "bush", "palm", "poplar", "hedge", "reeds")
 TOPS = {"table": 1.0, "desk": 1.0, "cabinet": 1.0, "shelf": 1.0, "sofa": 0.64, "bed": 0.75, "counter": 1.0,
         "armchair": 0.4, "wardrobe": 1.04, "screen": 0.3}  # fmt: skip  # where things lie, as a part of the height
@@ -102,9 +102,9 @@ TOPS = {"table": 1.0, "desk": 1.0, "cabinet": 1.0, "shelf": 1.0, "sofa": 0.64, "
 STAND_INS = {
     "table": "desk", "sofa": "armchair", "shelf": "rack", "bed": "bunk bed", "cabinet": "wardrobe", "chair": "stool",
     "lamp": "lantern", "plant": "cactus", "counter": "wardrobe", "screen": "desk", "fridge": "wardrobe",
-    "tub": "bunk bed", "stairs": "rack", "tree": "palm", "pine": "poplar", "bench": "picnic table", "bin": "cairn",
-    "lamp post": "street lantern", "monument": "obelisk", "statue": "obelisk", "kiosk": "tent", "planter": "hedge",
-    "fence": "hedge", "car": "van", "rock": "cairn", "bush": "reeds", "hut": "tower", "ball": "dog", "person": "dog",
+    "bathtub": "bunk bed", "staircase": "rack", "tree": "palm", "pine": "poplar", "bench": "picnic table",
+    "bin": "cairn", "lamp post": "street lantern", "monument": "obelisk", "statue": "obelisk", "kiosk": "tent",
+    "planter": "hedge", "fence": "hedge", "car": "van", "rock": "cairn", "bush": "reeds", "hut": "tower", "ball": "dog", "person": "dog",
 }  # fmt: skip
 
 
