@@ -300,7 +300,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
     def _progress(self, items: Sequence[int], doing: str, unit: str) -> Iterable[int]:
         """A progress bar like that of the denoising steps."""
-        config = getattr(self, "_progress_bar_config", {})
+        config: dict[str, Any] = getattr(self, "_progress_bar_config", {})
         return tqdm(items, **config | {"desc": str(config.get("desc", "")).replace("denoising", doing), "unit": unit})
 
     @torch.no_grad()
