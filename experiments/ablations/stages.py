@@ -14,7 +14,7 @@ from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.gaussian import DiagonalGaussian
 from gen3r.models.precision import fast_products
 from gen3r.models.tokens import packed_tokens
-from gen3r.models.vggt import VGGT, GeometryPrediction
+from gen3r.models.vggt import VGGT
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.request import Request
 from gen3r.training.engine.checkpoint import saved_step
@@ -110,10 +110,10 @@ class OwnGeometryPipeline(Gen3RPipeline):
     """Sampling for transformers that were trained with `OwnGeometry`."""
 
     def prepare_control(
-        self, request: Request, frames: Tensor, path: list[Cameras] | None, predictions: list[GeometryPrediction]
+        self, request: Request, frames: Tensor, path: list[Cameras] | None, depth: list[Tensor]
     ) -> Tensor:
         """As `Gen3RPipeline.prepare_control`."""
-        control = super().prepare_control(request, frames, path, predictions)
+        control = super().prepare_control(request, frames, path, depth)
         if not request.num_views:
             return control
         with self._autocast():

@@ -278,11 +278,13 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """
         device = photos.device if photos.is_cuda else torch.device("cpu")
         size, indices = photos.shape[-2:], self._progress(range(len(path)), "rendering", "frame")
-        inputs = (x.to(device).float() for x in (scene.images, scene.depth, photos, depth))
+        frames, far, photos, depth = (x.to(device).float() for x in (scene.images, scene.depth, photos, depth))
         with exact_products(device):
             drawn = [
                 (_eight_bits(colour[None])[0].cpu(), z.cpu(), source.cpu())
-                for colour, z, source in render_photos(*inputs, frame_indices, path.to(device), indices)
+                for colour, z, source in render_photos(
+                    frames, far, photos, depth, frame_indices, path.to(device), indices
+                )
             ]
         frames, depth, source = (torch.stack(x) for x in zip(*drawn, strict=True))
         confidence = F.interpolate(scene.confidence[None], size, mode="bilinear", align_corners=False)[0]
@@ -300,8 +302,9 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
     def _progress(self, items: Sequence[int], doing: str, unit: str) -> Iterable[int]:
         """A progress bar like that of the denoising steps."""
-        config: dict[str, Any] = getattr(self, "_progress_bar_config", {})
-        return tqdm(items, **config | {"desc": str(config.get("desc", "")).replace("denoising", doing), "unit": unit})
+        config: dict[str, Any] = dict(getattr(self, "_progress_bar_config", {}))
+        config.update(desc=str(config.get("desc", "")).replace("denoising", doing), unit=unit)
+        return tqdm(items, **config)
 
     @torch.no_grad()
     def decode_frames(self, appearance: Tensor) -> Tensor:
@@ -337,7 +340,8 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
     def _own_geometry(self, photos: Tensor, pixels: int | None = None) -> GeometryPrediction:
         """The prediction of vggt for photos [B, n, 3, H, W] at about this number of pixels, by default the model's."""
-        return self.predict_geometry(resize(photos, *self._own_size(*photos.shape[-2:], pixels)))
+        height, width = photos.shape[-2:]
+        return self.predict_geometry(resize(photos, *self._own_size(height, width, pixels)))
 
     def _own_size(self, height: int, width: int, pixels: int | None = None) -> Size:
         usual = self.defaults["height"] * self.defaults["width"]

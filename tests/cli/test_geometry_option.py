@@ -56,12 +56,13 @@ def test_generate_takes_its_path_from_the_model(name: str, place: Path, tmp_path
 @pytest.mark.parametrize("name", ["vggt", "depth anything", "metric depth anything"])
 def test_reconstruct_sees_images_in_their_own_shape(name: str, place: Path, tmp_path: Path):
     inputs = place / "photo.png", place / "other.png"
-    assert run("reconstruct", place, tmp_path / "out", *inputs, "--geometry", place / name) == 0
+    options = "--feed-forward", "--geometry", place / name
+    assert run("reconstruct", place, tmp_path / "out", *inputs, *options) == 0
     made = scene(tmp_path / "out")
     assert made.depth.shape == (2, 126, 154)
     pipe = Gen3RPipeline.from_pretrained(place / "tiny")
     pipe.load_geometry(place / name)
-    again = pipe.reconstruct([Image.open(path) for path in inputs])
+    again = pipe.reconstruct([Image.open(path) for path in inputs], feed_forward=True)
     assert torch.equal(again.depth, made.depth)
     assert again.settings.get("metres_per_unit") == made.settings.get("metres_per_unit")
     larger = pipe.reconstruct([Image.open(inputs[0])], height=560, width=560)

@@ -67,7 +67,7 @@ def test_each_row_measures_what_it_says(pipe: Gen3RPipeline, clip: Clip) -> None
     moved, _ = warp_views(images[:1], pipe.reconstruct(images[:1]).depth, [0], path)
     assert scores["depth warp PSNR"] == pytest.approx(psnr(moved, images))
 
-    seen = pipe.reconstruct(images)
+    seen = pipe.reconstruct(images, feed_forward=True)
     as_seen = replace(clip, depth=3 * seen.depth, cameras=seen.cameras)
     perfect = _values(evaluate(pipe, [as_seen], ["autoencoder", "geometry"]))
     assert perfect["VGGT AbsRel"] == pytest.approx(0, abs=1e-5)
@@ -82,7 +82,7 @@ def test_two_views_are_the_first_and_the_last_along_the_true_cameras(pipe: Gen3R
     _, poses, _ = normalise_scene(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
     path = Cameras(poses, clip.cameras.K_px, 112, 112)
     generator = torch.Generator().manual_seed(5)
-    scene = pipe(clip.images[[0, -1]][None], prompt=ROOM, cameras=path, num_frames=5, generator=generator)[0]
+    scene = pipe(clip.images[[0, -1]][None], prompt=ROOM, cameras=path, num_frames=5, output_size=0, generator=generator)[0]
     assert not isinstance(scene, torch.Tensor)
     made = scene.frames.permute(0, 3, 1, 2) / 255
     assert scores["two views PSNR"].value == pytest.approx(psnr(made, clip.images))
@@ -98,7 +98,8 @@ def test_without_a_path_one_view_is_free_and_two_have_one_between(pipe: Gen3RPip
         ("two views, path between", [0, -1], "between"),
     ):
         generator = torch.Generator().manual_seed(5)
-        scene = pipe(clip.images[views][None], prompt=ROOM, cameras=cameras, num_frames=5, generator=generator)[0]
+        options = {"cameras": cameras, "num_frames": 5, "output_size": 0, "generator": generator}
+        scene = pipe(clip.images[views][None], prompt=ROOM, **options)[0]
         assert not isinstance(scene, torch.Tensor)
         assert scores[f"{name}, PSNR"].value == pytest.approx(psnr(scene.images, clip.images))
         truth = clip.cameras.T_world_camera

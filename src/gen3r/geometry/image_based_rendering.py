@@ -8,6 +8,7 @@ edge: what appears behind an edge continues the background.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -114,7 +115,8 @@ def _fill(base: Tensor, layer: Tensor, z: Tensor, seen: Tensor) -> Tensor:
     weight = seen * (z / beyond.clamp_min(NEAR)).clamp_max(1) ** BACKGROUND
     continued, difference = push_pull(torch.cat([layer, layer - base]) * weight, weight[None]).split(4)
     background = weight > 0.5
-    away, nearest = distance_transform_edt(~background.cpu().numpy(), return_indices=True)
+    distance: Any = distance_transform_edt(~background.cpu().numpy(), return_indices=True)
+    away, nearest = distance
     away = torch.from_numpy(away).to(base) / longer
     filled = torch.lerp(continued, base + difference, (away / NEARBY).clamp_max(1))
     rows, columns = torch.from_numpy(nearest).long().to(z.device)

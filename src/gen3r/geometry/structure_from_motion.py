@@ -53,7 +53,7 @@ def map_frames(images: Tensor, focal: float) -> SparseScene | None:
         reader = pycolmap.ImageReaderOptions(
             camera_model="SIMPLE_PINHOLE", camera_params=f"{focal},{width / 2},{height / 2}"
         )
-        extraction = pycolmap.FeatureExtractionOptions(use_gpu=False)
+        extraction = pycolmap.FeatureExtractionOptions(use_gpu=False, num_threads=1)  # images in order
         extraction.sift.peak_threshold = 0.003  # small images have few features
         extraction.sift.max_num_features = 2048
         pycolmap.extract_features(

@@ -30,11 +30,11 @@ def open_clips(
 
 
 def sampled_clips(
-    folder: Path, size: tuple[int, int, int], frames: int | None, count: int | None
+    folder: Path, size: tuple[int, int, int], frames: int | None, count: int | None, virtual_cameras: bool = False
 ) -> SampledClips | None:
-    """Clips drawn from the datasets in a folder, seen by virtual cameras; None where there is no dataset."""
+    """Clips drawn from the datasets in a folder; None where there is no dataset."""
     readers = open_mixture(folder) if folder.is_dir() else {}
-    sampler = ClipSampler(frames=frames or size[0], height=size[1], width=size[2], virtual_cameras=True)
+    sampler = ClipSampler(frames=frames or size[0], height=size[1], width=size[2], virtual_cameras=virtual_cameras)
     return SampledClips(readers, sampler, count) if readers else None
 
 

@@ -161,13 +161,13 @@ class Run:
 
     def clips(self, frames: int | None = None, count: int | None = None) -> ClipSource:
         """The training clips: those in train/, as `open_clips`; new scenes of the procedural world if `online`, and
-        the datasets in train/ beside them."""
+        the datasets in train/ beside them, seen by virtual cameras."""
         size = (self.model.num_frames, self.model.height, self.model.width)
         if not self.online:
             return open_clips(self.folder / "train", size, frames, count)
         from gen3r.data.synthetic import OnlineClips
 
-        datasets = sampled_clips(self.folder / "train", size, frames, count or DRAWS)
+        datasets = sampled_clips(self.folder / "train", size, frames, count or DRAWS, virtual_cameras=True)
         online = OnlineClips(size, self.textures)
         return MixedClips([online, datasets]) if datasets else online
 

@@ -63,7 +63,9 @@ def sampled_control(pipe: Gen3RPipeline, images: torch.Tensor, frames: int, path
     request = Request(images=images, num_frames=frames, height=112, width=112, cameras=cameras)
     with torch.no_grad():
         predictions = [pipe.predict_geometry(sample[None]) for sample in images] if path is not None else []
-        return pipe.prepare_control(request, images, None if path is None else [path], predictions)
+        paths = None if path is None else [path]
+        depth = pipe.prepare_depth(request, images, paths, predictions)
+        return pipe.prepare_control(request, images, paths, depth)
 
 
 def alike(trained: torch.Tensor, sampled: torch.Tensor) -> bool:

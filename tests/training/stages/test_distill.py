@@ -94,7 +94,7 @@ def test_samples_without_a_view_have_a_guidance_of_their_own(latents: LatentCach
     text = target(guidance_scale=1.0, text_guidance=3.0)
     alone = (batch["views"] == 2)[:, None, None, None, None]
     assert (guided - plain).abs().amax((1, 2, 3, 4)).min() > 1e-4
-    assert torch.allclose(text, torch.where(alone, guided, plain), atol=1e-6)
+    assert torch.allclose(text, torch.where(alone, guided, plain), atol=1e-5)
 
 
 def test_the_student_comes_nearer_and_the_rest_stays(latents: LatentCache, batch: Batch, tmp_path: Path) -> None:
