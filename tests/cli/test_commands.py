@@ -275,7 +275,12 @@ def test_an_interrupt_that_a_library_swallows_ends_the_run(model: Path, photo: P
 def test_reconstruct(model: Path, photo: Path, tmp_path: Path):
     out = str(tmp_path / "out")
     assert main(["reconstruct", str(photo), str(photo), "--model", str(model), "--device", "cpu", "--out", out]) == 0
-    assert Scene.load(tmp_path / "out" / "scene.safetensors").frames.shape == (2, 98, 126, 3)  # in the shape of the photo
+    assert Scene.load(tmp_path / "out" / "scene.safetensors").frames.shape == (
+        2,
+        98,
+        126,
+        3,
+    )  # in the shape of the photo
 
 
 @pytest.mark.parametrize("options", [["--size", "113"], ["--frames", "0"]])

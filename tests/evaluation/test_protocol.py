@@ -82,7 +82,9 @@ def test_two_views_are_the_first_and_the_last_along_the_true_cameras(pipe: Gen3R
     _, poses, _ = normalise_scene(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
     path = Cameras(poses, clip.cameras.K_px, 112, 112)
     generator = torch.Generator().manual_seed(5)
-    scene = pipe(clip.images[[0, -1]][None], prompt=ROOM, cameras=path, num_frames=5, output_size=0, generator=generator)[0]
+    scene = pipe(
+        clip.images[[0, -1]][None], prompt=ROOM, cameras=path, num_frames=5, output_size=0, generator=generator
+    )[0]
     assert not isinstance(scene, torch.Tensor)
     made = scene.frames.permute(0, 3, 1, 2) / 255
     assert scores["two views PSNR"].value == pytest.approx(psnr(made, clip.images))
