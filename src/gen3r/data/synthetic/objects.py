@@ -104,7 +104,8 @@ STAND_INS = {
     "lamp": "lantern", "plant": "cactus", "counter": "wardrobe", "screen": "desk", "fridge": "wardrobe",
     "bathtub": "bunk bed", "staircase": "rack", "tree": "palm", "pine": "poplar", "bench": "picnic table",
     "bin": "cairn", "lamp post": "street lantern", "monument": "obelisk", "statue": "obelisk", "kiosk": "tent",
-    "planter": "hedge", "fence": "hedge", "car": "van", "rock": "cairn", "bush": "reeds", "hut": "tower", "ball": "dog", "person": "dog",
+    "planter": "hedge", "fence": "hedge", "car": "van", "rock": "cairn", "bush": "reeds", "hut": "tower",
+    "ball": "dog", "person": "dog",
 }  # fmt: skip
 
 
