@@ -44,7 +44,7 @@ from gen3r.models.conditioning import (
 )
 from gen3r.models.depth_estimation import depth_ratio
 from gen3r.models.encoders import encode_image, encode_text
-from gen3r.models.geometry import GeometryModel, fitting_size, patch_size, resize_maps
+from gen3r.models.geometry import GeometryModel, fitting_size, patch_size, resize_maps, usual_pixels
 from gen3r.models.precision import exact_products, fast_products
 from gen3r.models.tokens import unpack_tokens
 from gen3r.models.transformer import Gen3RTransformer
@@ -184,10 +184,10 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         prompts = prompts * batch if len(prompts) == 1 else prompts
         latents = self.prepare_latents(request, batch, generator, latents)
         # 2. predict the geometry of the conditioning frames, and place the cameras
-        pixels, needed = request.height * request.width, self._needs_geometry(request)
+        needed = self._needs_geometry(request)
         if self.geometry is not None and not needed:
             warnings.warn("the geometry model has no effect without an image and a camera path", stacklevel=2)
-        predictions = [self.predict_photos(x, pixels) for x in photos] if needed else []
+        predictions = [self.predict_photos(x) for x in photos] if needed else []
         if len(photos) == 1:
             photos, predictions = photos.expand(batch, -1, -1, -1, -1), predictions * batch
         path = self.prepare_cameras(request, photos, predictions)
@@ -328,24 +328,24 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         return self.vggt.heads(levels, *frames.shape[-2:])
 
     @torch.no_grad()
-    def predict_photos(self, photos: Tensor, pixels: int) -> GeometryPrediction:
+    def predict_photos(self, photos: Tensor) -> GeometryPrediction:
         """Cameras, depth and points of one sample's conditioning frames [n, 3, H, W] in [0, 1], a batch of one.
 
-        VGGT sees each frame whole, at about this number of pixels, in multiples of its patch size. The model of
+        VGGT sees each frame whole, at the model's usual number of pixels, in multiples of its patch size. The model of
         `load_geometry` chooses its size.
         """
         if self.geometry is not None:
             return self.geometry.predict(photos[None])
-        return self._own_geometry(photos[None], pixels)
+        return self._own_geometry(photos[None])
 
-    def _own_geometry(self, photos: Tensor, pixels: int | None = None) -> GeometryPrediction:
-        """The prediction of vggt for photos [B, n, 3, H, W] at about this number of pixels, by default the model's."""
+    def _own_geometry(self, photos: Tensor) -> GeometryPrediction:
+        """The prediction of vggt for photos [B, n, 3, H, W], seen whole."""
         height, width = photos.shape[-2:]
-        return self.predict_geometry(resize(photos, *self._own_size(height, width, pixels)))
+        return self.predict_geometry(resize(photos, *self._own_size(photos.shape[1], height, width)))
 
-    def _own_size(self, height: int, width: int, pixels: int | None = None) -> Size:
-        usual = self.defaults["height"] * self.defaults["width"]
-        return fitting_size(height, width, pixels or usual, self.vggt.config.patch_size)
+    def _own_size(self, frames: int, height: int, width: int) -> Size:
+        pixels = usual_pixels(self.defaults, frames)
+        return fitting_size(height, width, pixels, self.vggt.config.patch_size)
 
     @torch.no_grad()
     def reconstruct(
@@ -367,8 +367,8 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """
         if images is None or not count_images(images):
             raise InputError("give the images of one clip")
-        own = first_size(images)
-        size = patch_size(*own) if self.geometry is not None else self._own_size(*own)
+        own, frames = first_size(images), count_images(images)
+        size = patch_size(*own) if self.geometry is not None else self._own_size(frames, *own)
         size = size[0] if height is None else height, size[1] if width is None else width
         check_patches(*size, self.vggt.config.patch_size)
         batch = image_batch(images, *size)

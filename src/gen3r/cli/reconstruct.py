@@ -73,19 +73,19 @@ def run(args: argparse.Namespace) -> None:
     sequence = ImageSequence.open(options.inputs)
     from gen3r.checkpoints import find_geometry, model_defaults  # loads all model classes: after the quick checks
     from gen3r.geometry.refinement import MIN_FRAMES, matched_size
-    from gen3r.models.geometry import fitting_size, patch_size
+    from gen3r.models.geometry import fitting_size, patch_size, usual_pixels
     from gen3r.request import check_patches
 
     defaults = model_defaults(model.model)
     own = sequence.first_size()
-    usual = patch_size(*own) if geometry else fitting_size(*own, defaults["height"] * defaults["width"])
+    # Images that are named one by one are all meant; a video has more frames than anyone needs.
+    meant = len(options.inputs) if len(options.inputs) > 1 else defaults["num_frames"]
+    frames = min(sequence.count, meant if options.frames is None else options.frames)
+    usual = patch_size(*own) if geometry else fitting_size(*own, usual_pixels(defaults, frames))
     height, width = options.size or usual
     check_patches(height, width)
     if geometry:
         find_geometry(geometry)
-    # Images that are named one by one are all meant; a video has more frames than anyone needs.
-    meant = len(options.inputs) if len(options.inputs) > 1 else defaults["num_frames"]
-    frames = min(sequence.count, meant if options.frames is None else options.frames)
     say(f"reading {frames} of {sequence.count} images ...")
     with enough_memory():
         read_size = (height, width) if options.feed_forward else matched_size(height, width)

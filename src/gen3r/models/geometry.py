@@ -1,8 +1,9 @@
 """Models that see the geometry of photos in place of the pipeline's own VGGT."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from gen3r.models.vggt import VGGT, GeometryPrediction
 
 LONG_SIDE = 518  # of the images that VGGT was trained on
 PATCH = 14
+PHOTOS = 4  # more frames are a clip, which VGGT sees in the clip's size
 
 
 class GeometryModel(Protocol):
@@ -48,6 +50,12 @@ def patch_size(height: int, width: int) -> Size:
     scale = min(1, LONG_SIDE / max(height, width))
     high, wide = (max(PATCH, PATCH * round(side * scale / PATCH)) for side in (height, width))
     return high, wide
+
+
+def usual_pixels(defaults: Mapping[str, Any], frames: int) -> int:
+    """The pixels of each of so many frames at which a model's VGGT sees them. defaults: the pipeline's."""
+    photo_size = defaults.get("photo_size")
+    return photo_size**2 if photo_size and frames <= PHOTOS else defaults["height"] * defaults["width"]
 
 
 def fitting_size(height: int, width: int, pixels: int, patch: int = PATCH) -> Size:

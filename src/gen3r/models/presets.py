@@ -19,7 +19,7 @@ Arguments = dict[str, Any]
 # What a pipeline keeps of a configuration besides its components.
 DEFAULTS = (
     "text_length", "num_frames", "height", "width", "num_inference_steps", "guidance_scale", "negative_prompt",
-    "clamp_known", "geometry_from", "cameras",
+    "clamp_known", "geometry_from", "cameras", "photo_size",
 )  # fmt: skip
 
 # Channel statistics of the published latents (the checkpoint's own numbers).
@@ -54,6 +54,7 @@ class ModelConfig:
         computed from.
     cameras: task ("one view", "two views", ...) -> path of the cameras where a request names none. Other tasks have
         free cameras.
+    photo_size: VGGT sees up to four frames at about this number of pixels squared. None: as the clip.
     """
 
     vggt: Arguments = field(default_factory=dict)
@@ -74,6 +75,7 @@ class ModelConfig:
     clamp_known: bool = False
     geometry_from: Literal["frames", "latents"] = "latents"
     cameras: dict[str, str] = field(default_factory=dict)
+    photo_size: int | None = None
 
     @property
     def defaults(self) -> Arguments:
@@ -128,7 +130,7 @@ def nano() -> ModelConfig:
         },
         text_length=48, num_frames=17, height=112, width=112, num_inference_steps=8, guidance_scale=1.0,
         negative_prompt="", clamp_known=True, geometry_from="frames",
-        cameras={"one view": "orbit_left", "two views": "between"},
+        cameras={"one view": "orbit_left", "two views": "between"}, photo_size=168,
     )  # fmt: skip
 
 
