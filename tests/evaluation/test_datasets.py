@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gen3r.cameras.camera import Cameras
 from gen3r.cameras.paths import trajectory
 from gen3r.cli.main import main
 from gen3r.data.clips import load_clip
@@ -119,8 +120,9 @@ def test_the_models_own_scene_is_reconstructed_without_error(pipe: Gen3RPipeline
 
 def test_generation_is_judged_on_the_frames_that_are_not_given(pipe: Gen3RPipeline) -> None:
     real = clip(120, "truck_left")
-    scores = along_true_path(pipe, real, [0, FRAMES - 1], seed=3)
-    cameras = true_path(pipe, real)
+    ends = [0, FRAMES - 1]
+    scores = along_true_path(pipe, real, ends, seed=3)
+    cameras = true_path(pipe, real, ends, pipe.predict_photos(real.images[ends]).depth[0])
     path, places = spread(cameras, 5)
     generator = torch.Generator().manual_seed(3)
     scene = pipe(real.images[[0, -1]][None], prompt="a slope", cameras=path, generator=generator)[0]
@@ -134,7 +136,8 @@ def test_generation_is_judged_on_the_frames_that_are_not_given(pipe: Gen3RPipeli
     assert 0 < scores["coverage"] <= 1
 
     first = along_true_path(pipe, real, [0], seed=3)
-    depth = pipe.reconstruct(real.images[:1], 112, 112).depth
+    depth = pipe.predict_photos(real.images[:1]).depth[0]
+    cameras = true_path(pipe, real, [0], depth)
     depth = torch.nn.functional.interpolate(depth[:, None], (120, 120), mode="bilinear")[:, 0]
     warped, known = warp_views(real.images[:1], depth, [0], cameras)
     assert first["PSNR, depth warp"] == pytest.approx(psnr(warped[1:], real.images[1:]))
@@ -144,7 +147,7 @@ def test_generation_is_judged_on_the_frames_that_are_not_given(pipe: Gen3RPipeli
 
 def test_what_is_exported_is_the_scenes_own_depth_and_cameras(pipe: Gen3RPipeline) -> None:
     real = clip()
-    path, places = spread(true_path(pipe, real), 5)
+    path, places = spread(first_path(pipe, real), 5)
     generator = torch.Generator().manual_seed(0)
     scene = pipe(real.images[:1][None], prompt="a slope", cameras=path, generator=generator)[0]
     assert isinstance(scene, Scene)
@@ -167,13 +170,21 @@ def test_a_path_leads_through_all_cameras(seed: int, count: int, more: int) -> N
     torch.testing.assert_close(path.K_px[places], cameras.K_px)
 
 
-def test_the_unit_is_the_mean_distance_of_known_points(pipe: Gen3RPipeline) -> None:
+def first_path(pipe: Gen3RPipeline, real: Clip) -> Cameras:
+    """The true path in the scale that the model sees in the first frame."""
+    return true_path(pipe, real, [0], pipe.predict_photos(real.images[:1]).depth[0])
+
+
+def test_the_path_has_the_scale_that_the_model_sees(pipe: Gen3RPipeline) -> None:
     real = clip()
     closer = replace(real, depth=3 * real.depth, cameras=real.cameras.scaled(3))
-    torch.testing.assert_close(true_path(pipe, real).centres, true_path(pipe, closer).centres)
+    torch.testing.assert_close(first_path(pipe, real).centres, first_path(pipe, closer).centres)
+    truth = real.depth[:1]
+    doubled = true_path(pipe, real, [0], 2 * truth)
+    torch.testing.assert_close(doubled.centres, 2 * real.cameras.centres)
     blind = replace(real, depth=0 * real.depth)
     predicted = pipe.reconstruct(real.images, 112, 112, feed_forward=True).cameras.centres
-    ours = true_path(pipe, blind).centres
+    ours = first_path(pipe, blind).centres
     assert ours.norm() == pytest.approx(max(float(predicted.norm()), 1e-3 * FRAMES**0.5), rel=1e-3)
 
 

@@ -12,10 +12,10 @@ from gen3r.data.records import Clip
 from gen3r.evaluation.metrics import fine_detail, psnr, ssim
 from gen3r.evaluation.protocol import Scores
 from gen3r.evaluation.reconstruction import own_size, resized
-from gen3r.geometry.normalise import normalise_scene, unit_of_cameras
-from gen3r.geometry.plane_sweep import sharpened_depth
+from gen3r.geometry.normalise import unit_of_cameras
 from gen3r.geometry.splatting import warp_views
 from gen3r.media.images import evenly_spaced, resize_and_crop
+from gen3r.models.conditioning import steering_depth
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
 
@@ -31,8 +31,10 @@ def along_true_path(pipe: Gen3RPipeline, clip: Clip, given: list[int], seed: int
     model makes. "fit" compares both warps with the scene's own frames.
     """
     photos, others = clip.images[given], [i for i in range(len(clip.frames)) if i not in given]
-    cameras = true_path(pipe, clip)
-    depth = steering_depth(pipe, photos, taken(cameras, given))
+    predicted = pipe.predict_photos(photos).depth[0].cpu()
+    cameras = true_path(pipe, clip, given, predicted)
+    size = predicted.shape[-2:]
+    depth = steering_depth(resize_and_crop(photos, *size), predicted, given, cameras.resize_and_crop(*size))
     path, places = spread(cameras, pipe.defaults["num_frames"])
     generator = torch.Generator().manual_seed(seed)
     scene = pipe(photos[None], prompt=clip.caption, cameras=path, generator=generator)[0]
@@ -65,26 +67,18 @@ def spread(cameras: Cameras, frames: int) -> tuple[Cameras, list[int]]:
     return replace(cameras, T_world_camera=T, K_px=K), places
 
 
-def true_path(pipe: Gen3RPipeline, clip: Clip) -> Cameras:
-    """The clip's cameras in the unit of VGGT's normalised scene: the mean distance of its points, where they are known.
+def true_path(pipe: Gen3RPipeline, clip: Clip, given: list[int], predicted: Tensor) -> Cameras:
+    """The clip's cameras in the unit in which the true depth of the given frames fits the `predicted` one [n, h, w].
 
-    Without any depth, the unit is that in which VGGT predicts the cameras.
+    One photo does not tell its scale, so the path takes the scale that the model sees: the median ratio over the pixels
+    whose depth is known. Without any, it is the scale at which VGGT predicts the clip's cameras.
     """
-    poses = clip.cameras.T_world_camera
-    if bool((clip.depth > 0).any()):
-        _, poses, _ = normalise_scene(clip.depth, poses, clip.cameras.K_px)
-        return replace(clip.cameras, T_world_camera=poses)
-    predicted = pipe.reconstruct(clip.images, *own_size(pipe), feed_forward=True).cameras
-    return clip.cameras.scaled(1 / unit_of_cameras(poses, predicted.T_world_camera))
-
-
-def steering_depth(pipe: Gen3RPipeline, photos: Tensor, cameras: Cameras) -> Tensor:
-    """The depth [n, h, w] of photos by which the model is steered along their cameras: VGGT's, refined for two."""
-    size = own_size(pipe)
-    depth, cameras = pipe.reconstruct(photos, *size).depth, cameras.resize_and_crop(*size)
-    if len(photos) == 2:
-        return sharpened_depth(resize_and_crop(photos, *size), depth, cameras.T_world_camera, cameras.K_px)
-    return depth
+    truth = clip.depth[given]
+    ratio = (resized(predicted, clip.cameras) / truth)[truth > 0]
+    if len(ratio):
+        return clip.cameras.scaled(float(ratio.median()))
+    seen = pipe.reconstruct(clip.images, *own_size(pipe), feed_forward=True).cameras
+    return clip.cameras.scaled(1 / unit_of_cameras(clip.cameras.T_world_camera, seen.T_world_camera))
 
 
 def taken(cameras: Cameras, places: list[int]) -> Cameras:
