@@ -11,7 +11,7 @@ from gen3r.geometry.points import project, unproject, window_mean
 
 SOURCES = 4  # other frames that a frame is compared with
 BEST_BASELINE = 0.15  # of the median depth: shorter ones say less, longer ones see other surfaces
-SWEEPS = ((0.9, 37, 11), (0.4, 25, 9), (0.12, 17, 5))  # largest logarithm of a factor, factors, window in pixels
+SWEEPS = ((0.4, 25, 9), (0.12, 17, 5))  # largest logarithm of a factor, factors, window in pixels
 PRIOR_WEIGHT = 0.045  # of the squared logarithm of a factor, in the unit of the cost (0 a match, 1/2 none)
 CHANGE_WEIGHT = 0.02  # of its absolute value, over the largest
 NO_TEXTURE = 2e-4  # variance of the grey values of a window in which half of the cost counts

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
 from gen3r.geometry.multi_view_stereo import sharpen_frames
-from gen3r.geometry.structure_from_motion import MIN_FRAMES, align_to_points, map_frames
+from gen3r.geometry.structure_from_motion import MIN_FRAMES, align_cameras, map_frames
 from gen3r.media.crop import Size
 
 __all__ = ["MIN_FRAMES", "matched_size", "refine"]
@@ -27,6 +27,5 @@ def refine(matched: Tensor, images: Tensor, depth: Tensor, cameras: Cameras) -> 
     scene = map_frames(matched, float(cameras.K_px[:, 0, 0].median()) * matched.shape[2] / cameras.width)
     if scene is None:
         return None
-    size = matched.shape[1], matched.shape[2]
-    depth, cameras = align_to_points(depth, cameras, scene, size)
+    cameras = align_cameras(depth, cameras, scene, (matched.shape[1], matched.shape[2]))
     return sharpen_frames(images, depth, cameras), cameras

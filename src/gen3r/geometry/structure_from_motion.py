@@ -15,12 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
-from gen3r.geometry.points import window_mean
+from gen3r.media.crop import Size
 
 MIN_FRAMES = 3  # two do not tell the lens
-MIN_POINTS = 12  # in a frame, for a depth of its own scale
-WINDOW_SHARES = (1 / 3, 1 / 7)  # of the width, over which the errors of depth are averaged
-DOUBT = 3.0  # points for which no error is assumed, in every window
+MIN_POINTS = 12  # in all frames
 MIN_REGISTERED = 0.7  # share of the frames that must be matched
 MOST_RANGE = 60.0  # of the points' depths; more is a mapping of cameras that only turned
 FOCAL_RANGE = (0.45, 2.5)  # around the initial focal length; beyond it the mapping has failed
@@ -124,52 +122,29 @@ def _sparse_scene(model: "pycolmap.Reconstruction") -> SparseScene:
     return SparseScene(poses, float(next(iter(model.cameras.values())).params[0]), points)
 
 
-def align_to_points(
-    depth: Tensor, cameras: Cameras, scene: SparseScene, size: tuple[int, int]
-) -> tuple[Tensor, Cameras]:
-    """Predicted depth [F, H, W] and cameras in agreement with a sparse scene, in the unit of the prediction.
+def align_cameras(depth: Tensor, cameras: Cameras, scene: SparseScene, size: Size) -> Cameras:
+    """The cameras of a sparse scene in the unit of a predicted depth [F, H, W], at the size of the predicted `cameras`.
 
-    size: height and width of the images that the scene was mapped from, of the same field of view. Each frame's depth
-    is multiplied by a factor that varies smoothly between the points. Frames that are not registered keep their
-    predicted motion from the nearest registered one.
+    size: height and width of the images that the scene was mapped from, of the same field of view. The unit is that of
+    the nearer half of the points, whose depth is surer. Frames that are not registered keep their predicted motion from
+    the nearest registered one.
     """
     scale = depth.shape[-1] / size[1]
-    residuals = {
-        n: _residuals(depth[n], scale * pixels, z) for n, (pixels, z) in scene.points.items() if len(z) >= MIN_POINTS
-    }
-    if not residuals:
-        return depth, cameras
-    unit = torch.cat([value for _, _, value in residuals.values()]).median()  # log of sparse units in a predicted one
-    aligned = depth.clone()
-    for n, (row, column, value) in residuals.items():
-        aligned[n] *= _smooth_field(row, column, value - unit, depth.shape[1:]).exp()
+    ratios = [z / _at(depth[n], scale * pixels) for n, (pixels, z) in scene.points.items()]
+    near = torch.cat([z for _, z in scene.points.values()])
+    unit = torch.cat(ratios)[near <= near.median()].median()  # sparse units in a predicted one
     known, predicted, poses = sorted(scene.T_world_camera), cameras.T_world_camera, []
     for n in range(len(depth)):
-        near = min(known, key=lambda k: abs(k - n))
-        T = scene.T_world_camera[near].clone()
-        T[:3, 3] /= unit.exp()
-        poses.append(T if near == n else T @ torch.linalg.inv(predicted[near]) @ predicted[n])
+        nearest = min(known, key=lambda k: abs(k - n))
+        T = scene.T_world_camera[nearest].clone()
+        T[:3, 3] /= unit
+        poses.append(T if nearest == n else T @ torch.linalg.inv(predicted[nearest]) @ predicted[n])
     K = cameras.K_px.clone()
     K[:, 0, 0] = K[:, 1, 1] = scale * scene.focal
-    return aligned, Cameras(torch.stack(poses), K, cameras.height, cameras.width).relative_to_first()
+    return Cameras(torch.stack(poses), K, cameras.height, cameras.width).relative_to_first()
 
 
-def _residuals(depth: Tensor, pixels: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows and columns [N] of points, and the logarithm of their depth over the predicted one."""
+def _at(depth: Tensor, pixels: Tensor) -> Tensor:
+    """The depth [N] of an image [H, W] at pixels [N, 2]."""
     height, width = depth.shape
-    column, row = pixels[:, 0].long().clamp(0, width - 1), pixels[:, 1].long().clamp(0, height - 1)
-    return row, column, z.log() - depth[row, column].log()
-
-
-def _smooth_field(row: Tensor, column: Tensor, value: Tensor, size: torch.Size) -> Tensor:
-    """Values at places as a smooth field [H, W]: their median, and windowed means of what is left, coarse to fine."""
-    field = value.median().expand(size).clone()
-    for share in WINDOW_SHARES:
-        window = 2 * int(size[1] * share / 2) + 1
-        left = (value - field[row, column]).clamp(-1, 1)
-        sums = torch.zeros(2, *size)
-        sums[0].index_put_((row, column), left, accumulate=True)
-        sums[1].index_put_((row, column), torch.ones_like(left), accumulate=True)
-        total, count = window_mean(window_mean(sums, window), window)
-        field += total / (count + DOUBT / window**2)
-    return field
+    return depth[pixels[:, 1].long().clamp(0, height - 1), pixels[:, 0].long().clamp(0, width - 1)]
