@@ -13,13 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
-from gen3r.data.synthetic import render_clip
+from gen3r.cameras.camera import Cameras
+from gen3r.data.synthetic.decorator import Decorator
+from gen3r.data.synthetic.light import outdoors
+from gen3r.data.synthetic.places import PLACES
+from gen3r.data.synthetic.render import Renderer
+from gen3r.data.synthetic.shots import look_at
+from gen3r.data.synthetic.textures import Atlas
 
-SEED, FRAMES = 9, [0, 2, 4, 6, 8]
+SEED, FRAMES, FARTHEST = 129, 5, 60
 RADIAL = (-0.06, 0.02, 0.0, 0.0, 0.0)
 BROWN = (-0.06, 0.02, 0.004, -0.003, 0.0)
 
@@ -62,13 +69,19 @@ Truths = Callable[[str], Truth]  # dataset -> the scene, through a lens that the
 
 
 def render_truth(height: int, width: int) -> Truth:
-    clip = render_clip(SEED, 17, height, width)
-    T = clip.cameras.T_world_camera[FRAMES].double().numpy()
-    U, _, Vh = np.linalg.svd(T[:, :3, :3])
-    T[:, :3, :3] = U @ Vh
-    K = clip.cameras.K_px[0].double()
+    """A plaza, past which a camera moves that turns a little; of 112 x 175 pixels it has half the width as focal length."""
+    d = Decorator(np.random.default_rng(SEED), "train")
+    layout = PLACES["plaza"](d, "noon")
+    light = outdoors(d.rng, "noon", "clear", layout.lamps)
+    t = np.linspace(0, 1, FRAMES)[:, None]
+    poses = look_at(np.array([-1.0, -6, 1.7]) + t * [1.6, 0.5, 0.1], np.array([0.0, 3, 1.6]) + t * [0.7, 0, 0.1])
+    renderer, fov = Renderer(d.builder, Atlas(d.textures), light, 3.0), 2 * np.arctan(112 / 175)
+    renderer.expose(poses, fov, 0.34)
+    made = renderer.render_clip(poses, fov, height, width, [])
+    K = Cameras.from_fov(torch.from_numpy(poses), fov, height, width).K_px[0].double()
     intrinsics = (float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2]))
-    return Truth(clip.frames[FRAMES].numpy(), clip.depth[FRAMES].numpy(), T, intrinsics, clip.caption)
+    depth = np.where(made.depth < FARTHEST, made.depth, 0)  # lasers reach no farther
+    return Truth(made.frames, depth, poses, intrinsics, "A plaza at noon.")
 
 
 def lens_free() -> Truth:
