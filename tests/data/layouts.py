@@ -69,7 +69,7 @@ Truths = Callable[[str], Truth]  # dataset -> the scene, through a lens that the
 
 
 def render_truth(height: int, width: int) -> Truth:
-    """A plaza, past which a camera moves that turns a little; of 112 x 175 pixels it has half the width as focal length."""
+    """A plaza, past which a camera moves that turns a little. Its focal length is half the width at 112 x 175."""
     d = Decorator(np.random.default_rng(SEED), "train")
     layout = PLACES["plaza"](d, "noon")
     light = outdoors(d.rng, "noon", "clear", layout.lamps)
