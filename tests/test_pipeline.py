@@ -332,7 +332,7 @@ class TestPhotos:
         squeezed = resize(image, SIZE, SIZE)
         path = Cameras.from_fov(forward_path().T_world_camera, 1.0, 120, 160)
         request = Request(images=image, cameras=path).resolve(pipe.defaults)
-        depth = pipe.prepare_depth(request, image[None, None], [path], [pipe.predict_photos(image[None], SIZE * SIZE)])
+        depth = pipe.prepare_depth(request, image[None, None], [path], [pipe.predict_photos(image[None])])
         control = pipe.prepare_control(request, squeezed[None, None], [path], depth)
         assert torch.equal(control[:, :16, :1, :, :14], control_of(pipe, squeezed[None, None])[:, :16, :1, :, :14])
         rays = pipe.prepare_rays(request, 1, [path])
@@ -340,8 +340,9 @@ class TestPhotos:
         assert torch.equal(rays, camera_condition(small.T_world_camera[None], small.K_px[None], SIZE, SIZE))
 
     def test_vggt_sees_the_photos_shape(self, pipe: Gen3RPipeline):
-        assert pipe.predict_photos(photo(300, 400)[None], SIZE * SIZE).depth.shape == (1, 1, 98, 126)
-        assert pipe.predict_photos(photo(SIZE, 2 * SIZE)[None], 2 * SIZE * SIZE).depth.shape == (1, 1, SIZE, 2 * SIZE)
+        assert pipe.predict_photos(photo(300, 400)[None]).depth.shape == (1, 1, 98, 126)
+        fine = Gen3RPipeline(**pipe.components, defaults=pipe.defaults | {"photo_size": 2 * SIZE})
+        assert fine.predict_photos(photo(SIZE, 2 * SIZE)[None]).depth.shape == (1, 1, 154, 322)
 
     def test_a_scene_of_a_photo_survives_its_file(self, pipe: Gen3RPipeline, tmp_path: Path):
         [scene] = pipe(photo(120, 160), cameras="orbit_left", generator=seeded(0))

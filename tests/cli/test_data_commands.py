@@ -73,7 +73,7 @@ def test_convert_check_show(wild: Path, tmp_path: Path, capsys: Error) -> None:
     assert "pixels far from square" in printed.out
     assert "wildrgbd, 1 scenes" in printed.err
     (scene,) = json.loads((tmp_path / "report.json").read_text())["scenes"]
-    assert scene["agreement"]["reprojection_px"] < 0.5
+    assert scene["agreement"]["reprojection_px"] < 0.75  # the limit that was asked for
     assert data("show", tmp_path / "made", "--out", tmp_path / "sheet.png") == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
