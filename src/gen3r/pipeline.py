@@ -27,7 +27,8 @@ from gen3r.checkpoints.lora import check_peft, lora_file
 from gen3r.errors import InputError
 from gen3r.geometry.image_based_rendering import render_photos
 from gen3r.geometry.points import unproject, valid_depth_mask
-from gen3r.geometry.refinement import MIN_FRAMES, matched_size, refine
+from gen3r.geometry.refinement import matched_size, refine
+from gen3r.geometry.structure_from_motion import MIN_FRAMES
 from gen3r.media.crop import Size
 from gen3r.media.images import ImageInput, count_images, first_size, image_batch, resize
 from gen3r.models.adapter import GeometryAdapter

@@ -72,7 +72,8 @@ def run(args: argparse.Namespace) -> None:
     check_folder(output.out, output.overwrite)
     sequence = ImageSequence.open(options.inputs)
     from gen3r.checkpoints import find_geometry, model_defaults  # loads all model classes: after the quick checks
-    from gen3r.geometry.refinement import MIN_FRAMES, matched_size
+    from gen3r.geometry.refinement import matched_size
+    from gen3r.geometry.structure_from_motion import MIN_FRAMES
     from gen3r.models.geometry import fitting_size, patch_size, usual_pixels
     from gen3r.request import check_patches
 

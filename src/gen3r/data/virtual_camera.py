@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
+from gen3r.cameras.rays import pixel_grid
 from gen3r.data.records import Clip
 
 TRIES = 12
@@ -37,10 +38,12 @@ def draw_virtual_camera(cameras: Cameras, height: int, width: int, rng: np.rando
 def look_through(clip: Clip, R: Tensor, virtual: Cameras) -> Clip:
     """The clip as the virtual cameras of `draw_virtual_camera` see it; colours are averaged over 2 x 2 samples."""
     size = clip.frames.shape[1], clip.frames.shape[2]
-    fine, _ = _sources(clip.cameras, virtual, R, 2)
+    x, y = pixel_grid(virtual.height, virtual.width, like=clip.depth)
+    fine_x, fine_y = (g / 2 for g in pixel_grid(2 * virtual.height, 2 * virtual.width, like=clip.depth))
+    fine, _ = _sources(clip.cameras, virtual, R, fine_x, fine_y)
     colours = clip.frames.permute(0, 3, 1, 2).float()
     colours = F.avg_pool2d(F.grid_sample(colours, _grid(fine, size), padding_mode="border", align_corners=False), 2)
-    pixels, forward = _sources(clip.cameras, virtual, R, 1)
+    pixels, forward = _sources(clip.cameras, virtual, R, x, y)
     nearest = F.grid_sample(clip.depth[:, None], _grid(pixels, size), mode="nearest", align_corners=False)
     frames = (colours + 0.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
     return Clip(frames, nearest[:, 0] / forward, virtual.relative_to_first(), clip.caption, clip.attributes)
@@ -62,24 +65,19 @@ def _virtual(cameras: Cameras, R: Tensor, focal: float, height: int, width: int)
     return Cameras(T, K.expand(len(T), 3, 3), height, width)
 
 
-def _sources(real: Cameras, virtual: Cameras, R: Tensor, samples: int) -> tuple[Tensor, Tensor]:
-    """Where virtual pixels lie in the real images, [F, H, W, 2], and real z for a virtual z of 1, [F, H, W]."""
-    ys, xs = ((torch.arange(n * samples) + 0.5) / samples for n in (virtual.height, virtual.width))
-    y, x = torch.meshgrid(ys, xs, indexing="ij")
+def _sources(real: Cameras, virtual: Cameras, R: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Where virtual pixels x, y [H, W] lie in the real images [F, H, W, 2], and real z for a virtual z of 1 [H, W]."""
     ray = torch.stack([x, y, torch.ones_like(x)], -1) @ torch.linalg.inv(virtual.K_px[0]).mT @ R.mT
     pixels = ray[None] @ real.K_px[:, None].mT
-    return pixels[..., :2] / pixels[..., 2:].clamp_min(1e-6), ray[..., 2].expand(len(real), *x.shape)
+    return pixels[..., :2] / pixels[..., 2:].clamp_min(1e-6), ray[..., 2]
 
 
 def _inside(real: Cameras, virtual: Cameras, R: Tensor) -> bool:
     """Whether the real images hold all corners of the virtual ones."""
-    x = torch.tensor([0.0, virtual.width, 0.0, virtual.width])
-    y = torch.tensor([0.0, 0.0, virtual.height, virtual.height])
-    ray = torch.stack([x, y, torch.ones(4)], -1) @ torch.linalg.inv(virtual.K_px[0]).mT @ R.mT
-    pixels = ray @ real.K_px.mT
-    place = pixels[..., :2] / pixels[..., 2:].clamp_min(1e-6)
+    y, x = torch.meshgrid(torch.tensor([0.0, virtual.height]), torch.tensor([0.0, virtual.width]), indexing="ij")
+    place, forward = _sources(real, virtual, R, x, y)
     size = torch.tensor([real.width, real.height])
-    return bool((ray[:, 2] > 0.1).all() and (place >= 0).all() and (place <= size).all())
+    return bool((forward > 0.1).all() and (place >= 0).all() and (place <= size).all())
 
 
 def _grid(pixels: Tensor, size: tuple[int, int]) -> Tensor:

@@ -40,7 +40,7 @@ def _best_factor(grey: Tensor, depth: Tensor, cameras: Cameras, frame: int, logs
     """The logarithm of the factor with the least cost for each pixel of a frame, averaged over windows: [H, W]."""
     sources = _sources(depth[frame], cameras, frame)
     own = grey[frame][None]
-    texture = window_mean(own * own, window) - window_mean(own, window) ** 2
+    _, texture = _moments(own, window)
     trust = texture / (texture + NO_TEXTURE)
     points = unproject(logs.exp()[:, None, None] * depth[frame], cameras.T_world_camera[frame], cameras.K_px[frame])
     costs = torch.stack([_mismatch(own, grey[j], points, cameras[j : j + 1], window) for j in sources])
@@ -67,11 +67,16 @@ def _mismatch(own: Tensor, other: Tensor, points: Tensor, camera: Cameras, windo
     inside = ((place.abs() < 1).all(-1) & (z > 0)).view(-1, height, width)
     seen = F.grid_sample(other[None, None], place[None], padding_mode="border", align_corners=False)
     seen = seen.view(-1, height, width)
-    mean, seen_mean = window_mean(own, window), window_mean(seen, window)
-    variance, seen_variance = window_mean(own * own, window) - mean**2, window_mean(seen * seen, window) - seen_mean**2
+    (mean, variance), (seen_mean, seen_variance) = _moments(own, window), _moments(seen, window)
     covariance = window_mean(own * seen, window) - mean * seen_mean
     correlation = covariance / ((variance + 1e-4) * (seen_variance + 1e-4)).sqrt()
     return torch.where(inside, (1 - correlation) / 2, 0.5)
+
+
+def _moments(image: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """Mean and variance of the windows of an image [N, H, W]."""
+    mean = window_mean(image, window)
+    return mean, window_mean(image * image, window) - mean**2
 
 
 def _sources(depth: Tensor, cameras: Cameras, frame: int) -> list[int]:

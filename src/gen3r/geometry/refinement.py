@@ -4,10 +4,8 @@ from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
 from gen3r.geometry.multi_view_stereo import sharpen_frames
-from gen3r.geometry.structure_from_motion import MIN_FRAMES, align_cameras, map_frames
+from gen3r.geometry.structure_from_motion import align_cameras, map_frames
 from gen3r.media.crop import Size
-
-__all__ = ["MIN_FRAMES", "matched_size", "refine"]
 
 MATCHED_SIDE = 512  # longer side of the images in which features are matched
 

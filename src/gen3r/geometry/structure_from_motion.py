@@ -7,15 +7,18 @@ focal length, dense depth, and the cameras of frames that cannot be matched; the
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pycolmap
 import torch
 from PIL import Image
 from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
 from gen3r.media.crop import Size
+
+if TYPE_CHECKING:
+    import pycolmap
 
 MIN_FRAMES = 3  # two do not tell the lens
 MIN_POINTS = 12  # in all frames
@@ -42,6 +45,8 @@ def map_frames(images: Tensor, focal: float) -> SparseScene | None:
 
     focal: the initial focal length in pixels. The result is the same in every run.
     """
+    import pycolmap  # a large library, which generation never needs
+
     height, width = images.shape[1:3]
     pycolmap.logging.minloglevel = pycolmap.logging.Level.FATAL.value
     with tempfile.TemporaryDirectory() as folder:
@@ -75,12 +80,16 @@ def map_frames(images: Tensor, focal: float) -> SparseScene | None:
 
 def _global(database: Path, folder: str) -> "pycolmap.Reconstruction | None":
     """All cameras at once (GLOMAP): it needs no good first pair."""
+    import pycolmap
+
     options = pycolmap.GlobalPipelineOptions(num_threads=1, random_seed=0)
     return _largest(pycolmap.global_mapping(database, folder, folder, options=options))
 
 
 def _incremental(database: Path, folder: str) -> "pycolmap.Reconstruction | None":
     """Camera by camera, with limits for the short baselines of videos."""
+    import pycolmap
+
     options = pycolmap.IncrementalPipelineOptions(
         num_threads=1, random_seed=0, min_model_size=MIN_FRAMES, min_num_matches=10, multiple_models=False
     )
