@@ -66,6 +66,6 @@ def test_the_photos_that_packages_ship_are_there(split: str) -> None:
 
 
 def test_photos_move() -> None:
-    clip = moving_photos(np.random.default_rng(0), 5, 56, 84)
+    clip = moving_photos(np.random.default_rng(0), shipped("train"), 5, 56, 84)
     assert clip.shape == (5, 3, 56, 84)
     assert (clip[0].float() - clip[-1].float()).abs().mean() > 0.5

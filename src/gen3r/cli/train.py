@@ -53,8 +53,11 @@ class RunOptions:
     online: bool = option(
         False, "draw new scenes of the procedural world at every step instead of reading train/; needs gen3r[world]"
     )
-    textures: Path | None = option(
-        None, "with --online: folder of photos (.jpg, .png, or .zip files of them) as textures", metavar="FOLDER"
+    photos: Path | None = option(
+        None,
+        "folder of photos (.jpg, .png, or .zip files of them): textures of the scenes that --online draws, and the "
+        "autoencoder's moving crops",
+        metavar="FOLDER",
     )
 
 
@@ -103,7 +106,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def _add_command(stages: argparse._SubParsersAction, name: str, what: str, run: Any) -> argparse.ArgumentParser:
     parser = stages.add_parser(name, help=what, description=f"Makes {what}.")
     parser.set_defaults(run=run)
-    add_options(parser, RunOptions, "folder", "start", "threads", *(["online", "textures"] if name in _ONLINE else []))
+    add_options(parser, RunOptions, "folder", "start", "threads", *(["online", "photos"] if name in _ONLINE else []))
     return parser
 
 
@@ -128,9 +131,9 @@ def _open(args: argparse.Namespace, **recipe: Any) -> "Run":
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    if options.textures and not options.online:
-        raise InputError("--textures is for scenes that are drawn at every step; add --online")
-    return Run(options.folder, options.start, online=options.online, textures=options.textures, **recipe)
+    if options.photos and not options.online and args.stage != "autoencoder":
+        raise InputError("--photos are textures of scenes that are drawn at every step; add --online")
+    return Run(options.folder, options.start, online=options.online, photos=options.photos, **recipe)
 
 
 def _train(args: argparse.Namespace) -> None:

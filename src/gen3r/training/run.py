@@ -54,7 +54,8 @@ class Run:
     config: sizes of the model; a starting model's own come first.
     online: autoencoder, geometry and adapter draw new scenes of the procedural world at every step instead of clips in
         train/ (online synthesis). Statistics of latents are measured on such scenes too.
-    textures: a folder of photos for these scenes' textures (`gen3r.data.synthetic.WorldOptions`).
+    photos: a folder of photos: textures of these scenes (`gen3r.data.synthetic.WorldOptions`), and the autoencoder's
+        moving crops.
     remake: (name, module) -> a component with new weights, for components that this run trains. None: they keep those
         of `start`.
     """
@@ -64,7 +65,7 @@ class Run:
     config: presets.ModelConfig = field(default_factory=presets.nano)
     recipe: recipes.Recipe = field(default_factory=recipes.nano)
     online: bool = False
-    textures: Path | None = None
+    photos: Path | None = None
     remake: Callable[[str, Any], Any] | None = None
 
     @cached_property
@@ -168,7 +169,7 @@ class Run:
         from gen3r.data.synthetic import OnlineClips
 
         datasets = sampled_clips(self.folder / "train", size, frames, count or DRAWS, virtual_cameras=True)
-        online = OnlineClips(size, self.textures)
+        online = OnlineClips(size, self.photos)
         return MixedClips([online, datasets]) if datasets else online
 
     def held_clips(self, frames: int | None = None, count: int | None = None) -> ClipSource:

@@ -1,11 +1,13 @@
 """Stage `autoencoder`: nano's video autoencoder, from scratch."""
 
+from typing import TYPE_CHECKING, Self
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gen3r.data.photos import moving_photos
+from gen3r.data.photos import Photos, moving_photos, photos_in, shipped
 from gen3r.data.records import Clip, ClipSource
 from gen3r.models.components import Components
 from gen3r.pipeline import Gen3RPipeline
@@ -14,13 +16,16 @@ from gen3r.training.stages.augment import augment_colours, clip_batch
 from gen3r.training.stages.config import AutoencoderConfig
 from gen3r.training.stages.stage import Batch, Row, Stage
 
+if TYPE_CHECKING:
+    from gen3r.training.run import Run
+
 KL_WEIGHT = 1e-3
 
 
 class AutoencoderStage(Stage):
     """Mean squared and absolute error of the frames, of their gradients, and a small KL term towards N(0, 1).
 
-    A share of the clips are moving crops of photographs, so that latents represent real images too. Clips of the full
+    A share of the clips are moving crops of `photos`, so that latents represent real images too. Clips of the full
     length must be among the lengths: the causal autoencoder loses 3 dB on frames past the longest training clip.
 
     With `decoder_only` the decoder learns from the latents' means, which the denoiser generates. The latents stay as
@@ -30,19 +35,27 @@ class AutoencoderStage(Stage):
     name = "autoencoder"
     trains = ("vae",)
 
-    def __init__(self, components: Components, clips: ClipSource, config: AutoencoderConfig) -> None:
+    def __init__(
+        self, components: Components, clips: ClipSource, config: AutoencoderConfig, photos: Photos | None = None
+    ) -> None:
         super().__init__()
         self.vae, self.clips, self.config = components.vae, clips, config
+        self.photos = photos or shipped("train")
         self.vae.requires_grad_(True)
         if config.decoder_only:
             self.vae.encoder.requires_grad_(False)
             self.vae.quant_conv.requires_grad_(False)
 
+    @classmethod
+    def of(cls, run: "Run", components: Components, config: AutoencoderConfig) -> Self:
+        """As `Stage.of`, with the run's photos."""
+        return cls(components, run.held_clips(), config, photos_in(run.photos) if run.photos else None)
+
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         frames = int(rng.choice(self.config.frames))
         batch = clip_batch(self.clips, rng, size, frames)
         for i in np.flatnonzero(rng.random(size) < self.config.photos):
-            batch["frames"][i] = moving_photos(rng, frames, *batch["frames"].shape[-2:])
+            batch["frames"][i] = moving_photos(rng, self.photos, frames, *batch["frames"].shape[-2:])
         return {k: batch[k] for k in ("frames", "jitter")}
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
