@@ -68,7 +68,7 @@ def tiny_stage(name: str, data: Path) -> Stage:
     components = build_components(tiny())
     components.vggt.init_weights()
     if name == "autoencoder":
-        return AutoencoderStage(components, clips, AutoencoderConfig(frames=(5,), photos=0.5))
+        return AutoencoderStage(components, clips, AutoencoderConfig(frames=(5,), photo_share=0.5))
     if name == "geometry":
         return GeometryStage(components, clips, GeometryConfig(frames=(2, 4)))
     stage = AdapterStage(components, clips, AdapterConfig(frames=(5,)))

@@ -54,7 +54,7 @@ class AutoencoderStage(Stage):
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         frames = int(rng.choice(self.config.frames))
         batch = clip_batch(self.clips, rng, size, frames)
-        for i in np.flatnonzero(rng.random(size) < self.config.photos):
+        for i in np.flatnonzero(rng.random(size) < self.config.photo_share):
             batch["frames"][i] = moving_photos(rng, self.photos, frames, *batch["frames"].shape[-2:])
         return {k: batch[k] for k in ("frames", "jitter")}
 

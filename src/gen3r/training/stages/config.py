@@ -12,10 +12,10 @@ class StageConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderConfig(StageConfig):
-    """frames: the lengths of clips, drawn with equal probability. photos: share of clips made of photographs."""
+    """frames: the lengths of clips, drawn with equal probability. photo_share: of clips made of photographs."""
 
     frames: tuple[int, ...] = (9, 9, 9, 17)
-    photos: float = 0.4
+    photo_share: float = 0.4
     decoder_only: bool = option(
         False, "train the decoder alone; latents, and the models that were trained on them, stay valid"
     )
