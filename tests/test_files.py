@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from gen3r.data.records import Clip
 from gen3r.data.shards import write_shard
 from gen3r.errors import InputError
-from gen3r.export import save_scene
+from gen3r.export.save import save_scene
 from gen3r.files import exchange_folders, whole_file, whole_folder, write_tensors, write_text
 from gen3r.scene import Scene
 from tests.export.conftest import make_scene

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from gen3r.cameras.formats import read_cameras, write_cameras
     from gen3r.cameras.paths import trajectory
     from gen3r.errors import InputError
-    from gen3r.export import save_scene
+    from gen3r.export.save import save_scene
     from gen3r.pipeline import Gen3RPipeline
     from gen3r.scene import Scene
 
@@ -31,7 +31,7 @@ _HOMES = {
     "InputError": "gen3r.errors",
     "Scene": "gen3r.scene",
     "read_cameras": "gen3r.cameras.formats",
-    "save_scene": "gen3r.export",
+    "save_scene": "gen3r.export.save",
     "trajectory": "gen3r.cameras.paths",
     "write_cameras": "gen3r.cameras.formats",
 }

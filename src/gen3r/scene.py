@@ -3,16 +3,25 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
+from gen3r.cameras.conventions import world_axes
 from gen3r.errors import InputError
 from gen3r.files import write_tensors
+from gen3r.geometry.clouds import PointCloud
 from gen3r.geometry.points import unproject, valid_depth_mask
+
+if TYPE_CHECKING:
+    import trimesh
+
+    from gen3r.export.gaussians import Gaussians
+    from gen3r.export.options import ExportOptions
+    from gen3r.export.selection import Selection
 
 _FORMAT = "gen3r-scene"
 _ARRAYS = ("frames", "depth", "confidence")
@@ -57,6 +66,38 @@ class Scene:
     def images(self) -> Tensor:
         """The frames as models take them: float32 [F, 3, H, W] in [0, 1]."""
         return self.frames.permute(0, 3, 1, 2).float() / 255
+
+    def to_points(self, options: "ExportOptions | None" = None) -> PointCloud:
+        """The reliable points, thinned, with colours, widths, normals and confidence; in the scene's unit.
+
+        options: what is left out; see `ExportOptions`. The axes are the option's.
+        """
+        selection = _selection(self, options)
+        return selection.cloud().moved(world_axes(selection.options.axes))
+
+    def to_gaussians(self, options: "ExportOptions | None" = None) -> "Gaussians":
+        """One flat 3-D Gaussian for each of `to_points`."""
+        from gen3r.export.gaussians import to_gaussians
+
+        return to_gaussians(_selection(self, options))
+
+    def to_trimesh(self, options: "ExportOptions | None" = None) -> "trimesh.Scene":
+        """Textured triangle meshes of a few frames, in the scene's unit, y up as in glTF.
+
+        Raises:
+            InputError: trimesh is not installed.
+        """
+        from gen3r.export.mesh import to_trimesh
+
+        return to_trimesh(_selection(self, options))
+
+    def export(
+        self, folder: str | Path, *formats: str, options: "ExportOptions | None" = None, overwrite: bool = False
+    ) -> list[Path]:
+        """Writes formats of `gen3r export` into a folder; returns their paths. Errors as `export_scene`."""
+        from gen3r.export.save import export_scene
+
+        return export_scene(self, formats, folder, options, overwrite)
 
     def save(self, path: str | Path) -> None:
         """Writes everything to one safetensors file, without loss.
@@ -110,3 +151,10 @@ def _derived(depth: Tensor, cameras: Cameras) -> dict[str, Tensor]:
         "mask": valid_depth_mask(depth),
         "source": torch.zeros(depth.shape, dtype=torch.uint8),
     }
+
+
+def _selection(scene: Scene, options: "ExportOptions | None") -> "Selection":
+    from gen3r.export.options import ExportOptions
+    from gen3r.export.selection import Selection
+
+    return Selection(scene, options or ExportOptions())

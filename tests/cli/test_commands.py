@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from gen3r.cli.main import main
-from gen3r.export import WRITERS
+from gen3r.export.save import WRITERS
 from gen3r.export.video import write_video
 from gen3r.scene import Scene
 from tests.tiny import tiny_pipeline

@@ -10,11 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plyfile import PlyData
 
-from gen3r.export import WRITERS
+from gen3r.export.options import ExportOptions
+from gen3r.export.ply import write_points
+from gen3r.export.save import WRITERS
+from gen3r.export.selection import Selection
 from gen3r.export.video import FRAMES_PER_SECOND, write_video
 from gen3r.media.drawing import apply_colour_map, colour_depth
 from gen3r.scene import Scene
 from tests.export.conftest import make_scene
+
+EVERYTHING = ExportOptions(unsure=0, edges=0, sky=0, voxel=0, outliers=0, max_points=10**9)
 
 
 def read_frames(path: Path) -> np.ndarray:
@@ -23,13 +28,23 @@ def read_frames(path: Path) -> np.ndarray:
 
 
 def test_ply_holds_the_valid_points_and_their_colours(scene: Scene, tmp_path: Path):
-    WRITERS["points.ply"](scene, tmp_path / "points.ply")
+    write_points(Selection(scene, EVERYTHING), tmp_path / "points.ply")
     ply = PlyData.read(str(tmp_path / "points.ply"))
     vertices = ply["vertex"]
     assert not ply.text
     assert np.array_equal(np.stack([vertices[a] for a in "xyz"], -1), scene.points[scene.mask].numpy())
     colours = np.stack([vertices[c] for c in ("red", "green", "blue")], -1)
     assert np.array_equal(colours, scene.frames[scene.mask].numpy())
+
+
+def test_a_saved_scene_has_the_points_that_are_exported(scene: Scene, tmp_path: Path):
+    WRITERS["points.ply"](scene, tmp_path / "points.ply")
+    vertices, cloud = PlyData.read(str(tmp_path / "points.ply"))["vertex"], scene.to_points()
+    assert 0 < len(cloud) < int(scene.mask.sum())
+    assert np.array_equal(np.stack([vertices[a] for a in "xyz"], -1), cloud.points.numpy())
+    assert cloud.normals is not None
+    assert np.array_equal(np.stack([vertices[a] for a in ("nx", "ny", "nz")], -1), cloud.normals.numpy())
+    assert np.array_equal(vertices["confidence"], cloud.confidence)
 
 
 def test_ply_of_no_valid_point(tmp_path: Path):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from gen3r.cameras.formats import read_cameras
 from gen3r.errors import InputError
-from gen3r.export import WRITERS, save_scene
+from gen3r.export.save import WRITERS, save_scene
 from gen3r.files import check_folder
 from gen3r.media.drawing import WIDTH
 from gen3r.scene import Scene

@@ -75,6 +75,11 @@ class Cameras:
         """Vertical fields of view [F] in radians."""
         return 2 * torch.atan(self.height / 2 / self.K_px[:, 1, 1])
 
+    @property
+    def one_lens(self) -> bool:
+        """Whether all cameras have the same intrinsics."""
+        return bool((self.K_px == self.K_px[:1]).all())
+
     def to(self, device: torch.device | str) -> "Cameras":
         """The same cameras on another device."""
         return replace(self, T_world_camera=self.T_world_camera.to(device), K_px=self.K_px.to(device))

@@ -1,11 +1,18 @@
 """Conversions between camera conventions. Everything inside Gen3R is camera-to-world with OpenCV axes."""
 
 import math
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+Axes = Literal["opencv", "opengl", "z up"]
+_WORLDS: dict[Axes, list[list[float]]] = {
+    "opencv": [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
+    "opengl": [[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1]],
+    "z up": [[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]],
+}
 MIN_FOV = math.radians(1.0)
 MAX_FOV = math.radians(179.0)
 
@@ -87,6 +94,14 @@ def decode_pose(
 def opengl_to_opencv(T_world_camera: Tensor) -> Tensor:
     """Poses [..., 4, 4] with camera axes x right, y up, z backward (OpenGL, nerfstudio, Blender), and the inverse."""
     return T_world_camera * torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=T_world_camera.dtype)
+
+
+def world_axes(axes: Axes) -> Tensor:
+    """The turn [4, 4], float64, from a world with OpenCV axes to one with other axes: `T_axes_opencv`.
+
+    opengl: x right, y up, z backward (glTF, three.js). z up: x right, y forward, z up (nerfstudio, ROS maps).
+    """
+    return torch.tensor(_WORLDS[axes], dtype=torch.float64)
 
 
 def colmap_to_opencv(quaternion: Tensor, translation: Tensor) -> Tensor:

@@ -52,6 +52,19 @@ class OutputOptions:
 
     out: Path = option(help="folder for the scene; it appears when the scene is complete", metavar="DIR")
     overwrite: bool = option(False, "replace the files of an earlier scene in DIR")
+    export: tuple[str, ...] = option((), "write these formats of gen3r export into DIR/export, too", metavar="FORMAT")
+
+    def check(self) -> None:
+        """Refuses a folder and formats that cannot be written, before any work.
+
+        Raises:
+            InputError: says what to do.
+        """
+        from gen3r.export.formats import check_formats
+        from gen3r.files import check_folder
+
+        check_folder(self.out, self.overwrite)
+        check_formats(self.export)
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -147,10 +160,10 @@ _NO_MEMORY = "out of memory; try fewer --frames, a smaller --size, --dtype bfloa
 
 def write_scene(scene: "Scene", output: OutputOptions) -> None:
     """Writes all files of a scene and prints their paths."""
-    from gen3r.export import save_scene
+    from gen3r.export.save import save_scene
 
     say("writing ...")
-    for path in save_scene(scene, output.out, output.overwrite):
+    for path in save_scene(scene, output.out, output.overwrite, output.export):
         print(path)
 
 

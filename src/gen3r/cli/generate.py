@@ -100,10 +100,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     """Checks everything that can be checked first, cheapest first; then loads, generates and writes."""
     from gen3r.checkpoints.lora import check_peft, lora_file
-    from gen3r.files import check_folder
 
     options, output = read_options(args, GenerateOptions), read_options(args, OutputOptions)
-    check_folder(output.out, output.overwrite)
+    output.check()
     request = read_options(args, Request)
     _check(options, request)
     if options.lora:

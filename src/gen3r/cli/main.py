@@ -8,13 +8,14 @@ from importlib import import_module
 from gen3r import __version__
 from gen3r.cli.common import Parser, exit_code, remembered_interrupts, say
 
-COMMANDS = ("generate", "reconstruct", "info", "convert", "data", "train", "evaluate")
+COMMANDS = ("generate", "reconstruct", "export", "info", "convert", "data", "train", "evaluate")
 _DESCRIPTION = """\
 From a photo, two photos, a video or text to one consistent 3-D scene: video, depth, points and cameras."""
 _EPILOG = """\
 first steps:
   gen3r generate photo.jpg --camera orbit_left --out scene     a photo becomes a scene
   gen3r reconstruct clip.mp4 --out scene                       depth, points and cameras of a video
+  gen3r export scene glb colmap                                files for Blender and for splat training
   gen3r generate --help                                        all that generate can do"""
 
 

@@ -63,13 +63,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Reads the images, runs VGGT, writes the scene."""
-    from gen3r.files import check_folder
     from gen3r.media.images import evenly_spaced
     from gen3r.media.sequence import ImageSequence
 
     options, model = read_options(args, ReconstructOptions), read_options(args, ModelOptions)
     output, geometry = read_options(args, OutputOptions), read_options(args, GeometryOptions).geometry
-    check_folder(output.out, output.overwrite)
+    output.check()
     sequence = ImageSequence.open(options.inputs)
     from gen3r.checkpoints import find_geometry, model_defaults  # loads all model classes: after the quick checks
     from gen3r.geometry.refinement import matched_size

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from PIL import Image
 
 from gen3r.data.readers.base import Reader
@@ -20,11 +19,11 @@ from gen3r.data.workers import SceneResult, in_parallel
 from gen3r.errors import InputError
 from gen3r.files import whole_folder
 from gen3r.geometry.clouds import write_ply
+from gen3r.media.images import depth_per_unit, write_depth
 
 IMAGES, DEPTH, POINTS = "images", "depth", "points.ply"
 ImageFormat = Literal["png", "jpg"]
 SAVE_OPTIONS = {"png": {"compress_level": 4}, "jpg": {"quality": 95, "subsampling": 0}}
-MAX_STORED = 65535  # of a 16-bit image
 MIN_FRAMES = 2
 
 
@@ -174,16 +173,7 @@ def _write_frame(
         "transform_matrix": cameras.T_world_camera[number].tolist(),
     }  # fmt: skip
     if depth is not None:
-        entry["depth_per_unit"] = _write_depth(depth, folder / DEPTH / f"{stem}.png")
+        (folder / DEPTH).mkdir(exist_ok=True)
+        entry["depth_per_unit"] = depth_per_unit(float(depth.max()))
+        write_depth(depth, folder / DEPTH / f"{stem}.png", entry["depth_per_unit"])
     return entry
-
-
-def _write_depth(depth: np.ndarray, path: Path) -> float:
-    """Writes depth in 16 bits, as fine as the frame's farthest pixel allows; returns the stored numbers per unit."""
-    path.parent.mkdir(exist_ok=True)
-    farthest = float(depth.max())
-    per_unit = MAX_STORED / farthest if farthest > 0 else 1.0
-    stored = np.round(depth.astype(np.float64) * per_unit)
-    stored = np.where(depth > 0, stored.clip(1, MAX_STORED), 0).astype(np.uint16)
-    Image.fromarray(stored).save(path, compress_level=4)
-    return per_unit

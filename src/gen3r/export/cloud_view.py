@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from gen3r.export.selection import own_pixels
 from gen3r.geometry.clouds import PointCloud
 from gen3r.geometry.splatting import nearest_points
 from gen3r.scene import Scene
@@ -34,10 +35,7 @@ class View:
 
 def point_cloud(scene: Scene, most: int) -> PointCloud:
     """The valid points of a scene, each photo's once, thinned evenly to at most `most`; their widths grow to match."""
-    mask = scene.mask & scene.points.isfinite().all(-1)
-    frames = torch.arange(len(mask))[:, None, None]
-    for photo, own in ((1, 0), (2, len(mask) - 1)):  # a photo's own frame shows all of its points
-        mask &= (scene.source != photo) | (frames == own)
+    mask = scene.mask & scene.points.isfinite().all(-1) & own_pixels(scene)
     widths = scene.depth / scene.cameras.K_px[:, 0, 0, None, None]
     cloud = PointCloud(scene.points[mask], scene.frames[mask], widths[mask])
     stride = math.ceil(len(cloud) / most)

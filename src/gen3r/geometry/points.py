@@ -46,6 +46,42 @@ def valid_depth_mask(depth: Tensor, low: float = 0.001, high: float = 0.98, max_
     return mask
 
 
+def surface_normals(depth: Tensor, K_px: Tensor, pixels: Tensor) -> Tensor:
+    """Unit normals [N, 3] in the camera's axes, towards the camera, of pixels [N] of z-depth [H, W].
+
+    pixels: indices into the flat image. A plane's inverse depth is linear in the pixel, so its gradient gives the
+    normal n: n (x, y, 1) = c / z for the ray (x, y, 1) = ((u - cx) / fx, (v - cy) / fy, 1). Depth that is not finite
+    and positive counts as infinitely far.
+    """
+    inverse = _inverse_depth(depth)
+    along_y, along_x = torch.gradient(inverse)
+    along_x, along_y, inverse = (x.flatten()[pixels] for x in (along_x, along_y, inverse))
+    fx, fy, cx, cy = (K_px[i, j] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    u, v = pixels % depth.shape[1] + 0.5, pixels // depth.shape[1] + 0.5
+    away = torch.stack([fx * along_x, fy * along_y, inverse - (u - cx) * along_x - (v - cy) * along_y], -1)
+    return -F.normalize(away, dim=-1, eps=1e-20)
+
+
+def depth_edges(depth: Tensor, tolerance: float) -> Tensor:
+    """Where z-depth [..., H, W] has an edge: its inverse bends by more than `tolerance` of itself between neighbours.
+
+    A plane's inverse depth does not bend, however steeply the plane is seen. Pixels on both sides of a jump do.
+    """
+    inverse = _inverse_depth(depth)
+    edges = torch.zeros_like(inverse, dtype=torch.bool)
+    for dim in (-2, -1):
+        inner = max(0, inverse.shape[dim] - 2)
+        before, here, after = (inverse.narrow(dim, min(i, inverse.shape[dim] - inner), inner) for i in range(3))
+        bent = (before - 2 * here + after).abs() > tolerance * here
+        edges.narrow(dim, inner and 1, inner).logical_or_(bent)
+    return edges
+
+
+def _inverse_depth(depth: Tensor) -> Tensor:
+    """0 where depth is not finite and positive."""
+    return torch.where(depth.isfinite() & (depth > 0), 1 / depth, 0)
+
+
 def window_mean(images: Tensor, size: int) -> Tensor:
     """Means of images [..., N, H, W] over squares of `size` pixels, an odd number, cut off at the margin."""
     half = size // 2

@@ -17,6 +17,7 @@ from gen3r.media.crop import cover_crop
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 ENOUGH_PIXELS = 2048  # on the short side: more than any model here looks at
+MAX_STORED = 65535  # of a 16-bit image
 
 ImageInput = Tensor | Image.Image
 
@@ -175,3 +176,15 @@ def list_images(folder: Path) -> list[Path]:
     if not paths:
         raise InputError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
     return sorted(paths, key=lambda p: [(int(x), "") if x.isdecimal() else (-1, x) for x in re.split(r"(\d+)", p.name)])
+
+
+def depth_per_unit(farthest: float) -> float:
+    """The stored numbers per unit of depth that make a 16-bit image as fine as its farthest pixel allows."""
+    return MAX_STORED / farthest if farthest > 0 else 1.0
+
+
+def write_depth(depth: np.ndarray, path: Path, per_unit: float) -> None:
+    """Writes depth [H, W] as a 16-bit PNG: the depth times `per_unit`, 0 where it is unknown or not positive."""
+    stored = np.round(depth.astype(np.float64) * per_unit)
+    stored = np.where(depth > 0, stored.clip(1, MAX_STORED), 0).astype(np.uint16)
+    Image.fromarray(stored).save(path, compress_level=4)

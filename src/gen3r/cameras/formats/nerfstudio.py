@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 
 from gen3r.cameras.camera import Cameras
-from gen3r.cameras.conventions import intrinsic_matrices, opengl_to_opencv
+from gen3r.cameras.conventions import intrinsic_matrices, opengl_to_opencv, world_axes
 from gen3r.errors import InputError
 from gen3r.media.crop import Size
 
@@ -80,3 +81,20 @@ def _frame(
     pose = np.eye(4)
     pose[: len(matrix)] = matrix
     return pose, intrinsics, distortion, size
+
+
+def to_nerfstudio(cameras: Cameras, file_paths: Sequence[str]) -> dict[str, Any]:
+    """nerfstudio's JSON object of cameras and their images: a world with z up, OpenGL cameras, no distortion.
+
+    `applied_transform` [3, 4] is the turn from the cameras' own world, as nerfstudio's own tools write it.
+    """
+    turn = world_axes("z up")
+    poses = opengl_to_opencv(turn @ cameras.T_world_camera.double())
+    frames = [
+        {
+            "file_path": name, "fl_x": K[0][0], "fl_y": K[1][1], "cx": K[0][2], "cy": K[1][2],
+            "w": cameras.width, "h": cameras.height, "transform_matrix": T,
+        }
+        for name, T, K in zip(file_paths, poses.tolist(), cameras.K_px.double().tolist(), strict=True)
+    ]  # fmt: skip
+    return {"camera_model": "OPENCV", "applied_transform": turn[:3].tolist(), "frames": frames}

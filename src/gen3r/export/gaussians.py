@@ -1,0 +1,104 @@
+"""3-D Gaussians of a scene, one for each exported point, in the PLY layout of INRIA's splat trainer."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gen3r.cameras.conventions import quaternion_from_matrix, world_axes
+from gen3r.export.ply import comments
+from gen3r.export.selection import Selection
+from gen3r.geometry.clouds import PointCloud, write_vertices
+
+SPREAD = 0.6  # standard deviation along the surface over the width of the surface that a Gaussian stands for
+THINNESS = 0.1  # standard deviation across the surface over that along it
+STEEPEST = 0.2  # cosine of the angle to the surface's normal, below which a footprint grows no longer
+FAINTEST, FULLEST = 0.6, 0.99  # opacity of the least and of the most confident
+SH_0 = 0.5 / math.sqrt(math.pi)  # the constant spherical harmonic
+COLUMNS = (
+    "x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", "scale_0", "scale_1", "scale_2",
+    "rot_0", "rot_1", "rot_2", "rot_3",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """means: [N, 3]. scales: standard deviations along their own axes [N, 3]. rotations: unit quaternions [N, 4], w
+    first, from their own axes to the world's; the third axis is the surface's normal. opacities: [N], below 1.
+    colours: uint8 [N, 3]."""
+
+    means: Tensor
+    scales: Tensor
+    rotations: Tensor
+    opacities: Tensor
+    colours: Tensor
+
+
+def to_gaussians(selection: Selection) -> Gaussians:
+    """The Gaussians of all exported points."""
+    parts = list(_parts(selection)) or [_flat(selection.cloud(), torch.zeros(3), torch.ones(1))]
+    return Gaussians(**{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+
+
+def write(selection: Selection, path: Path) -> None:
+    """Writes INRIA's columns frame by frame: colours as spherical harmonics of degree 0, logits of opacity, logarithms
+    of scale."""
+    vertices = (_columns(part) for part in _parts(selection))
+    write_vertices(vertices, dict.fromkeys(COLUMNS, "<f4"), len(selection.pixels), path, comments(selection))
+
+
+def _parts(selection: Selection) -> Iterator[Gaussians]:
+    """The Gaussians of each frame that has any, in the axes of the options."""
+    turn, cameras = world_axes(selection.options.axes), selection.scene.cameras
+    confidence = selection.scene.confidence.flatten()[selection.pixels]
+    ranked = confidence[:: math.ceil(len(confidence) / 100_000) or 1].sort().values
+    for frame, cloud in selection.clouds():
+        centre = (turn[:3, :3] @ cameras.centres[frame].double()).float()
+        yield _flat(cloud.moved(turn), centre, ranked)
+
+
+def _flat(cloud: PointCloud, centre: Tensor, ranked: Tensor) -> Gaussians:
+    """Gaussians along the surface, which cover what each pixel of a camera at `centre` covers of it.
+
+    A footprint is as wide as its point across the direction in which the surface leans away, and longer along it.
+    ranked: sorted confidences, among which a point's rank gives its opacity.
+    """
+    assert cloud.normals is not None
+    assert cloud.widths is not None
+    assert cloud.colours is not None
+    assert cloud.confidence is not None
+    normal, view = cloud.normals, torch.nn.functional.normalize(centre - cloud.points, dim=-1)
+    cosine = (normal * view).sum(-1, keepdim=True)
+    leaning = view - cosine * normal
+    upright = torch.eye(3)[normal.abs().argmin(-1)]  # any direction along a surface that faces the camera
+    leaning = torch.where(leaning.norm(dim=-1, keepdim=True) > 1e-3, leaning, torch.linalg.cross(normal, upright))
+    leaning = torch.nn.functional.normalize(leaning, dim=-1)
+    R = torch.stack([leaning, torch.linalg.cross(normal, leaning), normal], -1)
+    across = SPREAD * cloud.widths
+    scales = torch.stack([across / cosine[:, 0].clamp(STEEPEST, 1), across, THINNESS * across], -1)
+    rank = torch.searchsorted(ranked, cloud.confidence, right=True) / len(ranked)
+    return Gaussians(
+        means=cloud.points,
+        scales=scales,
+        rotations=quaternion_from_matrix(R).roll(1, -1),
+        opacities=FAINTEST + (FULLEST - FAINTEST) * rank,
+        colours=cloud.colours,
+    )
+
+
+def _columns(part: Gaussians) -> dict[str, Tensor]:
+    values = torch.cat(
+        [
+            part.means,
+            torch.zeros_like(part.means),  # normals, which nothing reads
+            (part.colours / 255 - 0.5) / SH_0,
+            part.opacities.logit()[:, None],
+            part.scales.log(),
+            part.rotations,
+        ],
+        -1,
+    )
+    return dict(zip(COLUMNS, values.unbind(-1), strict=True))

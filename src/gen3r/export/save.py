@@ -1,0 +1,96 @@
+"""A scene as files that other programs open: what a saved scene holds, and exports in any format."""
+
+import json
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from gen3r.cameras.formats import write_cameras
+from gen3r.errors import InputError
+from gen3r.export.formats import FORMATS, check_formats
+from gen3r.export.metadata import metadata
+from gen3r.export.options import ExportOptions
+from gen3r.export.ply import write_points
+from gen3r.export.preview import contact_sheet
+from gen3r.export.selection import Selection
+from gen3r.export.unit import in_metres
+from gen3r.export.video import write_video
+from gen3r.files import check_folder, whole_file, whole_folder, write_text
+from gen3r.media.drawing import colour_depth
+from gen3r.scene import Scene
+
+SCENE = "scene.safetensors"
+EXPORTS = "export"  # folder of a saved scene's exports
+
+WRITERS: dict[str, Callable[[Scene, Path], None]] = {
+    "rgb.mp4": lambda scene, path: write_video(scene.frames, path),
+    "depth.mp4": lambda scene, path: write_video(colour_depth(scene.depth, scene.mask), path),
+    "points.ply": lambda scene, path: write_points(Selection(scene, ExportOptions()), path),
+    "cameras.json": lambda scene, path: write_cameras(scene.cameras, path),
+    SCENE: Scene.save,
+    "preview.png": lambda scene, path: contact_sheet(scene).save(path),
+    "metadata.json": lambda scene, path: write_text(
+        json.dumps(metadata(scene), indent=2, ensure_ascii=False) + "\n", path
+    ),
+}
+
+
+def save_scene(scene: Scene, folder: str | Path, overwrite: bool = False, exports: Sequence[str] = ()) -> list[Path]:
+    """Writes every file of `WRITERS` into `folder`, and exports into its folder `export`; returns their paths.
+
+    exports: names of formats (see `export_scene`). Errors as `whole_folder` and `export_scene`.
+    """
+    check_formats(exports)
+    folder = Path(folder)
+    with whole_folder(folder, overwrite) as partial:
+        for name, write in WRITERS.items():
+            write(scene, partial / name)
+        if exports:
+            export_scene(scene, exports, partial / EXPORTS)
+    return [*(folder / name for name in WRITERS), *(folder / EXPORTS / FORMATS[name].path for name in exports)]
+
+
+def export_scene(
+    scene: Scene,
+    formats: Sequence[str],
+    folder: str | Path,
+    options: ExportOptions | None = None,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Writes a scene in formats of `FORMATS`, each whole or not at all; returns the paths in `folder`.
+
+    With a known length, or a scene whose settings have `metres_per_unit`, the unit of all files is the metre.
+
+    Raises:
+        InputError: a format is unknown or lacks its library, a file or folder of its name exists (without `overwrite`),
+            the known length cannot be measured, or the folder cannot be written to or is full.
+    """
+    check_formats(formats)
+    options, folder = options or ExportOptions(), Path(folder)
+    paths = [folder / FORMATS[name].path for name in dict.fromkeys(formats)]
+    check_folder(folder, overwrite=True)
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise InputError(f"{path} exists; choose another folder or add --overwrite")
+    selection = Selection(in_metres(scene, options.scale_from), options)
+    for name, path in zip(dict.fromkeys(formats), paths, strict=True):
+        module, _, function = FORMATS[name].writer.partition(".")
+        write = getattr(import_module(f"gen3r.export.{module}"), function)
+        with whole_file(path) if path.suffix else whole_folder(path, overwrite) as partial:
+            write(selection, partial)
+    return paths
+
+
+def find_scene(path: str | Path) -> Path:
+    """The file of a scene: `path` itself, or the one in the folder that a command wrote.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(path)
+    if path.is_dir() and not (path / SCENE).is_file():
+        raise InputError(f"{path} holds no {SCENE}; give a folder that gen3r generate or reconstruct wrote")
+    file = path / SCENE if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"no scene at {path}; give a folder that gen3r generate or reconstruct wrote")
+    return file
