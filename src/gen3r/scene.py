@@ -79,7 +79,8 @@ class Scene:
         """One flat 3-D Gaussian for each of `to_points`."""
         from gen3r.export.gaussians import to_gaussians
 
-        return to_gaussians(_selection(self, options))
+        selection = _selection(self, options)
+        return to_gaussians(selection, selection.options.axes)
 
     def to_trimesh(self, options: "ExportOptions | None" = None) -> "trimesh.Scene":
         """Textured triangle meshes of a few frames, in the scene's unit, y up as in glTF.

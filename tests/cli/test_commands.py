@@ -97,6 +97,15 @@ class TestGenerate:
         assert generate(model, tmp_path / "a", photo, tmp_path / "last.png", "--camera", "between") == 0
         assert Scene.load(tmp_path / "a" / "scene.safetensors").settings["camera"] == "between"
 
+    def test_exports_come_with_the_scene(self, model: Path, photo: Path, tmp_path: Path, capsys):
+        assert generate(model, tmp_path / "out", photo, "--export", "glb", "tum") == 0
+        assert {p.name for p in (tmp_path / "out" / "export").iterdir()} == {"mesh.glb", "trajectory.tum"}
+        assert capsys.readouterr().out.splitlines()[-1].endswith("out/export/trajectory.tum")
+
+    def test_an_unknown_export_is_refused_before_any_work(self, photo: Path, tmp_path: Path, capsys):
+        assert generate(tmp_path / "no model", tmp_path / "out", photo, "--export", "colmop") == 2
+        assert capsys.readouterr().err.startswith("gen3r: error: no export format colmop (did you mean colmap?)")
+
     def test_the_seed_decides(self, model: Path, photo: Path, tmp_path: Path):
         for name, seed in (("a", 1), ("b", 1), ("c", 2)):
             assert generate(model, tmp_path / name, photo, "--seed", str(seed)) == 0

@@ -1,6 +1,5 @@
 """A COLMAP model with its images, from which splat trainers start: points with the frames that see them."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gen3r.export.images import frame_name, write_frames
-from gen3r.export.selection import Selection
+from gen3r.export.selection import Selection, thinned
 
 if TYPE_CHECKING:
     import pycolmap
@@ -42,7 +41,7 @@ def colmap_model(selection: Selection) -> "pycolmap.Reconstruction":
 
     scene = selection.scene
     cameras = scene.cameras
-    pixels = selection.pixels[:: max(1, math.ceil(len(selection.pixels) / MAX_POINTS))]
+    pixels = thinned(selection.pixels, MAX_POINTS)
     points, colours = scene.points.flatten(0, 2)[pixels], scene.frames.flatten(0, 2)[pixels]
     seen, places = _observations(selection, pixels, points)
     model = pycolmap.Reconstruction()

@@ -30,6 +30,7 @@ FORMATS: dict[str, Format] = {
     "colmap-text": Format("colmap-text", "the same with COLMAP's text files", _CV, "colmap.write_text"),
     "nerfstudio": Format("nerfstudio", "transforms.json, images and points", "z up", "nerfstudio.write"),
     "gaussians": Format("gaussians.ply", "3-D Gaussians, one a point: splat viewers", _ANY, "gaussians.write"),
+    "spz": Format("gaussians.spz", "the same, a tenth the size", _GL, "gaussians.write_spz", "spz", "gsply"),
     "depth-png": Format("depth", "depth as 16-bit PNG, with its scale", _CV, "images.write_depth_png"),
     "depth-npz": Format("depth.npz", "depth, mask and cameras for NumPy", _CV, "images.write_depth_npz"),
     "depth-exr": Format("depth-exr", "depth as OpenEXR: compositing", _CV, "images.write_depth_exr", "exr", "OpenEXR"),

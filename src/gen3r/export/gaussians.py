@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from gen3r.cameras.conventions import quaternion_from_matrix, world_axes
+from gen3r.cameras.conventions import Axes, quaternion_from_matrix, world_axes
 from gen3r.export.ply import comments
-from gen3r.export.selection import Selection
+from gen3r.export.selection import Selection, thinned
 from gen3r.geometry.clouds import PointCloud, write_vertices
 
 SPREAD = 0.6  # standard deviation along the surface over the width of the surface that a Gaussian stands for
@@ -37,24 +38,34 @@ class Gaussians:
     colours: Tensor
 
 
-def to_gaussians(selection: Selection) -> Gaussians:
+def to_gaussians(selection: Selection, axes: Axes) -> Gaussians:
     """The Gaussians of all exported points."""
-    parts = list(_parts(selection)) or [_flat(selection.cloud(), torch.zeros(3), torch.ones(1))]
+    parts = list(_parts(selection, axes)) or [_flat(selection.cloud(), torch.zeros(3), torch.ones(1))]
     return Gaussians(**{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
 
 def write(selection: Selection, path: Path) -> None:
     """Writes INRIA's columns frame by frame: colours as spherical harmonics of degree 0, logits of opacity, logarithms
     of scale."""
-    vertices = (_columns(part) for part in _parts(selection))
+    vertices = (_columns(part) for part in _parts(selection, selection.options.axes))
     write_vertices(vertices, dict.fromkeys(COLUMNS, "<f4"), len(selection.pixels), path, comments(selection))
 
 
-def _parts(selection: Selection) -> Iterator[Gaussians]:
-    """The Gaussians of each frame that has any, in the axes of the options."""
-    turn, cameras = world_axes(selection.options.axes), selection.scene.cameras
+def write_spz(selection: Selection, path: Path) -> None:
+    """Writes Niantic's compressed form, whose axes are OpenGL's; positions are whole multiples of 1/4096."""
+    import gsply  # pyright: ignore[reportMissingImports]
+
+    means, colours, opacity, scales, rotations = (x.numpy() for x in _encoded(to_gaussians(selection, "opengl")))
+    no_harmonics = np.empty((len(means), 0, 3), np.float32)
+    data = gsply.GSData(means, scales, rotations, opacity, colours, no_harmonics)
+    gsply.write_spz(path, data)
+
+
+def _parts(selection: Selection, axes: Axes) -> Iterator[Gaussians]:
+    """The Gaussians of each frame that has any."""
+    turn, cameras = world_axes(axes), selection.scene.cameras
     confidence = selection.scene.confidence.flatten()[selection.pixels]
-    ranked = confidence[:: math.ceil(len(confidence) / 100_000) or 1].sort().values
+    ranked = thinned(confidence, 100_000).sort().values
     for frame, cloud in selection.clouds():
         centre = (turn[:3, :3] @ cameras.centres[frame].double()).float()
         yield _flat(cloud.moved(turn), centre, ranked)
@@ -89,16 +100,14 @@ def _flat(cloud: PointCloud, centre: Tensor, ranked: Tensor) -> Gaussians:
     )
 
 
+def _encoded(part: Gaussians) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Means, colours as spherical harmonics, logits of opacity, logarithms of scale, and rotations."""
+    colours = (part.colours / 255 - 0.5) / SH_0
+    return part.means, colours, part.opacities.logit(), part.scales.log(), part.rotations
+
+
 def _columns(part: Gaussians) -> dict[str, Tensor]:
-    values = torch.cat(
-        [
-            part.means,
-            torch.zeros_like(part.means),  # normals, which nothing reads
-            (part.colours / 255 - 0.5) / SH_0,
-            part.opacities.logit()[:, None],
-            part.scales.log(),
-            part.rotations,
-        ],
-        -1,
-    )
+    means, colours, opacity, scales, rotations = _encoded(part)
+    unused = torch.zeros_like(means)  # normals, which nothing reads
+    values = torch.cat([means, unused, colours, opacity[:, None], scales, rotations], -1)
     return dict(zip(COLUMNS, values.unbind(-1), strict=True))

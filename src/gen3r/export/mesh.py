@@ -69,7 +69,7 @@ def to_trimesh(selection: Selection) -> "trimesh.Scene":
         )
         visual = TextureVisuals(uv.numpy(), material=material)
         arrays = mesh.points.numpy(), mesh.faces.numpy()
-        scene.add_geometry(trimesh.Trimesh(*arrays, visual=visual, process=False), f"frame{mesh.frame}")
+        scene.add_geometry(trimesh.Trimesh(*arrays, visual=visual, process=False), geom_name=f"frame{mesh.frame}")
     return scene
 
 

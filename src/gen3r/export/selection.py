@@ -44,7 +44,7 @@ class Selection:
     def pixels(self) -> Tensor:
         """The pixels of the exported points, int64 [N]: indices into the flat [F, H, W], in rising order."""
         pixels, options = self._unthinned, self.options
-        pixels = pixels[:: max(1, math.ceil(len(pixels) / options.max_points))]
+        pixels = thinned(pixels, options.max_points)
         if options.outliers > 0 and len(pixels) > NEIGHBOURS:
             points, widths = self.scene.points.flatten(0, 2)[pixels], self._widths(pixels)
             pixels = pixels[_among_others(points.numpy(), widths.numpy(), options.outliers)]
@@ -65,8 +65,7 @@ class Selection:
     @cached_property
     def extent(self) -> float:
         """The diagonal of the box around the reliable points, without the outermost 1 % on each side; 0 of none."""
-        points = self.scene.points[self.reliable]
-        points = points[:: math.ceil(len(points) / SAMPLE) or 1].numpy()
+        points = thinned(self.scene.points[self.reliable], SAMPLE).numpy()
         return float(np.linalg.norm(np.ptp(np.quantile(points, INNER, axis=0), axis=0))) if len(points) else 0.0
 
     def _widths(self, pixels: Tensor) -> Tensor:
@@ -75,16 +74,16 @@ class Selection:
         focal = scene.cameras.K_px[:, 0, 0][pixels // scene.depth[0].numel()]
         return (scene.depth.flatten()[pixels] / focal).clamp_min(self.voxel)
 
-    def clouds(self, pixels: Tensor | None = None) -> Iterator[tuple[int, PointCloud]]:
+    def clouds(self) -> Iterator[tuple[int, PointCloud]]:
         """The exported points of each frame that has any: the frame's number, and all that is known of its points.
 
-        pixels: those of fewer points than `pixels`, in rising order. A point is as wide as the part of the surface that
-        it stands for: its pixel, or its cube, and more where points were thinned to a number.
+        A point is as wide as the part of the surface that it stands for: its pixel, or its cube, and more where points
+        were thinned to a number.
         """
-        scene, pixels = self.scene, self.pixels if pixels is None else pixels
+        scene, pixels = self.scene, self.pixels
         size = scene.depth[0].numel()
         bounds = torch.searchsorted(pixels, size * torch.arange(len(scene.depth) + 1)).tolist()
-        thinned = math.sqrt(len(self._unthinned) / max(1, len(pixels)))
+        growth = math.sqrt(len(self._unthinned) / max(1, len(pixels)))
         for frame, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
             if end > start:
                 inside = pixels[start:end] - frame * size
@@ -94,7 +93,7 @@ class Selection:
                     PointCloud(
                         points=scene.points[frame].flatten(0, 1)[inside],
                         colours=scene.frames[frame].flatten(0, 1)[inside],
-                        widths=self._widths(pixels[start:end]) * thinned,
+                        widths=self._widths(pixels[start:end]) * growth,
                         normals=surface_normals(scene.depth[frame], K_px, inside) @ R.T,
                         confidence=scene.confidence[frame].flatten()[inside],
                     ),
@@ -129,10 +128,14 @@ def own_pixels(scene: Scene) -> Tensor:
     return mask
 
 
+def thinned(values: Tensor, most: int) -> Tensor:
+    """At most so many of the values [N, ...], evenly spaced."""
+    return values[:: math.ceil(len(values) / most) or 1].contiguous()
+
+
 def _quantile(values: Tensor, share: float) -> float:
     """Of an even sample of the values, the lower of two neighbours; 0 of none."""
-    values = values.flatten()
-    sample = values[:: math.ceil(len(values) / SAMPLE) or 1].numpy()
+    sample = thinned(values.flatten(), SAMPLE).numpy()
     return float(np.quantile(sample, share, method="lower")) if len(sample) else 0.0
 
 
