@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 
 from gen3r.cli.main import build_parser, main
+from gen3r.export.formats import FORMATS
 from gen3r.export.video import write_video
 from tests.data.layouts import LAYOUTS, Truth
 
@@ -181,6 +182,13 @@ def run_commands(page: str, note: str, workspace: Callable[[str], None], tmp_pat
 def test_lines_are_short(page: str):
     lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
     assert [i for i, line in enumerate(lines, 1) if len(line) > 120] == []
+
+
+def test_the_page_on_export_has_the_table_of_formats():
+    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    for name, f in FORMATS.items():
+        needed = f" `gen3r[{f.extra}]`" if f.extra else ""
+        assert f"| `{name}` | `{f.path}` | {f.what} | {f.axes} |{needed} |\n" in page
 
 
 def test_every_page_is_in_the_contents():
