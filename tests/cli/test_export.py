@@ -61,6 +61,11 @@ def test_options_reach_the_points(saved: Path, tmp_path: Path):
     assert any("y up" in comment for comment in ply.comments)
 
 
+def test_axes_that_turn_nothing_are_said(saved: Path, tmp_path: Path, capsys):
+    assert export(saved, "tum", "--out", tmp_path, "--axes", "opengl") == 0
+    assert "warning: --axes turns ply, gaussians only" in capsys.readouterr().err
+
+
 def test_earlier_exports_need_overwrite(saved: Path, tmp_path: Path, capsys):
     assert export(saved, "tum", "frames", "--out", tmp_path) == 0
     (tmp_path / "frames" / "mine.txt").write_text("keep")

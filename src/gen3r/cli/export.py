@@ -1,11 +1,12 @@
 """`gen3r export`: a scene in the formats of other programs."""
 
 import argparse
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 from gen3r.cli.common import enough_memory, say
-from gen3r.export.formats import check_formats, format_lines
+from gen3r.export.formats import FORMATS, check_formats, format_lines
 from gen3r.export.options import ExportOptions
 from gen3r.options import add_options, option, read_options
 
@@ -53,6 +54,9 @@ def run(args: argparse.Namespace) -> None:
     """Checks the formats and the scene, then writes one format after another."""
     command, options = read_options(args, Command), read_options(args, ExportOptions)
     check_formats(command.formats)
+    if options.axes != ExportOptions.axes and not any(FORMATS[name].axes == "--axes" for name in command.formats):
+        turned = ", ".join(name for name, form in FORMATS.items() if form.axes == "--axes")
+        warnings.warn(f"--axes turns {turned} only; the other formats have axes of their own", stacklevel=2)
     from gen3r.export.save import EXPORTS, export_scene, find_scene
     from gen3r.scene import Scene
 

@@ -20,6 +20,7 @@ def write(selection: Selection, path: Path) -> None:
     import rerun as rr  # pyright: ignore[reportMissingImports]
 
     recording = rr.RecordingStream("gen3r", recording_id=path.stem, send_properties=False)
+    rr.set_log_time_enabled(False, recording)  # the time of writing says nothing
     recording.save(str(path))
     try:
         _log(selection, recording)

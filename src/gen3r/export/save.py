@@ -45,9 +45,8 @@ def save_scene(scene: Scene, folder: str | Path, overwrite: bool = False, export
     with whole_folder(folder, overwrite) as partial:
         for name, write in WRITERS.items():
             write(scene, partial / name)
-        if exports:
-            export_scene(scene, exports, partial / EXPORTS)
-    return [*(folder / name for name in WRITERS), *(folder / EXPORTS / FORMATS[name].path for name in exports)]
+        made = export_scene(scene, exports, partial / EXPORTS) if exports else []
+    return [*(folder / name for name in WRITERS), *(folder / EXPORTS / path.name for path in made)]
 
 
 def export_scene(
