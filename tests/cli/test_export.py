@@ -61,6 +61,7 @@ def test_options_reach_the_points(saved: Path, tmp_path: Path):
     assert any("y up" in comment for comment in ply.comments)
 
 
+@pytest.mark.filterwarnings("default")
 def test_axes_that_turn_nothing_are_said(saved: Path, tmp_path: Path, capsys):
     assert export(saved, "tum", "--out", tmp_path, "--axes", "opengl") == 0
     assert "warning: --axes turns ply, gaussians only" in capsys.readouterr().err
