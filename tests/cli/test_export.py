@@ -26,6 +26,12 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def skip_without(name: str) -> None:
+    form = FORMATS[name]
+    if form.package:
+        pytest.importorskip(form.package, reason=f"{form.package} is not installed (gen3r[{form.extra}])")
+
+
 def export(*arguments: str | Path) -> int:
     return main(["export", *map(str, arguments)])
 
@@ -110,8 +116,9 @@ def test_a_folder_that_is_no_scene(make, message: str, tmp_path: Path, capsys):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.parametrize("name", FORMATS)
 def test_a_full_disk_leaves_nothing(name: str, saved: Path, tmp_path: Path):
+    skip_without(name)
     scene = Scene.load(saved / "scene.safetensors")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (150, hard))
@@ -122,6 +129,15 @@ def test_a_full_disk_leaves_nothing(name: str, saved: Path, tmp_path: Path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "/." not in str(caught.value)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_scene_without_points_has_every_format(name: str, tmp_path: Path):
+    skip_without(name)
+    scene = make_scene(frames=1)
+    scene.mask[:] = False
+    [path] = scene.export(tmp_path, name)
+    assert path.exists()
 
 
 def test_the_help_has_every_format(capsys):

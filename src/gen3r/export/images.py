@@ -67,7 +67,9 @@ def write_depth_exr(selection: Selection, folder: Path) -> None:
     header = {"type": OpenEXR.scanlineimage, "compression": OpenEXR.ZIP_COMPRESSION, "unit": unit_name(selection.scene)}
     for number in range(len(selection.scene.depth)):
         channels = {"Z": OpenEXR.Channel(reliable_depth(selection, number))}
+        path = str(folder / frame_name(number, ".exr"))
         try:
-            OpenEXR.File(dict(header), channels).write(str(folder / frame_name(number, ".exr")))
+            OpenEXR.File(dict(header), channels).write(path)
+            OpenEXR.File(path)  # its writer does not notice every full disk
         except RuntimeError as error:  # of any cause
             raise OSError("OpenEXR's writer failed") from error

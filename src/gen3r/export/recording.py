@@ -12,23 +12,14 @@ JPEG_QUALITY = 90
 
 
 def write(selection: Selection, path: Path) -> None:
-    """Writes the recording, with times in seconds.
-
-    Raises:
-        OSError: the file is not whole.
-    """
+    """Writes the recording, with times in seconds."""
     import rerun as rr  # pyright: ignore[reportMissingImports]
 
     recording = rr.RecordingStream("gen3r", recording_id=path.stem, send_properties=False)
     rr.set_log_time_enabled(False, recording)  # the time of writing says nothing
-    recording.save(str(path))
-    try:
-        _log(selection, recording)
-        recording.flush()
-    except RuntimeError as error:
-        raise OSError("Rerun's writer failed") from error
-    finally:
-        recording.disconnect()
+    stream = recording.binary_stream()  # its own writer of files waits forever on a full disk
+    _log(selection, recording)
+    path.write_bytes(stream.read() or b"")
 
 
 def _log(selection: Selection, recording: Any) -> None:
