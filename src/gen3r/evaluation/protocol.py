@@ -74,7 +74,8 @@ def generation_scores(pipe: Gen3RPipeline, clip: Clip, seed: int) -> Scores:
     depth of it."""
     frames, path = clip.images, _true_path(clip)
     scene = _generate(pipe, clip, seed, frames[:1], path)
-    warped, _ = warp_views(frames[:1], pipe.reconstruct(frames[:1], *frames.shape[-2:]).depth, [0], path)
+    depth = pipe.reconstruct(frames[:1], path.height, path.width).depth
+    warped, _ = warp_views(frames[:1], depth, [0], path)
     return {
         **_scene_scores("one view", scene, clip),
         "frame 0 PSNR": psnr(scene.images[0], frames[0]),
