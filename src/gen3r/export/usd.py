@@ -1,5 +1,8 @@
 """A USD stage: the points, and the camera with its lens and path over time; y up."""
 
+# pyright: reportAttributeAccessIssue=false, reportMissingImports=false
+# pxr's names come from compiled modules, and the package is optional.
+
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ def write(selection: Selection, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    from pxr import Tf, Usd, UsdGeom  # pyright: ignore[reportMissingImports]
+    from pxr import Tf, Usd, UsdGeom
 
     scene = selection.scene
     stage = Usd.Stage.CreateInMemory()
@@ -46,7 +49,7 @@ def write(selection: Selection, path: Path) -> None:
 
 
 def _add_points(stage: Any, cloud: PointCloud) -> None:
-    from pxr import Sdf, UsdGeom, Vt  # pyright: ignore[reportMissingImports]
+    from pxr import Sdf, UsdGeom, Vt
 
     assert cloud.colours is not None
     assert cloud.widths is not None
@@ -63,7 +66,7 @@ def _add_points(stage: Any, cloud: PointCloud) -> None:
 
 
 def _add_camera(stage: Any, cameras: Cameras) -> None:
-    from pxr import Gf, UsdGeom  # pyright: ignore[reportMissingImports]
+    from pxr import Gf, UsdGeom
 
     camera = UsdGeom.Camera.Define(stage, "/scene/camera")
     camera.CreateFocalLengthAttr(FOCAL_LENGTH)
