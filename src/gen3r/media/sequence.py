@@ -1,7 +1,8 @@
 """Images in order that are not read yet: files, a folder, or a video."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -72,15 +73,35 @@ class ImageSequence:
         height, width = next(video_frames(self.files[0])).shape[:2]
         return height, width
 
+    def read(self, indices: Sequence[int], height: int, width: int) -> Tensor:
+        """The images of these numbers, in this order, repeats allowed, each resized to cover `height` x `width` and
+        cropped in the centre: float32 [n, 3, height, width] in [0, 1].
+
+        Raises:
+            InputError: one of them cannot be read, or a video ends before it.
+        """
+        wanted = set(indices)
+        if self.timeline is None:
+            images = {i: resize_and_crop(read_image(self.files[i]), height, width) for i in wanted}
+        else:
+            shown = enumerate(islice(video_frames(self.files[0]), max(wanted, default=-1) + 1))
+            images = {i: _fitted(frame, height, width) for i, frame in shown if i in wanted}
+        if missing := wanted - images.keys():
+            raise InputError(f"{self.files[0]} ends before frame {min(missing)}; cut it again")
+        return torch.stack([images[i] for i in indices])
+
     def sample(self, wanted: int, height: int, width: int) -> Tensor:
         """`wanted` images, evenly spaced (those of a video by time), repeats where there are fewer, each resized to
         cover `height` x `width` and cropped in the centre: float32 [n, 3, height, width] in [0, 1]."""
         if self.timeline is None:
-            indices = evenly_spaced(self.count, wanted)
-            images = {i: resize_and_crop(read_image(self.files[i]), height, width) for i in set(indices)}
-            return torch.stack([images[i] for i in indices])
+            return self.read(evenly_spaced(self.count, wanted), height, width)
         frames = sample_frames(self.files[0], self.timeline, wanted)
-        return torch.stack([resize_and_crop(x.permute(2, 0, 1).float() / 255, height, width) for x in frames])
+        return torch.stack([_fitted(frame, height, width) for frame in frames])
+
+
+def _fitted(frame: Tensor, height: int, width: int) -> Tensor:
+    """A frame uint8 [H, W, 3] as float32 [3, height, width]."""
+    return resize_and_crop(frame.permute(2, 0, 1).float() / 255, height, width)
 
 
 def _is_video(path: Path) -> bool:

@@ -141,7 +141,7 @@ def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
     from av.video.stream import VideoStream
 
     try:
-        with path.open("rb") as file, av.open(_Nameless(file), metadata_errors="ignore") as container:
+        with path.open("rb") as file, av.open(_Nameless(file), "r", metadata_errors="ignore") as container:
             if container.format.name in _NO_VIDEO:
                 raise InputError(f"{path} is a list or a text, not a video; give the video itself")
             stream = container.streams.best("video")
