@@ -73,10 +73,11 @@ def read_timeline(path: Path) -> Timeline:
             if not packet.size or packet.is_discard:
                 continue
             count += 1
-            if packet.pts is None or packet.dts is None or packet.dts < before or packet.time_base is None:
+            if packet.pts is None or packet.time_base is None or (packet.dts is not None and packet.dts < before):
                 timed = False
                 continue
-            before, time = packet.dts, float(packet.pts * packet.time_base)
+            before = before if packet.dts is None else packet.dts
+            time = float(packet.pts * packet.time_base)
             first, last = min(first, time), max(last, time)
     if not count:
         _refuse_empty(path)
@@ -159,12 +160,19 @@ def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
 
 
 class _Nameless:
-    """The part of a file that FFmpeg reads through, without the name, by whose suffix it would guess."""
+    """What FFmpeg needs of an open file, without the name, by whose suffix it would guess."""
 
     name = "video"
 
     def __init__(self, file: BufferedReader) -> None:
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+        self.file, self.read, self.tell = file, file.read, file.tell
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """-1 where a damaged header points outside."""
+        try:
+            return self.file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1
 
 
 def _shown(path: Path, container: "InputContainer", stream: "VideoStream") -> "Iterator[VideoFrame]":
@@ -206,7 +214,7 @@ def _frame_pixels(frame: "VideoFrame", stream: "VideoStream") -> Tensor:
     height, width = _square_pixels(frame.height, frame.width, stream)
     hdr, clear = frame.color_trc in HDR, any(c.is_alpha for c in frame.format.components)
     kind = "rgb48le" if hdr else "rgba" if clear else "rgb24"
-    pixels = frame.reformat(width, height, kind).to_ndarray()
+    pixels = frame.reformat(width, height, kind, interpolation="BICUBIC").to_ndarray()
     if clear and not hdr:
         alpha = pixels[..., 3:].astype(np.float32) / 255
         pixels = (pixels[..., :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
