@@ -57,10 +57,10 @@ def test_transparency_and_a_palette_keep_their_profile(tmp_path: Path):
 
 def test_grey_and_cmyk_profiles(tmp_path: Path):
     ramp = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
-    expected = 255 * np.where((x := np.asarray(ramp) / 255) <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)
-    ramp.save(tmp_path / "grey.png", icc_profile=grey_profile(1.0))
+    expected = in_srgb(np.asarray(ramp)[..., None].repeat(3, -1), SPACES["Adobe RGB"][0], 1.8)[..., 1]
+    ramp.save(tmp_path / "grey.png", icc_profile=grey_profile(1.8))
     assert np.abs(shown(tmp_path / "grey.png")[..., 0] - expected).max() < 3
-    ramp.convert("LA").save(tmp_path / "grey-alpha.png", icc_profile=grey_profile(1.0))
+    ramp.convert("LA").save(tmp_path / "grey-alpha.png", icc_profile=grey_profile(1.8))
     assert np.abs(shown(tmp_path / "grey-alpha.png")[..., 0] - expected).max() < 3
     black = Image.new("CMYK", (8, 8), (0, 0, 0, 255))
     black.save(tmp_path / "without.tif")

@@ -90,6 +90,8 @@ def readable(where: object) -> Iterator[None]:
         raise InputError(
             f"{where} has too many pixels to be opened safely; make it smaller than 179 million"
         ) from error
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise InputError(f"no image at {where}") from error
     except PermissionError as error:
         raise InputError(f"{where} may not be read; change its permissions") from error
     except Exception as error:  # decoders raise nearly every kind
