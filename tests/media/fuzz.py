@@ -44,10 +44,12 @@ PICTURES: list[tuple[str, str, str, dict[str, Any]]] = [
 ]  # fmt: skip
 # Suffix, FFmpeg's container, codec, pixel format.
 VIDEOS = [
-    (".mp4", "mp4", "libx264", "yuv420p"), (".mov", "mov", "mpeg4", "yuv420p"), (".mkv", "matroska", "libx264", "yuv420p"),
-    (".webm", "webm", "libvpx", "yuv420p"), (".avi", "avi", "mpeg4", "yuv420p"), (".ts", "mpegts", "mpeg2video", "yuv420p"),
-    (".mpg", "mpeg", "mpeg2video", "yuv420p"), (".flv", "flv", "flv1", "yuv420p"), (".mxf", "mxf", "mpeg2video", "yuv420p"),
-    (".ogv", "ogg", "libvpx", "yuv420p"), (".wmv", "asf", "wmv2", "yuv420p"), (".mov", "mov", "prores_ks", "yuva444p10le"),
+    (".mp4", "mp4", "libx264", "yuv420p"), (".mov", "mov", "mpeg4", "yuv420p"),
+    (".mkv", "matroska", "libx264", "yuv420p"), (".webm", "webm", "libvpx", "yuv420p"),
+    (".avi", "avi", "mpeg4", "yuv420p"), (".ts", "mpegts", "mpeg2video", "yuv420p"),
+    (".mpg", "mpeg", "mpeg2video", "yuv420p"), (".flv", "flv", "flv1", "yuv420p"),
+    (".mxf", "mxf", "mpeg2video", "yuv420p"), (".ogv", "ogg", "libvpx", "yuv420p"),
+    (".wmv", "asf", "wmv2", "yuv420p"), (".mov", "mov", "prores_ks", "yuva444p10le"),
     (".mjpeg", "mjpeg", "mjpeg", "yuvj420p"), (".y4m", "yuv4mpegpipe", "rawvideo", "yuv420p"),
 ]  # fmt: skip
 
@@ -128,8 +130,8 @@ def read_damaged(
                 read(path)
             outcomes["read"] += 1
         except InputError as error:
-            assert path.name in str(error), f"{suffix}, number {number}: {error}"
-            assert str(error).isprintable(), f"{suffix}, number {number}: {error!r}"
+            if path.name not in str(error) or not str(error).isprintable():
+                raise AssertionError(f"{suffix}, number {number}: {error!r}") from error
             outcomes["refused"] += 1
         except Exception as error:
             raise AssertionError(f"{suffix}, number {number}: {type(error).__name__}: {error}") from error

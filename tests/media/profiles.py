@@ -51,7 +51,7 @@ def grey_profile(gamma: float) -> bytes:
 
 
 def cmyk_profile() -> bytes:
-    """A CMYK profile of a press that prints black ink as mid grey: 2^4 points between which colours are interpolated."""
+    """A CMYK profile of a press that prints black ink as mid grey: a table of 2^4 points."""
     inks = np.stack(np.meshgrid(*[[0, 1]] * 4, indexing="ij"), -1).reshape(-1, 4)
     lightness = 255 * (1 - inks[:, :3].mean(1)) * (1 - 0.5 * inks[:, 3])
     lab = np.stack([lightness, np.full(16, 128), np.full(16, 128)], -1).round().astype(np.uint8).tobytes()

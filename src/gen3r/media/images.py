@@ -75,20 +75,20 @@ def image_tensor(image: ImageInput) -> Tensor:
             return _unit(decode(image))
     if not isinstance(image, Tensor | np.ndarray):
         raise InputError(f"an image is a path, a Pillow image, an array or a tensor, not {_kind(image)}")
-    values = image.movedim(-1, 0) if isinstance(image, Tensor) else np.ascontiguousarray(np.moveaxis(image, -1, 0))
-    if not _channels_last(image):
-        values = image if isinstance(image, Tensor) else np.ascontiguousarray(image)
-    if str(values.dtype).removeprefix("torch.") not in _FULL:
-        raise InputError(f"an image's values are uint8, or floats in [0, 1], not {values.dtype}; convert them")
-    full = _FULL[str(values.dtype).removeprefix("torch.")]
-    values = torch.as_tensor(values).float() / full
+    last, white = _channels_last(image), _WHITE.get(str(image.dtype).removeprefix("torch.").lstrip("<>"))
+    if white is None:
+        raise InputError(f"an image's values are uint8, or floats in [0, 1], not {image.dtype}; convert them")
+    if isinstance(image, np.ndarray):  # torch knows one byte order, and no backward steps
+        image = torch.from_numpy(np.ascontiguousarray(image, image.dtype.newbyteorder("=")))
+    values = (image.movedim(-1, 0) if last else image).detach().float() / white
     low, high = (float(x) for x in values.aminmax())
     if not (low >= -0.01 and high <= 1.01):
         raise InputError(f"an image's values lie in [0, 1] (or are uint8), not between {low:g} and {high:g}")
     return values
 
 
-_FULL = {"uint8": 255, "uint16": 65535, "float16": 1, "bfloat16": 1, "float32": 1, "float64": 1}  # white, by type
+_WHITE = {"uint8": 255, "uint16": 65535, "u2": 65535, "float16": 1, "bfloat16": 1, "float32": 1, "float64": 1}
+_WHITE |= {"f2": 1, "f4": 1, "f8": 1}  # as numpy calls those of the other byte order
 
 
 def _kind(value: object) -> str:
@@ -150,9 +150,7 @@ def image_list(images: Images) -> list[ImageInput]:
     if isinstance(images, str | Path | Image.Image):
         return [images]
     if isinstance(images, Tensor | np.ndarray):
-        if images.ndim < 4:
-            return [images] if len(images) else []
-        return list(images)
+        return [images] if images.ndim < 4 else list(images)
     if isinstance(images, Sequence):
         return list(images)
     raise InputError(f"images are paths, Pillow images, arrays or tensors, one or a list, not {_kind(images)}")
