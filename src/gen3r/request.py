@@ -211,6 +211,9 @@ def check_size(frames: int, height: int, width: int) -> None:
     Raises:
         InputError: says which, and what to give instead.
     """
+    for name, value in (("number of frames", frames), ("height", height), ("width", width)):
+        if not isinstance(value, int):
+            raise InputError(f"the {name} is a whole number, not {value!r:.40}")
     if frames < 1 or (frames - 1) % 4:
         near = max(1, 4 * round((frames - 1) / 4) + 1)
         raise InputError(f"a clip has 4k + 1 frames, not {frames}; try {near}")

@@ -92,8 +92,8 @@ class TestModes:
     @pytest.mark.parametrize(
         ("mode", "suffix"),
         [("1", ".png"), ("L", ".jp2"), ("LA", ".png"), ("P", ".gif"), ("PA", ".tif"), ("RGBA", ".tif"),
-         ("RGBX", ".tif"), ("CMYK", ".tif"), ("YCbCr", ".tif"), ("LAB", ".tif"), ("I;16", ".png"), ("I;16B", ".tif"), ("F", ".tif"),
-         ("F", ".pfm"), ("I;16", ".pgm"), ("I", ".tif")],
+         ("RGBX", ".tif"), ("CMYK", ".tif"), ("YCbCr", ".tif"), ("LAB", ".tif"), ("I;16", ".png"), ("I;16B", ".tif"),
+         ("F", ".tif"), ("F", ".pfm"), ("I;16", ".pgm"), ("I", ".tif")],
     )  # fmt: skip
     def test_grey_stays_the_same_grey(self, mode: str, suffix: str, tmp_path: Path):
         grey, expected = Image.new("L", (32, 32), 120), 120
