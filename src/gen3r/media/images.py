@@ -53,6 +53,11 @@ def is_junk(path: Path) -> bool:
     return (path.name.startswith(".") and path.name != "..") or path.name.lower() in _JUNK
 
 
+def has_junk(path: Path) -> bool:
+    """Whether a file below a folder is a system's own, or lies in such a folder; path: from there."""
+    return any(is_junk(Path(part)) for part in path.parts)
+
+
 def check_file(path: Path, kind: str) -> None:
     if not path.is_file():
         raise InputError(f"no {kind} at {path}")
