@@ -16,7 +16,6 @@ from gen3r.viewer.view import show_scenes
 from tests.export.conftest import make_scene
 from tests.viewer.conftest import Visit
 
-
 GREEN, YELLOW, BLUE = (20, 180, 20), (220, 210, 20), (20, 40, 200)
 
 
