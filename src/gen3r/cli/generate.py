@@ -94,7 +94,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_options(model, GenerateOptions, "lora")
     add_options(model, GeometryOptions)
     add_options(parser.add_argument_group("output"), OutputOptions)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=OutputOptions.reserve(run))
 
 
 def run(args: argparse.Namespace) -> None:
@@ -102,7 +102,6 @@ def run(args: argparse.Namespace) -> None:
     from gen3r.checkpoints.lora import check_peft, lora_file
 
     options, output = read_options(args, GenerateOptions), read_options(args, OutputOptions)
-    output.check()
     request = read_options(args, Request)
     _check(options, request)
     if options.lora:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -86,19 +85,10 @@ def convert(
     """Writes scenes into `folder`, each whole or not at all; scenes that are there are kept.
 
     Frames that cannot be read, or whose depth cannot, are left out; a scene with fewer than two left, or that cannot
-    be read at all, is skipped. `strict` raises instead. What a killed run left of one of these scenes is removed.
+    be read at all, is skipped. `strict` raises instead.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _remove_partial(scenes, folder)
     yield from in_parallel(partial(_convert_scene, reader, folder, image_format, with_depth, strict), scenes, workers)
-
-
-def _remove_partial(scenes: Sequence[str], folder: Path) -> None:
-    """Removes the hidden folders that `whole_folder` works in, of these scenes."""
-    names = {folder_name(scene) for scene in scenes}
-    for path in folder.glob(".*-*"):
-        if path.is_dir() and path.name[1:].rpartition("-")[0] in names:
-            shutil.rmtree(path)
 
 
 def _convert_scene(

@@ -93,10 +93,6 @@ class Checkpoint:
         Raises:
             InputError: the checkpoint is damaged, or of another stage, optimizer or model size.
         """
-        if self.main:
-            folder = self.path.parent
-            for partial in (*folder.glob(f".{self.path.stem}-*"), *folder.glob(".tmp*")):  # a killed process left them
-                partial.unlink()
         if not self.path.exists():
             return 0
         with open_checkpoint(self.path) as file:
