@@ -65,8 +65,8 @@ def test_what_is_there_is_kept_and_what_is_unfinished_is_not(source: Reader, tmp
     list(convert(source, source.scenes[:1], made))
     first = made / "a__plaza" / "transforms.json"
     written = first.stat().st_mtime_ns
-    (made / ".b__plaza-0x1y2z" / "images").mkdir(parents=True)
-    (made / ".b__plaza-0x1y2z" / "images" / "frame00099.png").write_bytes(b"half")
+    (made / ".b__plaza-0.partial" / "images").mkdir(parents=True)
+    (made / ".b__plaza-0.partial" / "images" / "frame00099.png").write_bytes(b"half")
     (made / ".notes-mine").mkdir()
     results = list(convert(source, source.scenes, made))
     assert [r.there for r in results] == [True, False, False]
