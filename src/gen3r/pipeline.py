@@ -228,6 +228,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         if request.num_inference_steps == 1 and self.scheduler.config.get("shift_terminal"):
             own = self.defaults["num_inference_steps"]
             raise InputError(f"this model samples in {own} steps; it cannot in 1")
+        self._check_scheduler()
         if output_type not in ("scene", "latent"):
             raise InputError(f"output_type is scene or latent, not {output_type}")
         return batch_size(
@@ -239,6 +240,18 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             prompt_embeds=sample_count(request.prompt_embeds),
             image_embeds=sample_count(request.image_embeds),
         )
+
+    def _check_scheduler(self) -> None:
+        """Refuses schedulers of diffusers that do not integrate a flow, which would give noise."""
+        scheduler, config = self.scheduler, self.scheduler.config
+        flow = isinstance(scheduler, FlowMatchEulerDiscreteScheduler) or (
+            config.get("use_flow_sigmas") and config.get("prediction_type") == "flow_prediction"
+        )
+        if not flow:
+            raise InputError(
+                f"{type(scheduler).__name__} does not sample a flow as it is configured; make it with from_config(..., "
+                'use_flow_sigmas=True, prediction_type="flow_prediction"), or keep the model\'s own'
+            )
 
     @torch.no_grad()
     def decode(
@@ -559,7 +572,8 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
     def _autocast(self) -> AbstractContextManager[Any]:
         """bfloat16 products of float32 weights, where `mixed_precision` asks for it and the device is fast at them."""
-        if self.mixed_precision and self.transformer.dtype == torch.float32:
+        present = (x for x in (self.transformer, self.vggt, self.vae) if x is not None)  # training may need only some
+        if self.mixed_precision and next(present).dtype == torch.float32:
             return fast_products(self._execution_device)
         return nullcontext()
 

@@ -19,7 +19,7 @@ from transformers import (
     UMT5EncoderModel,
 )
 
-from gen3r.checkpoints.published import COMPONENTS, PublishedComponent, check_publishable, published_config
+from gen3r.checkpoints.published import COMPONENTS, PublishedComponent, published_config
 from gen3r.checkpoints.retired import current_arguments, current_defaults
 from gen3r.errors import InputError
 from gen3r.files import whole_folder, write_tensors
@@ -129,7 +129,6 @@ def convert(source: str | Path, target: Path) -> str:
 
 
 def _save_published(components: Components, folder: Path) -> None:
-    check_publishable(components)
     with whole_folder(folder) as partial:
         for name, component in COMPONENTS.items():
             module, place = getattr(components, name), partial / component.folder

@@ -218,12 +218,19 @@ def exit_code(command: Callable[[], int | None]) -> int:
     """Runs a command; returns its own exit code or 0, 2 for bad input, 130 when interrupted. Says why in one line."""
     try:
         return command() or 0
-    except InputError as error:
-        say(f"error: {' '.join(str(error).split())}")
+    except (InputError, MemoryError, OSError) as error:
+        say(f"error: {' '.join(_reason(error).split())}")
         return 2
     except KeyboardInterrupt as interruption:
         say(f"interrupted; {str(interruption) or 'nothing was written'}")
         return 128 + (_received[0] if _received else signal.SIGINT)
+
+
+def _reason(error: Exception) -> str:
+    """What a person reads of an error."""
+    if isinstance(error, OSError):  # of a file that nothing is known about but its name
+        return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+    return str(error) if isinstance(error, InputError) else _NO_MEMORY
 
 
 _received: list[int] = []  # the signal that interrupts this command

@@ -56,6 +56,10 @@ class DrawOptions:
     seed: int = option(0, "which clips are drawn (default: 0)", metavar="N")
     strict: bool = option(False, "stop at a scene that cannot be read")
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InputError(f"--seed must not be negative, as {self.seed} is")
+
 
 def add_parser(actions: argparse._SubParsersAction) -> None:
     """Adds the action."""

@@ -1,6 +1,7 @@
 """`gen3r train`: the stages that make a model."""
 
 import argparse
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -53,6 +54,11 @@ class RunOptions:
         "autoencoder's moving crops",
         metavar="FOLDER",
     )
+
+    def __post_init__(self) -> None:
+        most = 64 * (os.cpu_count() or 1)
+        if self.threads and self.threads > most:
+            raise InputError(f"--threads must be at most {most} on this machine, not {self.threads}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from gen3r.data.readers.transforms import CAPTIONS, TRANSFORMS, TransformsReader
 from gen3r.data.records import ClipRecord
 from gen3r.data.workers import SceneResult, in_parallel
 from gen3r.errors import InputError
-from gen3r.files import whole_folder
+from gen3r.files import exclusive_folder, whole_folder
 from gen3r.geometry.clouds import write_ply
 from gen3r.media.images import depth_per_unit, write_depth
 
@@ -87,8 +87,9 @@ def convert(
     Frames that cannot be read, or whose depth cannot, are left out; a scene with fewer than two left, or that cannot
     be read at all, is skipped. `strict` raises instead.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    yield from in_parallel(partial(_convert_scene, reader, folder, image_format, with_depth, strict), scenes, workers)
+    work = partial(_convert_scene, reader, folder, image_format, with_depth, strict)
+    with exclusive_folder(folder):
+        yield from in_parallel(work, scenes, workers)
 
 
 def _convert_scene(

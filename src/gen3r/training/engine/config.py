@@ -53,6 +53,12 @@ class TrainConfig:
     log_every: int = 20
     skip_limit: int = 10
 
+    def __post_init__(self) -> None:
+        for name in ("keep_every", "sheet_every", "seed"):
+            if not 0 <= getattr(self, name) < 2**32:
+                flag = name.replace("_", "-")
+                raise InputError(f"--{flag} must be a whole number from 0 to 2^32 - 1, not {getattr(self, name)}")
+
     def spent(self, seconds: float) -> float:
         """The share of a launch's time that has passed after so many seconds; 0 without a limit."""
         return seconds / (60 * self.minutes) if self.minutes else 0.0
