@@ -53,23 +53,17 @@ def _run(argv: Sequence[str] | None) -> int | None:
 def _printed() -> Iterator[None]:
     """Makes sure that what was printed arrives, or says that it does not; quiet where nobody reads on."""
     try:
-        yield
-        error = _flush_error()
-    except BrokenPipeError as broken:
-        error = broken
-    if error is not None:
+        try:
+            yield
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None:  # of a file, not of the output
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again at its end
         if not isinstance(error, BrokenPipeError):
             raise InputError(f"cannot print: {error.strerror}") from error
-
-
-def _flush_error() -> OSError | None:
-    try:
-        if sys.stdout:
-            sys.stdout.flush()
-    except OSError as error:
-        return error
-    return None
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
