@@ -18,7 +18,7 @@ from tqdm import tqdm
 from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase, UMT5EncoderModel
 
 from gen3r.cameras.camera import Cameras
-from gen3r.cameras.conventions import decode_pose
+from gen3r.cameras.conventions import decode_pose, square_pixels
 from gen3r.cameras.names import BETWEEN, FREE
 from gen3r.cameras.paths import resample, trajectory
 from gen3r.checkpoints.geometry import load_geometry
@@ -606,9 +606,9 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
 
 def _predicted_cameras(prediction: GeometryPrediction, i: int, height: int, width: int) -> Cameras:
-    """The cameras of sample i, relative to the first."""
+    """The cameras of sample i, relative to the first, with square pixels."""
     T, K = decode_pose(prediction.pose_enc[-1, i].float().cpu(), height, width)
-    return Cameras(T, K, height, width).relative_to_first()
+    return Cameras(T, square_pixels(K), height, width).relative_to_first()
 
 
 def _metres(prediction: GeometryPrediction, depth: Tensor) -> dict[str, float]:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 SIZE_STEP = 112
 PHOTO_SIDE = 768  # longer side of frames rendered from photos, where neither the request nor the photo says less
-MAX_ASPECT = 4.0  # of these frames; longer photos are cropped
 TASKS = ("text", "one view", "two views")  # by the number of conditioning frames
 _DEFAULTED = (
     "negative_prompt", "num_frames", "height", "width", "num_inference_steps", "guidance_scale", "clamp_known",
@@ -132,6 +131,7 @@ class Request:
     def frame_size(self) -> tuple[int, int]:
         """Height and width of the frames of a resolved request: the first photo's shape, in even numbers, where the
         frames are rendered from it, else the model's."""
+        from gen3r.media.crop import MAX_ASPECT
         from gen3r.media.images import first_size
         from gen3r.media.sequence import ImageSequence
 

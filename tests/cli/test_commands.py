@@ -349,7 +349,7 @@ def test_a_scene_that_cannot_be_written_goes_somewhere_else(tmp_path: Path, monk
     scene, out = make_scene(), tmp_path / "out"
     with OutputOptions(out=out).reserved():
         out.write_text("in the way")
-        with pytest.raises(InputError, match="is a file; .*; the finished scene is in .*rescued/out-") as caught:
+        with pytest.raises(InputError, match=r"is a file; .*; the finished scene is in .*rescued/out-") as caught:
             write_scene(scene, OutputOptions(out=out, export=("glb",)))
     [folder] = (tmp_path / "rescued").iterdir()
     assert str(caught.value).endswith(str(folder))

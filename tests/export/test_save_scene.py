@@ -84,7 +84,7 @@ def test_a_file_in_the_way(scene: Scene, tmp_path: Path):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder(tmp_path: Path):
     tmp_path.chmod(0o500)
-    with pytest.raises(InputError, match="cannot write .*; choose another folder"):
+    with pytest.raises(InputError, match=r"cannot write .*; choose another folder"):
         check_folder(tmp_path / "out")
 
 

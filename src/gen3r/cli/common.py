@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from gen3r.errors import InputError
+from gen3r.locations import local_model
 from gen3r.options import option, read_options
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class ModelOptions:
     dtype: Literal["float32", "bfloat16", "float16"] | None = option(
         None, "type of the weights (default: the best for model and device)"
     )
+
+    def __post_init__(self) -> None:
+        local_model(self.model)
 
 
 @dataclass(frozen=True, kw_only=True)

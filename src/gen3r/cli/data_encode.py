@@ -82,6 +82,8 @@ def run(args: argparse.Namespace) -> None:
     """Encodes."""
     vars(args).update(vars(read_options(args, ModelOptions)))
     options = read_options(args, EncodeOptions)
+    if not args.source.is_dir():
+        raise InputError(f"no folder at {args.source}")
     if args.target.is_file():
         raise InputError(f"{args.target} is a file; choose a folder")
     from gen3r.checkpoints.load import model_defaults, transformer_config

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gen3r.cli.common import whole_files_stay
 from gen3r.errors import InputError
+from gen3r.locations import local_model
 from gen3r.options import add_options, given_options, option, read_options
 from gen3r.training.engine.config import TrainConfig
 from gen3r.training.latent_cache.options import EncodeOptions
@@ -56,6 +57,8 @@ class RunOptions:
     )
 
     def __post_init__(self) -> None:
+        if self.start:
+            local_model(self.start)
         most = 64 * (os.cpu_count() or 1)
         if self.threads and self.threads > most:
             raise InputError(f"--threads must be at most {most} on this machine, not {self.threads}")
