@@ -118,7 +118,7 @@ def test_broken_files_are_left_out_and_counted(source: Reader, tmp_path: Path) -
     torch.testing.assert_close(record.cameras.T_world_camera[2], right.cameras.T_world_camera[4])
     with pytest.raises(InputError, match=r"frame00001.png cannot be read"):
         list(convert(source, source.scenes, tmp_path / "strict", "png", strict=True))
-    assert list((tmp_path / "strict").iterdir()) == []
+    assert not (tmp_path / "strict").exists()
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -34,7 +34,7 @@ _KEPT = {
         "dim_mult", "num_res_blocks", "temperal_downsample", "patch_size", "in_channels", "out_channels",
         "latents_mean", "latents_std",
     ),
-    "geo_adapter": ("latents_mean", "latents_std"),
+    "geo_adapter": ("multipliers", "latents_mean", "latents_std"),
     "vggt": ("patch_embed_heads", "camera_heads", "pixel_centre"),
 }  # fmt: skip
 
