@@ -10,13 +10,15 @@ from gen3r.data.shards import ClipShards
 class Clips(Reader):
     """Clip shards (`gen3r.data.shards`).
 
-    Tree: clips-000000.safetensors, ..., 64 clips each. Depth is in metres.
+    Tree: clips-000000.safetensors, ..., up to 64 clips each, with frames, depth, T_world_camera, K_px, and captions in
+    the header. Poses: camera-to-world, OpenCV axes, metres, relative to the first frame. Depth: half precision, metres,
+    0 in the sky and where something moves.
 
-    Licence: the person's own; clips with --textures show the photos that were given.
+    Licence: your own, and that of photos that were given for textures.
     """
 
     name = "clips"
-    licence = "your own"
+    licence = "your own, and that of photos that were given for textures"
     layout = "clips-000000.safetensors"
 
     def find_scenes(self) -> Iterator[str]:
