@@ -241,6 +241,18 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             image_embeds=sample_count(request.image_embeds),
         )
 
+    def relative_work(self, request: Request) -> float:
+        """How many times as long as the model's own clip the denoising of a resolved request takes, by its products."""
+        width = self.transformer.config.num_attention_heads * self.transformer.config.attention_head_dim
+
+        def work(frames: int, height: int, across: int, steps: int, guidance: float) -> float:
+            tokens = (1 + (frames - 1) // 4) * (height // 16) * (2 * across // 16)
+            return steps * (1 if guidance == 1 else 2) * tokens * (6 * width + tokens)
+
+        names = ("num_frames", "height", "width", "num_inference_steps", "guidance_scale")
+        own = self.defaults
+        return work(*(getattr(request, name) for name in names)) / work(*(own[name] for name in names))
+
     def _check_scheduler(self) -> None:
         """Refuses schedulers of diffusers that do not integrate a flow, which would give noise."""
         scheduler, config = self.scheduler, self.scheduler.config

@@ -88,6 +88,13 @@ class Request:
         request = replace(self, **{name: defaults[name] for name in _DEFAULTED if getattr(self, name) is None})
         check_size(request.num_frames, request.height, request.width)
         request._check_sampling()
+        own = defaults["height"], defaults["width"]
+        if (request.height, request.width) != own:
+            warnings.warn(
+                f"this model was trained on clips of {own[0]} x {own[1]}: others are blurred or distorted. Without a "
+                "size, frames of a photo have the photo's size all the same",
+                stacklevel=3,
+            )
         if request.output_size and request.output_size < max(request.height, request.width):
             least = max(request.height, request.width)
             raise InputError(f"the output size is at least the model's, {least}, or 0; not {request.output_size}")

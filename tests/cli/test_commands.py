@@ -119,6 +119,7 @@ class TestGenerate:
         assert torch.equal(a, b)
         assert not torch.equal(a, c)
 
+    @pytest.mark.filterwarnings("ignore:this model was trained")
     def test_a_size_that_is_not_square(self, model: Path, photo: Path, tmp_path: Path):
         assert generate(model, tmp_path / "out", photo, "--size", "112x224", "--frames", "1", "--guidance", "1") == 0
         assert Scene.load(tmp_path / "out" / "scene.safetensors").frames.shape == (1, 112, 224, 3)

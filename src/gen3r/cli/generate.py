@@ -49,6 +49,9 @@ examples:
   gen3r generate --request job.json --out scene                         options from a file"""
 
 
+LONG = 4.0  # times the work of the model's own clip, from which a person is told
+
+
 @dataclass(frozen=True, kw_only=True)
 class GenerateOptions:
     """What the command line adds to a `Job`."""
@@ -122,6 +125,9 @@ def _generate(job: Job, request: Request, lora: Path | None, model: ModelOptions
         f"generating {request.num_frames} frames of {request.height} x {request.width} from {request.task}, "
         f"camera {request.cameras if isinstance(request.cameras, str) else job.camera} ..."
     )
+    if (times := pipe.relative_work(request)) >= LONG:
+        own = "{num_frames} frames of {height} x {width} in {num_inference_steps} steps".format(**pipe.defaults)
+        say(f"this takes about {times:.0f} times as long as the model's own {own}; Ctrl-C stops it")
     with enough_memory():
         scene = job.generate(pipe, request, _after_step)
     scene.settings["model"] = str(model.model)
