@@ -204,7 +204,7 @@ class TestSampling:
         for scheduler in (DPMSolverMultistepScheduler(), EulerDiscreteScheduler(), UniPCMultistepScheduler()):
             other.scheduler = scheduler
             with pytest.raises(
-                InputError, match="does not sample a flow as it is configured; make it with from_config"
+                InputError, match="does not sample a flow as it is configured"
             ):
                 other()
 
