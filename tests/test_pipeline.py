@@ -203,9 +203,7 @@ class TestSampling:
         other = Gen3RPipeline(**pipe.components, defaults=pipe.defaults)
         for scheduler in (DPMSolverMultistepScheduler(), EulerDiscreteScheduler(), UniPCMultistepScheduler()):
             other.scheduler = scheduler
-            with pytest.raises(
-                InputError, match="does not sample a flow as it is configured"
-            ):
+            with pytest.raises(InputError, match="does not sample a flow as it is configured"):
                 other()
 
     @pytest.mark.parametrize(("given", "held"), [(0, 0), (1, 1), (2, 1), (FRAMES, 2)])

@@ -22,13 +22,14 @@ from gen3r.cameras.conventions import decode_pose, square_pixels
 from gen3r.cameras.names import BETWEEN, FREE
 from gen3r.cameras.paths import resample, trajectory
 from gen3r.checkpoints.geometry import load_geometry
-from gen3r.checkpoints.load import PACKAGED, load_components, resolve_model, save_components
+from gen3r.checkpoints.load import load_components, resolve_model, save_components
 from gen3r.checkpoints.lora import check_peft, lora_file
 from gen3r.errors import InputError
 from gen3r.geometry.image_based_rendering import render_photos
 from gen3r.geometry.points import unproject, valid_depth_mask
 from gen3r.geometry.refinement import matched_size, refine
 from gen3r.geometry.structure_from_motion import MIN_FRAMES
+from gen3r.locations import PACKAGED
 from gen3r.media.crop import Size
 from gen3r.media.images import ImageInput, count_images, first_size, image_batch, resize
 from gen3r.models.adapter import GeometryAdapter

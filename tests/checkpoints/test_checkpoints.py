@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gen3r.checkpoints import convert, load_components, model_defaults, published_tensor_shapes
-from gen3r.checkpoints.load import PACKAGED
 from gen3r.checkpoints.published import COMPONENTS
 from gen3r.errors import InputError
+from gen3r.locations import PACKAGED
 from gen3r.models.components import Components
 from tests.tiny import tiny_pipeline
 

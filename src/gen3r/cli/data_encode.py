@@ -130,7 +130,7 @@ def _load(args: argparse.Namespace, names: set[str]) -> "Components":
     import torch
 
     from gen3r.checkpoints import load_components, resolve_model
-    from gen3r.checkpoints.load import PACKAGED
+    from gen3r.locations import PACKAGED
 
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, device)
