@@ -361,7 +361,7 @@ def test_a_scene_that_cannot_be_written_goes_somewhere_else(tmp_path: Path, monk
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
 @pytest.mark.parametrize(("output", "code"), [("| true", 0), ("> /dev/full", 2), (">&-", 0)])
 def test_an_output_that_nobody_reads(output: str, code: int):
-    command = f"set -o pipefail; {sys.executable} -m gen3r.cli.main --version {output}"
+    command = f"set -o pipefail; PYTHONUNBUFFERED= {sys.executable} -m gen3r.cli.main --version {output}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == code
     assert "Traceback" not in done.stdout
