@@ -197,7 +197,7 @@ class TestSampling:
         flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 2.0}
         other.scheduler = kind.from_config(pipe.scheduler.config, **flow)
         fast = latents_of(other, latents=noise, num_inference_steps=15, guidance_scale=1.0)
-        assert (fast - exact).norm() < 0.1 * (exact - noise).norm()
+        assert (fast - exact).norm() < 0.15 * (exact - noise).norm()
 
     def test_schedulers_that_sample_no_flow_are_refused(self, pipe: Gen3RPipeline):
         other = Gen3RPipeline(**pipe.components, defaults=pipe.defaults)

@@ -535,6 +535,7 @@ def write_clips(root: Path, truth: Truth) -> None:
         "K_px": torch.from_numpy(truth.K).float().repeat(len(truth.T), 1, 1),
     }
     metadata = {"captions": json.dumps([truth.caption]), "made": "{}"}
+    root.mkdir(exist_ok=True)
     save_file({k: v[None].contiguous() for k, v in tensors.items()}, root / "clips-000000.safetensors", metadata)
 
 
