@@ -1,6 +1,7 @@
 """The pipeline on tiny models: what it asks of the transformer, how it integrates, and what it makes of the latents."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -429,6 +430,14 @@ class TestScenes:
         torch.testing.assert_close(scene.points[0, ..., 2], scene.depth[0])
         [scene] = pipe(torch.rand(3, *size), num_frames=1, cameras="orbit_left", generator=seeded(0))
         assert torch.equal(scene.cameras.K_px[:, 0, 0], scene.cameras.K_px[:, 1, 1])
+
+    def test_long_work_is_known_before(self, pipe: Gen3RPipeline):
+        own, twice, large = (
+            pipe.relative_work(replace(Request().resolve(pipe.defaults), **changes))
+            for changes in ({}, {"num_inference_steps": 2 * pipe.defaults["num_inference_steps"]}, {"width": 560})
+        )
+        assert (own, twice) == (1, 2)
+        assert 5 < large < 25
 
     def test_a_long_strip_is_cropped(self, pipe: Gen3RPipeline):
         height, width = pipe.reconstruct(torch.rand(1, 3, 2, 3000)).depth.shape[1:]

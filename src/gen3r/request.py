@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gen3r.cameras.camera import Cameras
 
 SIZE_STEP = 112
+MAX_STEPS = 1_000_000
 PHOTO_SIDE = 768  # longer side of frames rendered from photos, where neither the request nor the photo says less
 TASKS = ("text", "one view", "two views")  # by the number of conditioning frames
 _DEFAULTED = (
@@ -167,8 +168,8 @@ class Request:
         return image_batch(images, *size)
 
     def _check_sampling(self) -> None:
-        if self.num_inference_steps < 1:
-            raise InputError(f"sampling needs at least 1 step, not {self.num_inference_steps}")
+        if not 1 <= self.num_inference_steps <= MAX_STEPS:
+            raise InputError(f"sampling needs 1 to {MAX_STEPS} steps, not {self.num_inference_steps}")
         if not 0 <= self.guidance_scale <= 100:
             raise InputError(f"guidance must lie between 0 and 100, not {self.guidance_scale}; 1 turns it off")
         if self.geometry_from not in ("frames", "latents"):
