@@ -492,7 +492,7 @@ class TestRefusals:
             ({"num_frames": 0}, "4k \\+ 1"),
             ({"height": 100}, "height must be a multiple of 112"),
             ({"width": 0}, "width must be a multiple of 112"),
-            ({"num_inference_steps": 0}, "at least 1 step"),
+            ({"num_inference_steps": 0}, "needs 1 to 1000000 steps"),
             ({"guidance_scale": math.nan}, "guidance must lie"),
             ({"cameras": "dolly_inn"}, "did you mean dolly_in"),
             ({"cameras": "dolly_in", "easing": "bouncy"}, "no easing"),
