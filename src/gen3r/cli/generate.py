@@ -95,13 +95,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Checks everything that can be checked first, cheapest first; then loads, generates and writes."""
-    from gen3r.checkpoints.lora import check_peft, lora_file
-
     options, output = read_options(args, GenerateOptions), read_options(args, OutputOptions)
     job = Job.load(options.request) if options.request else Job()
     job = replace(job, **given_options(args, Job), request=replace(job.request, **given_options(args, Request)))
     job.check()
     if options.lora:
+        from gen3r.checkpoints.lora import check_peft, lora_file
+
         check_peft()
         lora_file(options.lora)
     model, geometry = read_options(args, ModelOptions), read_options(args, GeometryOptions).geometry
