@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import parent_process
@@ -24,7 +24,7 @@ class SceneResult:
     error: str = ""
 
 
-def in_parallel(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:
+def in_parallel(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Generator[Result]:
     """The results in order. After a failure, or when the caller stops, running jobs finish and no other starts.
 
     A worker does not outlive this process.

@@ -105,7 +105,8 @@ def _check_room(folder: Path, bytes_needed: int) -> None:
 
 def _fill(job: _Job, made: int, rendered: Iterator[bytes], bar: tqdm) -> None:
     """Writes a shard of the clips that were there and new ones; of those that there are so far, when interrupted."""
-    clips = list(ClipShards(job.path)) if made else []
+    there = ClipShards(job.path) if made else []
+    clips = [there[n] for n in range(made)]
     try:
         for _ in job.seeds[made:]:
             clips.append(pickle.loads(next(rendered)))
