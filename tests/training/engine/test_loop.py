@@ -231,8 +231,10 @@ class TestBreakdowns:
         assert lines[-1]["skipped"] == 3
 
     def test_weights_that_are_not_finite_are_not_saved(self, tmp_path: Path) -> None:
+        stage = Regression()
+        next(stage.parameters()).data.fill_(torch.inf)
         with pytest.raises(InputError, match=r"weights are not finite after step 1, .* with a lower --learning-rate"):
-            train(Regression(), replace(CONFIG, steps=1, learning_rate=1e39), tmp_path)
+            train(stage, replace(CONFIG, steps=1), tmp_path)
         assert not (tmp_path / CHECKPOINT).exists()
 
     def test_too_many_in_a_row_stop_the_run_and_change_nothing(self, tmp_path: Path) -> None:

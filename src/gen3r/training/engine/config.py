@@ -7,6 +7,8 @@ from typing import Literal, Self
 from gen3r.errors import InputError
 from gen3r.options import option
 
+MAX_LEARNING_RATE = 1000.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -54,6 +56,8 @@ class TrainConfig:
     skip_limit: int = 10
 
     def __post_init__(self) -> None:
+        if self.learning_rate > MAX_LEARNING_RATE:
+            raise InputError(f"--learning-rate must be at most {MAX_LEARNING_RATE:g}, not {self.learning_rate:g}")
         for name in ("keep_every", "sheet_every", "seed"):
             if not 0 <= getattr(self, name) < 2**32:
                 flag = name.replace("_", "-")
