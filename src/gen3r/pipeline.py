@@ -17,17 +17,18 @@ from tqdm import tqdm
 from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase, UMT5EncoderModel
 
 from gen3r.cameras.camera import Cameras
-from gen3r.cameras.conventions import decode_pose
+from gen3r.cameras.conventions import decode_pose, square_pixels
 from gen3r.cameras.names import BETWEEN, FREE
 from gen3r.cameras.paths import resample, trajectory
 from gen3r.checkpoints.geometry import load_geometry
-from gen3r.checkpoints.load import PACKAGED, load_components, resolve_model, save_components
+from gen3r.checkpoints.load import load_components, resolve_model, save_components
 from gen3r.checkpoints.lora import check_peft, lora_file
 from gen3r.errors import InputError
 from gen3r.geometry.image_based_rendering import render_photos
 from gen3r.geometry.points import unproject, valid_depth_mask
 from gen3r.geometry.refinement import matched_size, refine
 from gen3r.geometry.structure_from_motion import MIN_FRAMES
+from gen3r.locations import PACKAGED
 from gen3r.media.crop import Size
 from gen3r.media.images import Images, count_images, first_size, image_batch, resize
 from gen3r.media.sequence import ImageSequence, open_paths
@@ -227,6 +228,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         if request.num_inference_steps == 1 and self.scheduler.config.get("shift_terminal"):
             own = self.defaults["num_inference_steps"]
             raise InputError(f"this model samples in {own} steps; it cannot in 1")
+        self._check_scheduler()
         if output_type not in ("scene", "latent"):
             raise InputError(f"output_type is scene or latent, not {output_type}")
         return batch_size(
@@ -238,6 +240,30 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             prompt_embeds=sample_count(request.prompt_embeds),
             image_embeds=sample_count(request.image_embeds),
         )
+
+    def relative_work(self, request: Request) -> float:
+        """How many times as long as the model's own clip the denoising of a resolved request takes, by its products."""
+        width = self.transformer.config.num_attention_heads * self.transformer.config.attention_head_dim
+
+        def work(frames: int, height: int, across: int, steps: int, guidance: float) -> float:
+            tokens = (1 + (frames - 1) // 4) * (height // 16) * (2 * across // 16)
+            return steps * (1 if guidance == 1 else 2) * tokens * (6 * width + tokens)
+
+        names = ("num_frames", "height", "width", "num_inference_steps", "guidance_scale")
+        own = self.defaults
+        return work(*(getattr(request, name) for name in names)) / work(*(own[name] for name in names))
+
+    def _check_scheduler(self) -> None:
+        """Refuses schedulers of diffusers that do not integrate a flow, which would give noise."""
+        scheduler, config = self.scheduler, self.scheduler.config
+        flow = isinstance(scheduler, FlowMatchEulerDiscreteScheduler) or (
+            config.get("use_flow_sigmas") and config.get("prediction_type") == "flow_prediction"
+        )
+        if not flow:
+            raise InputError(
+                f"{type(scheduler).__name__} does not sample a flow as it is configured; make it with from_config(..., "
+                'use_flow_sigmas=True, prediction_type="flow_prediction"), or keep the model\'s own'
+            )
 
     @torch.no_grad()
     def decode(
@@ -580,7 +606,8 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
     def _autocast(self) -> AbstractContextManager[Any]:
         """bfloat16 products of float32 weights, where `mixed_precision` asks for it and the device is fast at them."""
-        if self.mixed_precision and self.transformer.dtype == torch.float32:
+        present = (x for x in (self.transformer, self.vggt, self.vae) if x is not None)  # training may need only some
+        if self.mixed_precision and next(present).dtype == torch.float32:
             return fast_products(self._execution_device)
         return nullcontext()
 
@@ -613,9 +640,9 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
 
 def _predicted_cameras(prediction: GeometryPrediction, i: int, height: int, width: int) -> Cameras:
-    """The cameras of sample i, relative to the first."""
+    """The cameras of sample i, relative to the first, with square pixels."""
     T, K = decode_pose(prediction.pose_enc[-1, i].float().cpu(), height, width)
-    return Cameras(T, K, height, width).relative_to_first()
+    return Cameras(T, square_pixels(K), height, width).relative_to_first()
 
 
 def _metres(prediction: GeometryPrediction, depth: Tensor) -> dict[str, float]:

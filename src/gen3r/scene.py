@@ -31,7 +31,7 @@ _OPTIONAL = ("points", "mask", "source")  # left out of a file where they follow
 _CAMERAS = ("T_world_camera", "K_px")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scene:
     """One consistent scene: RGB video, depth, points and cameras, in the first camera's frame.
 
@@ -63,6 +63,10 @@ class Scene:
             if getattr(self, name).shape != torch.Size(shape):
                 raise ValueError(f"scene.{name} has shape {[*getattr(self, name).shape]}, not {[*shape]}")
         assert len(self.cameras) == size[0]
+
+    def __repr__(self) -> str:
+        frames, height, width = self.frames.shape[:3]
+        return f"Scene({frames} frames of {height} x {width}, prompt={self.prompt!r}, settings={self.settings})"
 
     @property
     def images(self) -> Tensor:

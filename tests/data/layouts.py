@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
@@ -526,6 +527,18 @@ class Layout:
     points: bool = False
 
 
+def write_clips(root: Path, truth: Truth) -> None:
+    tensors = {
+        "frames": torch.from_numpy(truth.frames),
+        "depth": torch.from_numpy(truth.depth).half(),
+        "T_world_camera": torch.from_numpy(np.linalg.inv(truth.T[0]) @ truth.T).float(),
+        "K_px": torch.from_numpy(truth.K).float().repeat(len(truth.T), 1, 1),
+    }
+    metadata = {"captions": json.dumps([truth.caption]), "made": "{}"}
+    root.mkdir(exist_ok=True)
+    save_file({k: v[None].contiguous() for k, v in tensors.items()}, root / "clips-000000.safetensors", metadata)
+
+
 LAYOUTS = {
     "re10k": Layout(write_realestate, depth=False, metric=False),
     "acid": Layout(write_realestate, depth=False, metric=False),
@@ -540,4 +553,5 @@ LAYOUTS = {
     "standard": Layout(write_standard, depth=True, metric=True, points=True),
     "nerfstudio": Layout(write_nerfstudio, depth=True, metric=False, points=True),
     "colmap": Layout(write_colmap, depth=False, metric=False, points=True),
+    "clips": Layout(write_clips, depth=True, metric=True),
 }

@@ -19,10 +19,11 @@ from transformers import (
     UMT5EncoderModel,
 )
 
-from gen3r.checkpoints.published import COMPONENTS, PublishedComponent, check_publishable, published_config
+from gen3r.checkpoints.published import COMPONENTS, PublishedComponent, published_config
 from gen3r.checkpoints.retired import current_arguments, current_defaults
 from gen3r.errors import InputError
 from gen3r.files import whole_folder, write_tensors
+from gen3r.locations import local_model
 from gen3r.models import presets
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.components import MODULES, Components
@@ -30,7 +31,6 @@ from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
 
-PACKAGED = Path(__file__).parent.parent / "weights"
 _CLASSES = {"transformer": Gen3RTransformer, "vae": VideoVAE, "geo_adapter": GeometryAdapter, "vggt": VGGT}
 _SCHEDULERS = {c.__name__: c for c in (FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler)}
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -45,13 +45,8 @@ def resolve_model(model: str | Path, accepted: str = "nano, a model folder,") ->
     Raises:
         InputError: it is none of these, or cannot be fetched.
     """
-    if (PACKAGED / str(model) / "model_index.json").is_file():
-        return PACKAGED / str(model)
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists() or str(model).count("/") != 1 or str(model).startswith((".", "/", "~")):
-        raise InputError(f"no model at {model}: give {accepted} or a Hub id such as owner/name")
+    if (folder := local_model(model, accepted)) is not None:
+        return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -129,7 +124,6 @@ def convert(source: str | Path, target: Path) -> str:
 
 
 def _save_published(components: Components, folder: Path) -> None:
-    check_publishable(components)
     with whole_folder(folder) as partial:
         for name, component in COMPONENTS.items():
             module, place = getattr(components, name), partial / component.folder

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,7 @@ from gen3r.data.readers.transforms import CAPTIONS, TRANSFORMS, TransformsReader
 from gen3r.data.records import ClipRecord
 from gen3r.data.workers import SceneResult, in_parallel
 from gen3r.errors import InputError
-from gen3r.files import whole_folder
+from gen3r.files import exclusive_folder, whole_folder
 from gen3r.geometry.clouds import write_ply
 from gen3r.media.images import depth_per_unit, write_depth
 
@@ -86,19 +85,11 @@ def convert(
     """Writes scenes into `folder`, each whole or not at all; scenes that are there are kept.
 
     Frames that cannot be read, or whose depth cannot, are left out; a scene with fewer than two left, or that cannot
-    be read at all, is skipped. `strict` raises instead. What a killed run left of one of these scenes is removed.
+    be read at all, is skipped. `strict` raises instead.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    _remove_partial(scenes, folder)
-    yield from in_parallel(partial(_convert_scene, reader, folder, image_format, with_depth, strict), scenes, workers)
-
-
-def _remove_partial(scenes: Sequence[str], folder: Path) -> None:
-    """Removes the hidden folders that `whole_folder` works in, of these scenes."""
-    names = {folder_name(scene) for scene in scenes}
-    for path in folder.glob(".*-*"):
-        if path.is_dir() and path.name[1:].rpartition("-")[0] in names:
-            shutil.rmtree(path)
+    work = partial(_convert_scene, reader, folder, image_format, with_depth, strict)
+    with exclusive_folder(folder):
+        yield from in_parallel(work, scenes, workers)
 
 
 def _convert_scene(

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gen3r.media.crop import Size
+from gen3r.media.crop import MAX_ASPECT, Size
 from gen3r.media.images import resize
 from gen3r.models.vggt import VGGT, GeometryPrediction
 
@@ -59,8 +59,12 @@ def usual_pixels(defaults: Mapping[str, Any], frames: int) -> int:
 
 
 def fitting_size(height: int, width: int, pixels: int, patch: int = PATCH) -> Size:
-    """Multiples of the patch size in the shape of `height` x `width`, with about this number of pixels."""
-    high, wide = (max(1, round(math.sqrt(pixels * x) / patch)) for x in (height / width, width / height))
+    """Multiples of the patch size in the shape of `height` x `width`, with about this number of pixels.
+
+    One side is at most four times the other.
+    """
+    aspect = min(max(height / width, 1 / MAX_ASPECT), MAX_ASPECT)
+    high, wide = (max(1, round(math.sqrt(pixels * x) / patch)) for x in (aspect, 1 / aspect))
     return patch * high, patch * wide
 
 
