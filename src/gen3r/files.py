@@ -1,20 +1,23 @@
 """Writing files and folders so that they are there whole or not at all."""
 
 import ctypes
+import json
 import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gen3r.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+LARGEST_TEXT = 1 << 28  # bytes
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
 
 
@@ -108,6 +111,52 @@ def write_text(text: str, path: str | Path) -> None:
     """Writes a UTF-8 text file, whole or not at all. Errors as `whole_file`."""
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def read_text(path: Path, kind: str = "file") -> str:
+    """The text of a UTF-8 file, without its byte-order mark. kind: what an error calls it.
+
+    Raises:
+        InputError: it is missing, empty, no regular file, larger than 256 MB, unreadable or no text.
+    """
+    try:
+        status = path.stat()
+        usable = stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_TEXT
+        text = path.read_text(encoding="utf-8-sig") if usable else ""
+    except FileNotFoundError as error:
+        raise InputError(f"no {kind} at {path}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a {kind}: it is no text ({error}); save it as UTF-8") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be read: {reason}; change its name or its permissions") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path} is a folder, pipe or device; give a {kind}")
+    if not usable:
+        raise InputError(f"{path} has {status.st_size >> 20} MB, too much for a {kind}; export it again")
+    if not text.strip():
+        raise InputError(f"{path} is empty; export the {kind} again")
+    return text
+
+
+def parse_json(text: str, path: Path) -> Any:
+    """What a JSON file's text holds.
+
+    Raises:
+        InputError: it is not whole, nested too deep, or holds an integer too long to be one.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not whole JSON (line {error.lineno}); export it again") from error
+    except (RecursionError, ValueError) as error:
+        raise InputError(f"{path} holds no usable JSON ({str(error).split(':')[0]}); export it again") from error
+
+
+def natural_order(name: str) -> list[tuple[int, str]]:
+    """The key that sorts names by the values of their numbers: frame2 before frame10, and backslashes as slashes."""
+    parts = re.split(r"(\d+)", name.replace("\\", "/"))
+    return [(len(x.lstrip("0")), x.lstrip("0")) if i % 2 else (-1, x) for i, x in enumerate(parts)]
 
 
 def link(path: Path, target: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import opengl_to_opencv
 from gen3r.cameras.formats import read_cameras, write_cameras
-from gen3r.cameras.formats.gen3r import cameras_from_json, cameras_to_json
+from gen3r.cameras.formats.gen3r import cameras_to_json, parse_gen3r
 from gen3r.errors import InputError
 from tests.poses import colmap_pose, random_cameras, seeds
 

@@ -1,7 +1,6 @@
 """Reading images that people have, whatever their mode, bit depth, orientation or size."""
 
 import math
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from gen3r.errors import InputError
+from gen3r.files import natural_order
 from gen3r.media.crop import cover_crop
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -175,7 +175,7 @@ def list_images(folder: Path) -> list[Path]:
     paths = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
     if not paths:
         raise InputError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
-    return sorted(paths, key=lambda p: [(int(x), "") if x.isdecimal() else (-1, x) for x in re.split(r"(\d+)", p.name)])
+    return sorted(paths, key=lambda p: natural_order(p.name))
 
 
 def depth_per_unit(farthest: float) -> float:

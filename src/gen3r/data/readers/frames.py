@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from gen3r.data.readers.lens import Lens
+from gen3r.cameras.lens import Lens
 from gen3r.data.readers.poses import inverse
 from gen3r.errors import InputError
 from gen3r.geometry.clouds import PointCloud
@@ -70,14 +70,34 @@ def picture_size(path: Path) -> Size:
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """Frames in image files: number -> uint8 [H, W, 3], without the distortion of `lens`."""
+    """Frames in image files: number -> uint8 [H, W, 3]."""
 
     paths: Sequence[Path]
-    lens: Lens | None = None
 
     def __call__(self, number: int) -> torch.Tensor:
-        frame = read_frame(self.paths[number])
-        return frame if self.lens is None else self.lens.undistort(frame)
+        return read_frame(self.paths[number])
+
+
+@dataclass(frozen=True)
+class Straightened:
+    """Frames [H, W, 3] or depth [H, W] without the distortion of the lenses, of which each has its own.
+
+    Depth takes the nearest pixel's, and is unknown beyond the edge of the image.
+    """
+
+    read: Callable[[int], torch.Tensor]
+    lenses: Sequence[Lens]
+
+    def __call__(self, number: int) -> torch.Tensor:
+        image, lens = self.read(number), self.lenses[number]
+        if image.ndim == 3:
+            return lens.undistort(image)
+        return lens.at((image.shape[0], image.shape[1])).undistort(image[..., None], "nearest")[..., 0]
+
+
+def straightened(read: Callable[[int], torch.Tensor], lenses: Sequence[Lens] | None) -> Callable[[int], torch.Tensor]:
+    """`Straightened`, where there is a lens to be undone."""
+    return read if lenses is None else Straightened(read, lenses)
 
 
 @dataclass(frozen=True)
