@@ -117,7 +117,7 @@ def read_text(path: Path, kind: str = "file") -> str:
     """The text of a UTF-8 file, without its byte-order mark. kind: what an error calls it.
 
     Raises:
-        InputError: it is missing, empty, no regular file, larger than 256 MB, unreadable or no text.
+        InputError: it is missing, no regular file, larger than 256 MB, unreadable or no text.
     """
     try:
         status = path.stat()
@@ -134,8 +134,6 @@ def read_text(path: Path, kind: str = "file") -> str:
         raise InputError(f"{path} is a folder, pipe or device; give a {kind}")
     if not usable:
         raise InputError(f"{path} has {status.st_size >> 20} MB, too much for a {kind}; export it again")
-    if not text.strip():
-        raise InputError(f"{path} is empty; export the {kind} again")
     return text
 
 

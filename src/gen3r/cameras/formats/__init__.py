@@ -24,13 +24,14 @@ def write_cameras(cameras: Cameras, path: str | Path) -> None:
     write_text(json.dumps(cameras_to_json(cameras), indent=1) + "\n", path)
 
 
-def read_cameras(path: str | Path, size: Size = REALESTATE_SIZE) -> Cameras:
+def read_cameras(path: str | Path, size: Size | None = None) -> Cameras:
     """The cameras of a file or, for COLMAP, of a folder with cameras.txt/.bin and images.txt/.bin.
 
     They are in the frame of the first, to which they become relative in double precision, and in the natural order of
     their images' names.
 
-    size: (height, width) of the image, for files that do not give it.
+    size: (height, width) of the images, for files that do not give it: a transforms.json without w and h, and
+        RealEstate10K's, whose intrinsics are fractions (by default 360 x 640).
 
     Raises:
         InputError: there is no such file, its format is unknown or damaged, a camera is impossible, or a lens is so
@@ -39,19 +40,18 @@ def read_cameras(path: str | Path, size: Size = REALESTATE_SIZE) -> Cameras:
     path = Path(path)
     images = read_posed_images(path, size)
     try:
-        return (images.at(size) if images.fractions else images).cameras()
+        return (images.at(size or REALESTATE_SIZE) if images.fractions else images).cameras()
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
 def read_posed_images(path: Path, size: Size | None = None) -> PosedImages:
-    """As `read_cameras`, with the images' names, lenses and poses in the file's world.
-
-    size: (height, width) for a transforms.json without w and h.
-    """
+    """As `read_cameras`, with the images' names and lenses, and poses in the file's world; fractions stay fractions."""
     if path.is_dir():
         return read_colmap(path)
     text = read_text(path, "camera file")
+    if not text.strip():
+        raise InputError(f"{path} is empty; export the cameras again")
     json_like = text.lstrip().startswith(("{", "["))
     data = parse_json(text, path) if json_like else None
     try:
