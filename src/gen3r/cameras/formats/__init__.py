@@ -1,6 +1,7 @@
 """Files of cameras in every format that Gen3R reads; a file's format is recognised by its content."""
 
 import json
+import os
 from pathlib import Path
 
 from gen3r.cameras.camera import Cameras
@@ -47,7 +48,7 @@ def read_cameras(path: str | Path, size: Size | None = None) -> Cameras:
 
 def read_posed_images(path: Path, size: Size | None = None) -> PosedImages:
     """As `read_cameras`, with the images' names and lenses, and poses in the file's world; fractions stay fractions."""
-    if path.is_dir():
+    if os.path.isdir(path):  # also of a name too long for a file
         return read_colmap(path)
     text = read_text(path, "camera file")
     if not text.strip():

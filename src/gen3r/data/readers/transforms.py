@@ -84,7 +84,7 @@ class Nerfstudio(TransformsReader):
     opengl = True
 
     def pictures(self, folder: Path, names: list[str]) -> list[Path | None]:
-        return find_pictures([folder, *(folder / name for name in SHRUNK[1:])], names)
+        return find_pictures([folder, *(folder / name for name in SHRUNK)], names)
 
     def depth(self, folder: Path, pictures: list[Path], data: dict[str, Any]) -> DepthFiles | None:
         names = [frame.get("depth_file_path") for frame in data["frames"]]
