@@ -1,7 +1,8 @@
 """Options that are declared once, as fields of the dataclass that reads them, and become arguments of the command line.
 
 A field made by `option` carries its help text. `add_options` adds such fields to a parser. `read_options` makes the
-dataclass from the parsed arguments, and `given_options` tells which of them a person gave.
+dataclass from the parsed arguments, and `given_options` tells which of them a person gave. `read_values` reads the same
+options from JSON.
 """
 
 import argparse
@@ -46,7 +47,7 @@ def add_options(parser: Container, options: type, *names: str, **changes: dict[s
 
     changes: other arguments of argparse's `add_argument`, by field name.
     """
-    declared = {f.name: f for f in fields(options) if "help" in f.metadata}
+    declared = {f.name: f for f in options_of(options)}
     for name in names or declared:
         f = declared[name]
         reading = {"type": f.metadata["parse"]} if f.metadata["parse"] else _reading(f.type)
@@ -58,6 +59,11 @@ def add_options(parser: Container, options: type, *names: str, **changes: dict[s
         if f.default is MISSING:
             arguments["required"] = True
         parser.add_argument(_flag(f), dest=name, **{**arguments, **changes.get(name, {})})
+
+
+def options_of(options: type) -> list[Field[Any]]:
+    """The fields of a dataclass that are options."""
+    return [f for f in fields(options) if "help" in f.metadata]
 
 
 def _flag(f: Field[Any]) -> str:
@@ -105,3 +111,56 @@ def check_positive(options: type, values: Mapping[str, Any]) -> None:
         if f.metadata.get("positive") and value is not None and not value > 0:
             least = "at least 1" if isinstance(value, int) else "positive"
             raise InputError(f"{f.name if f.metadata['positional'] else _flag(f)} must be {least}, not {value:g}")
+
+
+def read_values(values: Any, *options: type) -> dict[str, Any]:
+    """Values of the options of these dataclasses from a JSON object, by the names of their fields.
+
+    Raises:
+        InputError: the name of no option, or a value that is not of the option's type.
+    """
+    if not isinstance(values, dict):
+        raise InputError(f"options are a JSON object, not {type(values).__name__}")
+    declared = {f.name: f for kind in options for f in options_of(kind)}
+    if unknown := sorted(set(values) - set(declared)):
+        raise InputError(f"no option named {unknown[0]}; there are: {', '.join(declared)}")
+    return {name: _read_value(declared[name], value) for name, value in values.items()}
+
+
+def _read_value(f: Field[Any], value: Any) -> Any:
+    if value is None and f.default is None:
+        return None
+    try:
+        if f.metadata["parse"] and isinstance(value, (str, int)):
+            return f.metadata["parse"](str(value))
+        return _of_type(f.type, value)
+    except (TypeError, ValueError, argparse.ArgumentTypeError) as error:
+        raise InputError(f"{f.name} is: {f.metadata['help']}; not {value!r}") from error
+
+
+def _of_type(kind: Any, value: Any) -> Any:
+    """A JSON value as a value of this type; ValueError where it is none."""
+    if get_origin(kind) in (UnionType, Union):
+        kind = next(k for k in get_args(kind) if k is not NoneType)
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(_of_type(get_args(kind)[0], v) for v in value)
+    if get_origin(kind) is Literal and value in get_args(kind):
+        return value
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(kind, type) and type(value) is kind:
+        return value
+    raise ValueError(value)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`N` or `HxW` as (height, width)."""
+    try:
+        parts = [int(x) for x in text.lower().split("x")]
+    except ValueError:
+        parts = []
+    if len(parts) not in (1, 2):
+        raise argparse.ArgumentTypeError(f"a size is N or HEIGHTxWIDTH in pixels, such as 112 or 112x224, not {text}")
+    return parts[0], parts[-1]

@@ -85,17 +85,6 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message} (see {self.prog} --help)")
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """`N` or `HxW` as (height, width)."""
-    try:
-        parts = [int(x) for x in text.lower().split("x")]
-    except ValueError:
-        parts = []
-    if len(parts) not in (1, 2):
-        raise argparse.ArgumentTypeError(f"a size is N or HEIGHTxWIDTH in pixels, such as 112 or 112x224, not {text}")
-    return parts[0], parts[-1]
-
-
 def pick_device(name: str) -> "torch.device":
     """The device of a name; `auto` is the accelerator where there is one.
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from gen3r.cli.common import (
     ModelOptions,
     enough_memory,
-    parse_size,
     pick_device,
     pick_dtype,
     say,
@@ -17,7 +16,7 @@ from gen3r.cli.common import (
 )
 from gen3r.cli.data_common import add_source_arguments, open_reader
 from gen3r.errors import InputError
-from gen3r.options import add_options, given_options, option, read_options
+from gen3r.options import add_options, given_options, option, parse_size, read_options
 from gen3r.training.latent_cache.options import EncodeOptions
 
 if TYPE_CHECKING:

@@ -10,11 +10,10 @@ from gen3r.cli.common import (
     OutputOptions,
     enough_memory,
     load_pipeline,
-    parse_size,
     say,
     write_scene,
 )
-from gen3r.options import add_options, option, read_options
+from gen3r.options import add_options, option, parse_size, read_options
 
 _EXAMPLES = """\
 examples:
