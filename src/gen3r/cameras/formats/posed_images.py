@@ -90,6 +90,12 @@ class PosedImages:
         """The lenses that images are to be straightened by; None where all are pinholes."""
         return None if all(lens.straight for lens in self.lenses) else self.lenses
 
+    def shaped_like(self, size: Size) -> bool:
+        """Whether images of a size (height, width) are those of the cameras, resized. Errors as `size`."""
+        sides = list(zip(self.size, size, strict=True))
+        scale = max(theirs / ours for ours, theirs in sides)
+        return self.fractions or all(abs(ours * scale - theirs) < SHAPE + scale for ours, theirs in sides)
+
     def at(self, size: Size) -> "PosedImages":
         """The same cameras for images of a size (height, width): resized ones, or those that were cropped.
 
@@ -99,9 +105,7 @@ class PosedImages:
         if size == self.size and not self.fractions:
             return self
         (h, w), (height, width) = self.size, size
-        scale = max(height / h, width / w)
-        alike = abs(h * scale - height) < SHAPE + scale and abs(w * scale - width) < SHAPE + scale
-        if self.fractions or alike:
+        if self.shaped_like(size):
             return replace(self, lenses=tuple(lens.at(size) for lens in self.lenses), fractions=False)
         if not self.cropped:
             turned = "; the images were turned after the cameras were found" if (h, w) == (width, height) else ""

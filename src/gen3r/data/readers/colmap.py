@@ -42,7 +42,7 @@ class COLMAP(Reader):
         T, points = images.T_world_camera, colmap_points_file(folder)
         return ClipRecord(
             self.name, scene, make_cameras(T, images.intrinsics, images.size),
-            straightened(PictureFiles(files), images.lens_of_each),
+            straightened(PictureFiles(files, images.size), images.lens_of_each),
             read_points=PointFile(_points, points, T[0]) if points else None, left_out=left_out,
         )  # fmt: skip
 

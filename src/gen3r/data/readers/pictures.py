@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from gen3r.cameras.formats.posed_images import PosedImages
-from gen3r.data.readers.frames import picture_size
 from gen3r.errors import InputError
+from gen3r.media.decoding import opened, upright_size
 from gen3r.media.images import IMAGE_SUFFIXES
 
 SHRUNK = ("images", "images_2", "images_4", "images_8")  # nerfstudio's and DL3DV's folders, largest images first
@@ -28,6 +28,8 @@ class Located(NamedTuple):
 
 def locate(images: PosedImages, paths: Sequence[Path | None], where: Path, strict: bool) -> Located:
     """The images whose files are there, each once. Missing ones are counted in a warning.
+
+    Files are as they are stored, as COLMAP sees them, unless the cameras are for the shape that they have upright.
 
     paths: of the images, None for a missing one. where: the scene, for messages.
 
@@ -50,8 +52,11 @@ def locate(images: PosedImages, paths: Sequence[Path | None], where: Path, stric
             raise InputError(f"{message}; download them again")
         warnings.warn(f"{message}; their cameras are left out", stacklevel=3)
     numbers, files = [*first.values()], [*first]
+    images = images.take(numbers)
     try:
-        sized = images.take(numbers).at(picture_size(files[0]))
+        with opened(files[0]) as image:
+            stored, upright = (image.height, image.width), upright_size(image)
+        sized = images.at(upright if images.shaped_like(upright) and not images.shaped_like(stored) else stored)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     return Located(sized, files, numbers, len(paths) - len(files))

@@ -47,7 +47,7 @@ class TransformsReader(Reader):
         cloud = self.points(folder, data)
         return ClipRecord(
             str(data.get("dataset", self.name)), scene, make_cameras(T, images.intrinsics, images.size),
-            straightened(PictureFiles(files), images.lens_of_each),
+            straightened(PictureFiles(files, images.size), images.lens_of_each),
             None if depth is None else straightened(depth, images.lens_of_each),
             bool(data.get("metric", self.metric)), lines,
             PointFile(read_ply, cloud, T[0]) if cloud.is_file() else None, left_out,
