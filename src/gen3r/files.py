@@ -151,12 +151,6 @@ def parse_json(text: str, path: Path) -> Any:
         raise InputError(f"{path} holds no usable JSON ({str(error).split(':')[0]}); export it again") from error
 
 
-def natural_order(name: str) -> list[tuple[int, str]]:
-    """The key that sorts names by the values of their numbers: frame2 before frame10, and backslashes as slashes."""
-    parts = re.split(r"(\d+)", name.replace("\\", "/"))
-    return [(len(x.lstrip("0")), x.lstrip("0")) if i % 2 else (-1, x) for i, x in enumerate(parts)]
-
-
 def link(path: Path, target: Path) -> None:
     """Makes `path` a symbolic link to `target`, unless it is a link already."""
     if not path.is_symlink():

@@ -20,7 +20,7 @@ from gen3r.cameras.camera import Cameras
 from gen3r.cameras.formats import read_cameras, read_posed_images, write_cameras
 from gen3r.cameras.formats.gen3r import cameras_to_json
 from gen3r.errors import InputError
-from gen3r.files import natural_order
+from gen3r.media.order import natural_order
 from tests.poses import colmap_pose, random_cameras, random_poses, seeds
 
 EYE = torch.eye(4).tolist()

@@ -229,3 +229,20 @@ def test_depth_is_straightened_with_its_frame(tmp_path: Path) -> None:
     known = (wanted >= 0) & (wanted < 32)
     assert np.abs(row[known] - (wanted[known] * 0.1 + 1)).max() < 0.11
     assert (row[~known] == 0).all()
+
+
+@pytest.mark.parametrize(("kind", "upright"), [("nerfstudio", True), ("nerfstudio", False), ("colmap", False)])
+def test_images_are_turned_only_where_their_cameras_are(tmp_path: Path, kind: str, upright: bool) -> None:
+    """A telephone's photo, stored on its side, with a lens for how it is shown or for how it is stored."""
+    exif = Image.Exif()
+    exif[274] = 6
+    for name in ("1.jpg", "2.jpg"):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.fromarray(np.full((*SIZE, 3), 90, np.uint8)).save(tmp_path / "images" / name, exif=exif)
+    if kind == "colmap":
+        colmap(tmp_path, ["1.jpg", "2.jpg"])
+    else:
+        transforms(tmp_path, ["images/1.jpg", "images/2.jpg"], **({"w": 48, "h": 64} if upright else {}))
+    record = open_dataset(kind, tmp_path)[0]
+    wanted = SIZE[::-1] if upright else SIZE
+    assert (record.cameras.height, record.cameras.width) == tuple(record.read_frame(0).shape[:2]) == wanted

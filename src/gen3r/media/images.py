@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from gen3r.errors import InputError
-from gen3r.files import natural_order
 from gen3r.media.crop import Size, cover_crop
 from gen3r.media.decoding import decode, opened, readable, upright_size
+from gen3r.media.order import natural_order
 
 # What a folder's images are called. A file that is named may have any suffix.
 IMAGE_SUFFIXES = (

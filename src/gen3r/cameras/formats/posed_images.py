@@ -10,8 +10,8 @@ import numpy as np
 from gen3r.cameras.camera import Cameras, check_poses, make_cameras
 from gen3r.cameras.lens import Lens
 from gen3r.errors import InputError
-from gen3r.files import natural_order
 from gen3r.media.crop import Size, cover_crop
+from gen3r.media.order import natural_order
 
 LONGEST_SIDE = 100_000  # pixels
 NARROWEST, WIDEST = math.radians(0.5), math.radians(179)  # angles of view that lenses have

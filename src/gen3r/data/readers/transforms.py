@@ -14,8 +14,9 @@ from gen3r.data.readers.pictures import SHRUNK, find_pictures, locate
 from gen3r.data.readers.text import text_lines
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
-from gen3r.files import natural_order, parse_json, read_text
+from gen3r.files import parse_json, read_text
 from gen3r.geometry.clouds import read_ply
+from gen3r.media.order import natural_order
 
 TRANSFORMS, CAPTIONS = "transforms.json", "captions.txt"
 
