@@ -121,8 +121,8 @@ def check_poses(T_world_camera: np.ndarray, names: Sequence[str] = ()) -> None:
         InputError: one is not; it says which frame, by number and (with `names`) by name, and what is wrong.
     """
     last_row = np.array([0.0, 0.0, 0.0, 1.0])
-    finite = np.isfinite(T_world_camera).all(axis=(1, 2))
-    T = np.where(finite[:, None, None], T_world_camera, 0.0).clip(-1e30, 1e30)
+    finite = np.isfinite(T_world_camera.reshape(len(T_world_camera), -1)).all(axis=1)
+    T = np.nan_to_num(T_world_camera, nan=0.0, posinf=0.0, neginf=0.0).clip(-1e30, 1e30)
     R, no_last_row = T[:, :3, :3], (np.abs(T[:, 3] - last_row) > 1e-6).any(1)
     tests = {
         "is not finite": ~finite,

@@ -48,7 +48,7 @@ def weight_files(place: Path, variant: str | None = None) -> Wanted:
     wanted = _find(place, names, f".{variant}") if variant else None
     wanted = wanted or _find(place, names, "")
     if wanted is None and len(files) == 1:
-        wanted = {files[0]: None}
+        wanted = Wanted({files[0]: None})
     if wanted is None:
         raise _none(place, names, files)
     strays = [name for name in files if name not in wanted]
