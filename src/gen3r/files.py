@@ -3,15 +3,17 @@
 import contextlib
 import ctypes
 import itertools
+import json
 import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gen3r.errors import InputError
 
@@ -23,6 +25,7 @@ try:
 except ImportError:  # Windows: processes are not told apart, and nothing of killed ones is removed
     fcntl = None
 
+LARGEST_TEXT = 1 << 28  # bytes
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
 
 
@@ -168,6 +171,44 @@ def write_text(text: str, path: str | Path) -> None:
     """
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def read_text(path: Path, kind: str = "file") -> str:
+    """The text of a UTF-8 file, without its byte-order mark. kind: what an error calls it.
+
+    Raises:
+        InputError: it is missing, no regular file, larger than 256 MB, unreadable or no text.
+    """
+    try:
+        status = path.stat()
+        usable = stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_TEXT
+        text = path.read_text(encoding="utf-8-sig") if usable else ""
+    except FileNotFoundError as error:
+        raise InputError(f"no {kind} at {path}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a {kind}: it is no text ({error}); save it as UTF-8") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be read: {reason}; change its name or its permissions") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path} is a folder, pipe or device; give a {kind}")
+    if not usable:
+        raise InputError(f"{path} has {status.st_size >> 20} MB, too much for a {kind}; export it again")
+    return text
+
+
+def parse_json(text: str, path: Path) -> Any:
+    """What a JSON file's text holds.
+
+    Raises:
+        InputError: it is not whole, nested too deep, or holds an integer too long to be one.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not whole JSON (line {error.lineno}); export it again") from error
+    except (RecursionError, ValueError) as error:
+        raise InputError(f"{path} holds no usable JSON ({str(error).split(':')[0]}); export it again") from error
 
 
 def link(path: Path, target: Path) -> None:

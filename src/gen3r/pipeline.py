@@ -101,18 +101,22 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         return dict(self.config["defaults"])
 
     @classmethod
-    def from_pretrained(cls, model: str | Path = "nano", torch_dtype: torch.dtype | None = None) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls, model: str | Path = "nano", torch_dtype: torch.dtype | None = None, variant: str | None = None
+    ) -> Self:
         """The pipeline of `nano` (in the package), a folder (ours or the published layout), or a Hub id.
 
         torch_dtype: the weights' type; None keeps the stored one, but gives models of the package in float32 with
             `mixed_precision`, which is fast on any machine and small anyway.
+        variant: "fp16" reads files such as `model.fp16.safetensors`, where a component has them.
 
         Raises:
-            InputError: there is no such model, or a tensor is missing, left over, misshapen, damaged or pickled.
+            InputError: there is no such model or variant, or a tensor is missing, left over, misshapen, not finite,
+                damaged or pickled.
         """
         folder = resolve_model(model)
         packaged = torch_dtype is None and folder.parent == PACKAGED
-        pipe = cls(**vars(load_components(folder, torch.float32 if packaged else torch_dtype)))
+        pipe = cls(**vars(load_components(folder, torch.float32 if packaged else torch_dtype, variant=variant)))
         pipe.mixed_precision = packaged
         return pipe
 

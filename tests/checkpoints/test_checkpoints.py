@@ -154,7 +154,7 @@ def test_damaged_folders(copy: Path) -> None:
     with pytest.raises(InputError, match="missing"):
         load_components(copy)
     (copy / "model_index.json").write_text("{")
-    with pytest.raises(InputError, match="not valid JSON"):
+    with pytest.raises(InputError, match="not whole JSON"):
         load_components(copy)
 
 

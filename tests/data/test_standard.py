@@ -106,7 +106,7 @@ def test_broken_files_are_left_out_and_counted(source: Reader, tmp_path: Path) -
         cut(source.root / "c" / "plaza" / "images" / f"frame{number:05d}.png")
     a, b, c = convert(source, source.scenes, tmp_path / "made", "png")
     assert (a.written, a.left_out, a.error) == (3, 2, "")
-    assert "no whole transforms.json" in b.error
+    assert "not whole JSON" in b.error
     assert "only 1 of 5 frames" in c.error
     (record,) = open_dataset("standard", tmp_path / "made")
     assert len(record) == 3

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from PIL import Image
 
 from gen3r.data.readers.base import Reader
 from gen3r.data.readers.frames import DepthFiles
+from gen3r.data.readers.pictures import find_pictures
 from gen3r.data.readers.transforms import CAPTIONS, TRANSFORMS, TransformsReader, load_transforms
 from gen3r.data.records import ClipRecord
 from gen3r.data.workers import SceneResult, in_parallel
@@ -46,9 +48,9 @@ class Standard(TransformsReader):
         data = load_transforms(self.root / next(iter(self.find_scenes())) / TRANSFORMS)
         return "fl_x" in data["frames"][0] and not {"fl_x", "camera_angle_x", "camera_model"} & set(data)
 
-    def picture(self, folder: Path, file_path: str) -> Path:
+    def pictures(self, folder: Path, names: list[str]) -> list[Path | None]:
         """Only the base name of an entry counts, as in the published implementation."""
-        return folder / IMAGES / Path(file_path).name
+        return find_pictures([folder / IMAGES], [re.split(r"[/\\\\]", name)[-1] for name in names])
 
     def depth(self, folder: Path, pictures: list[Path], data: dict[str, Any]) -> DepthFiles | None:
         stored = [float({**data, **frame}.get("depth_per_unit", 0)) for frame in data["frames"]]
@@ -142,7 +144,7 @@ def write_scene(
         write_ply(record.read_points(), folder / POINTS)
     (folder / CAPTIONS).write_text("\n".join(record.captions) + "\n", encoding="utf-8")
     (folder / TRANSFORMS).write_text(json.dumps({**about, "frames": frames}), encoding="utf-8")
-    return len(frames), len(failures)
+    return len(frames), len(failures) + record.left_out
 
 
 def _write_frame(
