@@ -46,7 +46,7 @@ from gen3r.models.conditioning import (
 from gen3r.models.depth_estimation import depth_ratio
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.geometry import GeometryModel, fitting_size, patch_size, resize_maps, usual_pixels
-from gen3r.models.precision import exact_products, fast_products
+from gen3r.models.precision import exact_products, fast_products, fast_weights
 from gen3r.models.tokens import unpack_tokens
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.vggt import VGGT, GeometryPrediction
@@ -193,16 +193,21 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             photos, predictions = photos.expand(batch, -1, -1, -1, -1), predictions * batch
         path = self.prepare_cameras(request, photos, predictions)
         depth = self.prepare_depth(request, photos, path, predictions)
+        self.maybe_free_model_hooks()
         # 3. encode the conditions
         frames = resize(photos, request.height, request.width)
         prompt_embeds, negative_prompt_embeds = self.encode_prompt(request, prompts)
         image_embeds = self.encode_image(frames, request.image_embeds)
         control = self.prepare_control(request, frames, path, depth)
-        rays = self.prepare_rays(request, batch, path)
-        conditions = Conditions(prompt_embeds, negative_prompt_embeds, image_embeds, control, rays)
+        embeds = (prompt_embeds, negative_prompt_embeds, image_embeds)
         self.maybe_free_model_hooks()
-        # 4. denoise Z = [A; G]
-        latents = self.denoise(latents, conditions, request, callback_on_step_end)
+        # 4. denoise Z = [A; G]; the rays are large, and freed once they are embedded, so no name keeps them
+        latents = self.denoise(
+            latents,
+            Conditions(*embeds, control, self.prepare_rays(request, batch, path)),
+            request,
+            callback_on_step_end,
+        )
         if output_type == "latent":
             self.maybe_free_model_hooks()
             return latents
@@ -528,9 +533,12 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         noise = latents
         clean, known = known_latents(conditions.control)
         known = known & request.clamp_known
+        inputs = self._network_inputs(conditions)
+        del conditions
+        weights = fast_weights(self.transformer, latents.device) if self._mixes else {}
         with self.progress_bar(total=request.num_inference_steps) as bar:  # pyright: ignore[reportCallIssue]
             for i, t in enumerate(self.scheduler.timesteps):
-                noise_pred = self._predict_velocity(latents, t, conditions, request.guidance_scale)
+                noise_pred = self._predict_velocity(latents, i, inputs, weights, request.guidance_scale)
                 latents = self.scheduler.step(noise_pred, t, latents, return_dict=False)[0]
                 sigma = self.scheduler.sigmas[i + 1].to(latents.device)
                 latents = torch.where(known, add_noise(clean, noise, sigma), latents)
@@ -541,25 +549,55 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             raise InputError(f"sampling overflowed in {self.transformer.dtype}; use float32 or bfloat16")
         return latents
 
-    def _predict_velocity(self, latents: Tensor, t: Tensor, conditions: Conditions, guidance_scale: float) -> Tensor:
-        """The velocity noise - x; with guidance, both conditions in one batch: v0 + guidance_scale * (v1 - v0)."""
-        prompt_embeds, negative = conditions.prompt_embeds, conditions.negative_prompt_embeds
-        inputs = [latents, conditions.image_embeds, conditions.control, conditions.rays]
-        if negative is not None:
-            prompt_embeds = torch.cat([negative, prompt_embeds])
-            inputs = [torch.cat([x, x]) for x in inputs]
-        z, *others = (x.to(self.transformer.dtype) for x in inputs)
+    def _network_inputs(self, conditions: Conditions) -> dict[str, Tensor]:
+        """What the network is given at every step, by name; twice where there is guidance, for both conditions."""
+        dtype, negative = self.transformer.dtype, conditions.negative_prompt_embeds
         with self._autocast():
-            timestep = t.expand(len(z)).to(z.device)
-            noise_pred = self.transformer(z, timestep, prompt_embeds.to(z.dtype), *others).float()
+            camera_embeds = self.transformer.embed_cameras(conditions.rays.to(dtype))
+        inputs = {
+            "prompt_embeds": conditions.prompt_embeds.to(dtype),
+            "image_embeds": conditions.image_embeds.to(dtype),
+            "control": conditions.control.to(dtype),
+            "camera_embeds": camera_embeds,
+        }
         if negative is None:
+            return inputs
+        other = inputs | {"prompt_embeds": negative.to(dtype)}
+        return {name: torch.cat([other[name], x]) for name, x in inputs.items()}
+
+    def _predict_velocity(
+        self, latents: Tensor, step: int, inputs: dict[str, Tensor], weights: dict[str, Tensor], guidance_scale: float
+    ) -> Tensor:
+        """The velocity noise - x; with guidance, both conditions in one batch: v0 + guidance_scale * (v1 - v0).
+
+        inputs: of `_network_inputs`. weights: of the network, in place of its own.
+        """
+        self._current_timestep = t = self.scheduler.timesteps[step]
+        guided = len(inputs["prompt_embeds"]) == 2 * len(latents)
+        z = (torch.cat([latents, latents]) if guided else latents).to(self.transformer.dtype)
+        schedule = {"timestep": t, "sigma": self.scheduler.sigmas[step], "step_index": step}
+        schedule["num_inference_steps"] = len(self.scheduler.timesteps)
+        inputs = inputs | {"latents": z, "timestep": t.expand(len(z)).to(z.device)}
+        with self._autocast(), self.transformer.cache_context("velocity", **schedule):
+            noise_pred = torch.func.functional_call(self.transformer, weights, (), inputs).float()
+        if not guided:
             return noise_pred
         unconditional, conditional = noise_pred.chunk(2)
         return unconditional + guidance_scale * (conditional - unconditional)
 
+    @property
+    def current_timestep(self) -> Tensor:
+        """The time of the step that is being taken, 1000 to 0, for the callbacks of diffusers' caches."""
+        return self._current_timestep
+
+    @property
+    def _mixes(self) -> bool:
+        """Whether float32 weights multiply in bfloat16."""
+        return self.mixed_precision and self.transformer.dtype == torch.float32
+
     def _autocast(self) -> AbstractContextManager[Any]:
         """bfloat16 products of float32 weights, where `mixed_precision` asks for it and the device is fast at them."""
-        if self.mixed_precision and self.transformer.dtype == torch.float32:
+        if self._mixes:
             return fast_products(self._execution_device)
         return nullcontext()
 

@@ -27,6 +27,10 @@ class Stream:
         self.cache: list[Tensor | None] = [None] * sum(isinstance(m, WanCausalConv3d) for m in module.modules())
         self.index = [0]
 
+    def through(self, block: nn.Module, x: Tensor) -> Tensor:
+        """A block of diffusers' that convolves. By keywords, since hooks of offloading copy other lists."""
+        return block(x, feat_cache=self.cache, feat_idx=self.index)
+
     def convolve(self, conv: WanCausalConv3d, x: Tensor) -> Tensor:
         """`conv` of the kept frames and a chunk. The last two frames are kept for the next one."""
         i = self.index[0]
@@ -57,8 +61,8 @@ class Middle(nn.Module):
         self.attention = WanAttentionBlock(dim)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
-        x = self.resnets[0](x, stream.cache, stream.index)
-        return self.resnets[1](self.attention(x), stream.cache, stream.index)
+        x = stream.through(self.resnets[0], x)
+        return stream.through(self.resnets[1], self.attention(x))
 
 
 class Coder(nn.Module):
@@ -92,7 +96,7 @@ class Encoder(Coder):
         stream.index = [0]
         x = stream.convolve(self.conv_in, x)
         for block in self.blocks:
-            x = block(x, stream.cache, stream.index)
+            x = stream.through(block, x)
         return self._out(self.middle(x, stream), stream)
 
 
@@ -116,7 +120,7 @@ class Decoder(Coder):
         stream.index = [0]
         x = self.middle(stream.convolve(self.conv_in, x), stream)
         for block in self.blocks:
-            x = block(x, stream.cache, stream.index)
+            x = stream.through(block, x)
         return self._out(x, stream)
 
 
@@ -126,6 +130,11 @@ class GeometryAdapter(ModelMixin, ConfigMixin):
     The default sizes are the published ones (318 M parameters). Time is streamed in chunks of 1, 4, 4, ... frames, so
     memory does not grow with the clip beyond its input and output.
     """
+
+    _group_offload_block_modules = [
+        "conv_tokens_in", "encoder", "quant_conv", "post_quant_conv", "decoder", "conv_tokens_out",
+    ]  # fmt: skip
+    _skip_keys = ["feat_cache", "feat_idx"]  # lists that hooks must not copy
 
     @register_to_config
     def __init__(

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 
 def fast_dtype(device: torch.device | str = "cpu") -> torch.dtype:
@@ -26,6 +28,17 @@ def fast_products(device: torch.device) -> Iterator[None]:
         # RMS norms keep float32 weights under autocast: right, only not fused.
         warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
         yield
+
+
+def fast_weights(module: nn.Module, device: torch.device) -> dict[str, Tensor]:
+    """The float32 weights of linear layers and convolutions in the fast type, by name, for `torch.func.functional_call`.
+
+    `fast_products` casts them to the same values, but at every call.
+    """
+    dtype = fast_dtype(device)
+    layers = {name: m for name, m in module.named_modules() if isinstance(m, nn.Linear | _ConvNd)}
+    weights = {f"{name}.{key}": p for name, m in layers.items() for key, p in m.named_parameters(recurse=False)}
+    return {name: p.to(dtype) for name, p in weights.items() if p.dtype == torch.float32 != dtype}
 
 
 def exact_products(device: torch.device) -> torch.autocast:

@@ -48,6 +48,8 @@ class VGGT(ModelMixin, ConfigMixin):
     """
 
     _keep_in_fp32_modules = ["camera_head", "depth_head", "point_head"]
+    _group_offload_block_modules = ["aggregator", "patch_embed", "camera_head", "depth_head", "point_head"]
+    _repeated_blocks = ["Block"]
 
     @register_to_config
     def __init__(
