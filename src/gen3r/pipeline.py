@@ -32,7 +32,7 @@ from gen3r.geometry.structure_from_motion import MIN_FRAMES
 from gen3r.media.crop import Size
 from gen3r.media.images import ImageInput, count_images, first_size, image_batch, resize
 from gen3r.models.adapter import GeometryAdapter
-from gen3r.models.components import Components
+from gen3r.models.components import MODULES, Components
 from gen3r.models.conditioning import (
     Conditions,
     add_noise,
@@ -46,7 +46,7 @@ from gen3r.models.conditioning import (
 from gen3r.models.depth_estimation import depth_ratio
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.geometry import GeometryModel, fitting_size, patch_size, resize_maps, usual_pixels
-from gen3r.models.precision import exact_products, fast_products, fast_weights
+from gen3r.models.precision import exact_products, fast_products, fast_weights, store_weights
 from gen3r.models.tokens import unpack_tokens
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.vggt import VGGT, GeometryPrediction
@@ -94,6 +94,9 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             tokenizer=tokenizer, image_encoder=image_encoder, scheduler=scheduler,
         )  # fmt: skip
         self.register_to_config(defaults=defaults or {})
+        for module, names in ((text_encoder, ["encoder"]), (image_encoder, ["vision_model", "encoder"])):
+            if module is not None:
+                module._group_offload_block_modules = names  # their blocks lie deeper than diffusers looks
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -148,6 +151,54 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             InputError: it is neither, or it is damaged.
         """
         self.geometry = load_geometry(model, self._own_geometry, torch_dtype)
+
+    def enable_layerwise_casting(
+        self, storage_dtype: torch.dtype = torch.float8_e4m3fn, compute_dtype: torch.dtype | None = None
+    ) -> None:
+        """Keeps the weights of all components in a small type; each layer is cast to another as it runs.
+
+        compute_dtype: None means the transformer's. Norms, tables, first and last layers and VGGT's heads keep their
+        types.
+        """
+        compute = compute_dtype or self.transformer.dtype
+        for name in MODULES:
+            if (module := getattr(self, name)) is not None:
+                store_weights(module, storage_dtype, compute)
+
+    def enable_group_offload(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, onload_device: torch.device | str, *, offload_to_disk_path: str | Path | None = None, **options: Any
+    ) -> None:
+        """diffusers' group offload of all components, with its options.
+
+        offload_to_disk_path: where a folder for each component keeps weights that are not on the device, not memory.
+        """
+        from diffusers.hooks import apply_group_offloading
+
+        excluded = options.pop("exclude_modules", None) or []
+        excluded = [excluded] if isinstance(excluded, str) else excluded
+        for name in MODULES:
+            module = getattr(self, name)
+            if name in excluded and module is not None:
+                module.to(onload_device)
+            elif module is not None:
+                place = offload_to_disk_path and str(Path(offload_to_disk_path) / name)
+                apply_group_offloading(module, onload_device, offload_to_disk_path=place, **options)
+
+    def enable_attention_slicing(self, slice_size: str | int | None = "auto") -> None:
+        """Refuses: diffusers' slices exist for older models only.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError("attention is never held whole here; pipe.transformer.set_attention_backend chooses how")
+
+    def enable_xformers_memory_efficient_attention(self, attention_op: Any = None) -> None:
+        """Refuses: diffusers sets it for older models only.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError('use pipe.transformer.set_attention_backend("xformers")')
 
     @torch.no_grad()
     def __call__(
@@ -233,6 +284,9 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         if request.num_inference_steps == 1 and self.scheduler.config.get("shift_terminal"):
             own = self.defaults["num_inference_steps"]
             raise InputError(f"this model samples in {own} steps; it cannot in 1")
+        cache = self.transformer._cache_config
+        if request.guidance_scale == 1 and getattr(cache, "is_guidance_distilled", True) is False:
+            raise InputError("FasterCache without guidance needs is_guidance_distilled=True")
         if output_type not in ("scene", "latent"):
             raise InputError(f"output_type is scene or latent, not {output_type}")
         return batch_size(

@@ -15,6 +15,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from gen3r.models.gaussian import DiagonalGaussian, statistics
+from gen3r.models.torch_attention import TorchAttention
 
 CACHED_FRAMES = 2
 HALVED = (False, True, True)  # whether the encoder halves time after each stage but the last
@@ -124,7 +125,7 @@ class Decoder(Coder):
         return self._out(x, stream)
 
 
-class GeometryAdapter(ModelMixin, ConfigMixin):
+class GeometryAdapter(TorchAttention, ModelMixin, ConfigMixin):
     """Packed tokens [B, C, F, h, w] <-> geometry latents [B, 16, 1 + (F - 1) / 4, 7h / 4, 7w / 4].
 
     The default sizes are the published ones (318 M parameters). Time is streamed in chunks of 1, 4, 4, ... frames, so

@@ -31,7 +31,7 @@ def fast_products(device: torch.device) -> Iterator[None]:
 
 
 def fast_weights(module: nn.Module, device: torch.device) -> dict[str, Tensor]:
-    """The float32 weights of linear layers and convolutions in the fast type, by name, for `torch.func.functional_call`.
+    """The float32 weights of linear layers and convolutions in the fast type, for `torch.func.functional_call`.
 
     `fast_products` casts them to the same values, but at every call.
     """
@@ -44,3 +44,19 @@ def fast_weights(module: nn.Module, device: torch.device) -> dict[str, Tensor]:
 def exact_products(device: torch.device) -> torch.autocast:
     """Products of float32 numbers stay float32 inside `fast_products`: cameras and points need their digits."""
     return torch.autocast(device.type, enabled=False)
+
+
+def store_weights(module: nn.Module, storage: torch.dtype, compute: torch.dtype) -> None:
+    """diffusers' layerwise casting of any component: weights are kept in `storage`, and cast as a layer runs.
+
+    UMT5's feed-forward layers are cast whole, since they cast their input to the type of their last weights.
+    """
+    from diffusers.hooks import apply_layerwise_casting
+
+    if hasattr(module, "enable_layerwise_casting"):
+        module.enable_layerwise_casting(storage, compute)  # pyright: ignore[reportCallIssue]
+        return
+    apply_layerwise_casting(module, storage, compute, ("norm", "patch_embed", "DenseReluDense"))
+    for name, layer in list(module.named_modules()):
+        if name.endswith("DenseReluDense"):
+            apply_layerwise_casting(layer, storage, compute, None)  # pyright: ignore[reportArgumentType]

@@ -6,20 +6,11 @@ embedding.
 
 import inspect
 from dataclasses import replace
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
-from diffusers import (
-    FasterCacheConfig,
-    FirstBlockCacheConfig,
-    MagCacheConfig,
-    PyramidAttentionBroadcastConfig,
-    SeaCacheConfig,
-    TaylorSeerCacheConfig,
-    TextKVCacheConfig,
-    WanTransformer3DModel,
-)
+from diffusers import WanTransformer3DModel
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from diffusers.models.transformers.transformer_wan import WanAttention, WanRotaryPosEmbed, WanTransformerBlock
@@ -27,17 +18,6 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from gen3r.errors import InputError
-
-
-CacheConfig = (
-    FasterCacheConfig
-    | FirstBlockCacheConfig
-    | MagCacheConfig
-    | PyramidAttentionBroadcastConfig
-    | SeaCacheConfig
-    | TaylorSeerCacheConfig
-    | TextKVCacheConfig
-)
 
 
 class SharedColumnRope(WanRotaryPosEmbed):
@@ -164,25 +144,27 @@ class Gen3RTransformer(WanTransformer3DModel):
             for parameter in module.parameters():
                 nn.init.zeros_(parameter)
 
-    def enable_cache(self, config: CacheConfig) -> None:
-        """diffusers' caches of steps, with what they need to know of this transformer.
+    def enable_cache(self, config: Any) -> None:
+        """Any of diffusers' caches of steps, with what it needs to know of this transformer.
 
         Raises:
             InputError: the cache is for other transformers, or lacks a callback.
         """
-        if isinstance(config, TextKVCacheConfig):
-            raise InputError("TextKVCache is for other transformers; here text keys are 0.1 % of a step")
-        if isinstance(config, FasterCacheConfig):
+        from diffusers import hooks
+
+        if isinstance(config, hooks.TextKVCacheConfig):
+            raise InputError("TextKVCache is for other transformers; here text keys and values are 0.1 % of a step")
+        if isinstance(config, hooks.FasterCacheConfig):
             if config.current_timestep_callback is None:
                 raise InputError("FasterCache needs current_timestep_callback=lambda: pipe.current_timestep")
             names = list(inspect.signature(type(self).forward).parameters)
             config = replace(config, _unconditional_conditional_input_kwargs_identifiers=names)
-        if isinstance(config, SeaCacheConfig) and config.raw_vision_callback is None:
+        if isinstance(config, hooks.SeaCacheConfig) and config.raw_vision_callback is None:
             config = replace(config, raw_vision_callback=lambda module, args, kwargs: list(kwargs["latents"]))
-        if isinstance(config, TaylorSeerCacheConfig) and not (
+        if isinstance(config, hooks.TaylorSeerCacheConfig) and not (
             config.use_lite_mode or config.cache_identifiers or config.skip_predict_identifiers
         ):
-            config = replace(config, cache_identifiers=[r"blocks\.\d+\.attn[12]"])
+            config = replace(config, cache_identifiers=[r"blocks\.\d+\.attn[12]"])  # diffusers' pattern fits no layer
         super().enable_cache(config)
 
     def _check_parallel(self, tokens: int) -> None:
@@ -200,7 +182,7 @@ class Gen3RTransformer(WanTransformer3DModel):
 
     @apply_forward_hook
     def embed_cameras(self, rays: Tensor) -> Tensor:
-        """Rays [B, 24, f, H, 2W] -> what `forward` adds to its patches, [B, dim, f, h / 2, w]; the same at every step."""
+        """Rays [B, 24, f, H, 2W] -> what every step adds to its patches, [B, dim, f, h / 2, w]."""
         return self.camera_branch(rays)
 
     def forward(
