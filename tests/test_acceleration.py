@@ -37,69 +37,46 @@ class Feature:
     note: str
 
 
+CACHE, LATER = "`transformer.enable_cache`", "`current_timestep_callback=lambda: pipe.current_timestep`"
+GROUPS = "`pipe.enable_group_offload`"
 FEATURES = {
-    "first_block": Feature(
-        "transformer.enable_cache(FirstBlockCacheConfig(...))", WORKS, "skips all blocks but the first"
+    "first_block": Feature(f"{CACHE}: `FirstBlockCacheConfig`", WORKS, "skips all blocks but the first"),
+    "mag": Feature(f"{CACHE}: `MagCacheConfig`", WORKS, "skips all blocks; needs ratios, see below"),
+    "taylor": Feature(f"{CACHE}: `TaylorSeerCacheConfig`", WORKS, "predicts both attentions of each block"),
+    "taylor_lite": Feature("the same with `use_lite_mode=True`", WORKS, "predicts the last layer; takes little memory"),
+    "pyramid": Feature(f"{CACHE}: `PyramidAttentionBroadcastConfig`", WORKS, f"repeats attention; {LATER}"),
+    "faster": Feature(f"{CACHE}: `FasterCacheConfig`", WORKS, "with guidance; the same callback"),
+    "faster_unguided": Feature("the same without guidance", REFUSED, "works with `is_guidance_distilled=True`"),
+    "sea": Feature(f"{CACHE}: `SeaCacheConfig`", WORKS, "skips all blocks"),
+    "text": Feature(f"{CACHE}: `TextKVCacheConfig`", REFUSED, "diffusers has it for one other model"),
+    "backend": Feature("`set_attention_backend` of `transformer` and `vggt`", WORKS, "all of their attention"),
+    "backend_vae": Feature(
+        "the same of `vae` and `geo_adapter`", REFUSED, "they have one small attention of torch each"
     ),
-    "mag": Feature(
-        "transformer.enable_cache(MagCacheConfig(...))", WORKS, "skips all blocks; give ratios of a run with `calibrate`"
-    ),
-    "taylor": Feature(
-        "transformer.enable_cache(TaylorSeerCacheConfig())", WORKS, "predicts both attentions of each block"
-    ),
-    "taylor_lite": Feature(
-        "transformer.enable_cache(TaylorSeerCacheConfig(use_lite_mode=True))",
-        WORKS,
-        "predicts the last layer only; little memory",
-    ),
-    "pyramid": Feature(
-        "transformer.enable_cache(PyramidAttentionBroadcastConfig(...))",
-        WORKS,
-        "repeats attention; `current_timestep_callback=lambda: pipe.current_timestep`",
-    ),
-    "faster": Feature(
-        "transformer.enable_cache(FasterCacheConfig(...))", WORKS, "with guidance; the same callback as above"
-    ),
-    "faster_unguided": Feature(
-        "the same without guidance", REFUSED, "needs `is_guidance_distilled=True`, with which it works"
-    ),
-    "sea": Feature("transformer.enable_cache(SeaCacheConfig(...))", WORKS, "skips all blocks"),
-    "text": Feature("transformer.enable_cache(TextKVCacheConfig())", REFUSED, "diffusers wrote it for one other model"),
-    "backend": Feature(
-        "set_attention_backend(...)", WORKS, "of `transformer` (both attentions) and `vggt`"
-    ),
-    "backend_vae": Feature("the same of `vae` and `geo_adapter`", REFUSED, "one small attention of torch each"),
-    "slicing_attention": Feature("pipe.enable_attention_slicing()", REFUSED, "for older models; choose a backend"),
+    "slicing_attention": Feature("`pipe.enable_attention_slicing`", REFUSED, "for older models; choose a backend"),
     "xformers": Feature(
-        "pipe.enable_xformers_memory_efficient_attention()", REFUSED, "for older models; choose a backend"
+        "`pipe.enable_xformers_memory_efficient_attention`", REFUSED, "for older models; choose a backend"
     ),
-    "fuse": Feature("transformer.fuse_qkv_projections()", WORKS, "both attentions"),
-    "compile": Feature("compile_repeated_blocks(fullgraph=True)", WORKS, "of `transformer` and `vggt`, in one graph"),
-    "block_level": Feature(
-        'pipe.enable_group_offload(..., offload_type="block_level")', WORKS, "every component, to memory or disk"
-    ),
-    "leaf_level": Feature(
-        'pipe.enable_group_offload(..., offload_type="leaf_level")', WORKS, "every component, to memory or disk"
-    ),
-    "model_offload": Feature("pipe.enable_model_cpu_offload()", WORKS, "one component at a time, in order of the work"),
-    "sequential_offload": Feature("pipe.enable_sequential_cpu_offload()", WORKS, "one layer at a time"),
-    "float8": Feature("pipe.enable_layerwise_casting()", WORKS, "float8 weights, text encoder included"),
-    "tiling": Feature("vae.enable_tiling()", WORKS, "encoding and decoding"),
-    "slicing": Feature("vae.enable_slicing()", WORKS, "encoding and decoding, one sample at a time"),
+    "fuse": Feature("`transformer.fuse_qkv_projections`", WORKS, "both attentions; unfused weights stay in memory"),
+    "compile": Feature("`compile_repeated_blocks` of `transformer` and `vggt`", WORKS, "with `fullgraph=True`"),
+    "block_level": Feature(f"{GROUPS} by blocks", WORKS, "every component; to memory or disk"),
+    "leaf_level": Feature(f"{GROUPS} by layers", WORKS, "every component; to memory or disk"),
+    "model_offload": Feature("`pipe.enable_model_cpu_offload`", WORKS, "one large component at a time"),
+    "float8": Feature("`pipe.enable_layerwise_casting`", WORKS, "weights in float8, the text encoder's included"),
+    "tiling": Feature("`vae.enable_tiling`", WORKS, "encoding and decoding"),
+    "slicing": Feature("`vae.enable_slicing`", WORKS, "encoding and decoding, one sample at a time"),
     "parallel": Feature(
-        "transformer.enable_parallelism(config=ContextParallelConfig(ulysses_degree=N))",
+        "`transformer.enable_parallelism`: `ContextParallelConfig`",
         WORKS,
-        "where N divides tokens and heads; else any N with `ulysses_anything=True`",
+        "`ulysses_degree` divides tokens and heads; any with `ulysses_anything=True`",
     ),
-    "parallel_uneven": Feature("the same where N does not divide them", REFUSED, "says which N do"),
-}  # fmt: skip
+    "parallel_uneven": Feature("the same where it does not divide them", REFUSED, "the error says which numbers do"),
+}
 
 
 def table() -> list[str]:
     """The table of docs/speed.md."""
-    rows = [f"| `{f.call}` | {f.state} | {f.note} |" for f in FEATURES.values()]
-    rows = [row.replace("`the same", "the same").replace("` |", " |", 1) if "`the same" in row else row for row in rows]
-    return ["| feature | | |", "|---|---|---|", *rows]
+    return ["| feature | | |", "|---|---|---|", *(f"| {f.call} | {f.state} | {f.note} |" for f in FEATURES.values())]
 
 
 def test_the_table_is_that_of_the_docs() -> None:
@@ -194,13 +171,15 @@ def test_pyramid(pipe: Gen3RPipeline, kind: str) -> None:
         f"{kind}_attention_block_skip_range": 2,
         f"{kind}_attention_timestep_skip_range": (-1, 1001),
     }
-    config = diffusers.PyramidAttentionBroadcastConfig(**ranges, current_timestep_callback=lambda: pipe.current_timestep)
+    config = diffusers.PyramidAttentionBroadcastConfig(
+        **ranges, current_timestep_callback=lambda: pipe.current_timestep
+    )
     skips(pipe, config, 3, "attn1" if kind == "spatial" else "attn2")
 
 
 def faster(pipe: Gen3RPipeline, **options: Any) -> diffusers.FasterCacheConfig:
     return diffusers.FasterCacheConfig(
-        spatial_attention_timestep_skip_range=(-1, 1001),
+        spatial_attention_timestep_skip_range=(-1, 999),
         unconditional_batch_timestep_skip_range=(-1, 1001),
         current_timestep_callback=lambda: pipe.current_timestep,
         **options,
@@ -225,7 +204,7 @@ def test_faster_unguided(pipe: Gen3RPipeline) -> None:
     with pytest.raises(InputError, match="is_guidance_distilled"):
         latents_of(pipe, guidance_scale=1.0)
     pipe.transformer.disable_cache()
-    skips(pipe, faster(pipe, is_guidance_distilled=True), 2, guidance_scale=1.0)
+    skips(pipe, faster(pipe, is_guidance_distilled=True), 3, guidance_scale=1.0)
 
 
 def test_sea(pipe: Gen3RPipeline) -> None:
@@ -301,7 +280,8 @@ def test_fuse() -> None:
 def test_compile() -> None:
     pipe = tiny_pipeline()
     plain = latents_of(pipe)
-    pipe.transformer.compile_repeated_blocks(backend="eager", fullgraph=True)
+    for module in (pipe.transformer, pipe.vggt):
+        module.compile_repeated_blocks(backend="eager", fullgraph=True)
     assert torch.allclose(latents_of(pipe), plain, atol=1e-4)
 
 
@@ -339,29 +319,31 @@ def test_leaf_level(shared: Gen3RPipeline, tmp_path: Path) -> None:
     offloads(shared, tmp_path, offload_type="leaf_level")
 
 
-def test_model_offload(shared: Gen3RPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the largest components run, no other one is loaded."""
+def test_model_offload(shared: Gen3RPipeline) -> None:
+    """While text encoder and transformer, the largest, run, no other component is loaded."""
     pipe = tiny_pipeline()
-    pipe.enable_model_cpu_offload(device="cpu")
     loaded: set[str] = set()
-    beside: dict[str, set[str]] = {}
+    beside: dict[str, set[str]] = {name: set() for name in MODULES}
     for name in MODULES:
-        module = pipe.components[name]
-
-        def note(*_: Any, name: str = name, **__: Any) -> None:
-            beside[name] = beside.get(name, set()) | (loaded - {name})
-
-        module.register_forward_pre_hook(note)
-        hook = module._hf_hook
-        monkeypatch.setattr(type(hook), "pre_forward", type(hook).pre_forward)
+        _note_moves(pipe.components[name], name, loaded, beside)
+    pipe.enable_model_cpu_offload(device="cpu:0")  # tells it from the CPU to which components are taken off
     same(scene_of(pipe), scene_of(shared))
+    assert beside["vggt"] | beside["transformer"] | beside["text_encoder"] == set()
 
 
-def test_sequential_offload(shared: Gen3RPipeline) -> None:
-    pipe = tiny_pipeline()
-    pipe.enable_sequential_cpu_offload(device="cpu")
-    assert next(pipe.transformer.parameters()).is_meta
-    same(scene_of(pipe), scene_of(shared))
+def _note_moves(module: nn.Module, name: str, loaded: set[str], beside: dict[str, set[str]]) -> None:
+    """Keeps account of which components are on the device as they begin to run."""
+    move = module.to
+
+    def to(*args: Any, **kwargs: Any) -> nn.Module:
+        if str(args[0]) == "cpu:0":
+            beside[name] |= loaded - {name}
+            loaded.add(name)
+        else:
+            loaded.discard(name)
+        return move(*args, **kwargs)
+
+    module.to = to  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_float8(shared: Gen3RPipeline) -> None:
@@ -418,35 +400,37 @@ def test_parallel_uneven(pipe: Gen3RPipeline) -> None:
     pipe.transformer._parallel_config = None
 
 
-def _run_rank(rank: int, port: int, file: Path) -> None:
+def _run_rank(rank: int, port: int, anything: bool, file: Path) -> None:
     """What each of two devices does. diffusers divides by the number of accelerators, which is 0 here."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     torch.accelerator.device_count = lambda: 1
     torch.distributed.init_process_group("gloo")
     pipe = tiny_pipeline()
-    pipe.transformer.enable_parallelism(config=ContextParallelConfig(ulysses_degree=2))
-    latents = latents_of(pipe)
+    pipe.transformer.enable_parallelism(config=ContextParallelConfig(ulysses_degree=2, ulysses_anything=anything))
+    latents = latents_of(pipe, num_frames=1 if anything else 5, height=56, width=56 if anything else 112)
     if rank == 0:
         torch.save(latents, file)
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.nightly
-def test_parallel(shared: Gen3RPipeline, tmp_path: Path) -> None:
+@pytest.mark.parametrize("anything", [False, True])
+def test_parallel(shared: Gen3RPipeline, tmp_path: Path, anything: bool) -> None:
     """Two processes give what one does."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.tiny"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ranks = [context.Process(target=_run_rank, args=(r, port, tmp_path / "latents.pt")) for r in range(2)]
+    ranks = [context.Process(target=_run_rank, args=(r, port, anything, tmp_path / "latents.pt")) for r in range(2)]
     for process in ranks:
         process.start()
     for process in ranks:
         process.join()
     assert [process.exitcode for process in ranks] == [0, 0]
-    assert torch.allclose(torch.load(tmp_path / "latents.pt"), latents_of(shared), atol=1e-5)
+    alone = latents_of(shared, num_frames=1 if anything else 5, height=56, width=56 if anything else 112)
+    assert torch.allclose(torch.load(tmp_path / "latents.pt"), alone, atol=1e-5)
 
 
 if __name__ == "__main__":

@@ -176,6 +176,8 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
         excluded = options.pop("exclude_modules", None) or []
         excluded = [excluded] if isinstance(excluded, str) else excluded
+        if self.text_encoder is not None:  # one layer for the two with these weights, which must be on disk once
+            self.text_encoder.set_input_embeddings(self.text_encoder.get_input_embeddings())
         for name in MODULES:
             module = getattr(self, name)
             if name in excluded and module is not None:
