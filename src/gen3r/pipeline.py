@@ -376,22 +376,22 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         return (video / 2 + 0.5).clamp(0, 1).transpose(1, 2)
 
     @torch.no_grad()
-    def decode_geometry(self, geometry: Tensor) -> GeometryPrediction:
-        """Cameras, depth and points of geometry latents [B, 16, f, h, w]."""
+    def decode_geometry(self, geometry: Tensor, points: bool = False) -> GeometryPrediction:
+        """Cameras and depth of geometry latents [B, 16, f, h, w]; the points of VGGT's own head, if asked for."""
         with self._autocast():
             levels = unpack_tokens(self.geo_adapter.decode(geometry.to(self.geo_adapter.dtype)))
-        return self.vggt.heads(levels, 8 * geometry.shape[-2], 8 * geometry.shape[-1])
+        return self.vggt.heads(levels, 8 * geometry.shape[-2], 8 * geometry.shape[-1], points=points)
 
     @torch.no_grad()
-    def predict_geometry(self, frames: Tensor) -> GeometryPrediction:
-        """Cameras, depth and points of frames [B, F, 3, H, W] in [0, 1], by VGGT."""
+    def predict_geometry(self, frames: Tensor, points: bool = False) -> GeometryPrediction:
+        """Cameras and depth of frames [B, F, 3, H, W] in [0, 1], by VGGT; the points of its own head, if asked for."""
         with self._autocast():
             levels = self.vggt.tokens(frames.to(self.vggt.dtype))
-        return self.vggt.heads(levels, *frames.shape[-2:])
+        return self.vggt.heads(levels, *frames.shape[-2:], points=points)
 
     @torch.no_grad()
     def predict_photos(self, photos: Tensor) -> GeometryPrediction:
-        """Cameras, depth and points of one sample's conditioning frames [n, 3, H, W] in [0, 1], a batch of one.
+        """Cameras and depth of one sample's conditioning frames [n, 3, H, W] in [0, 1], a batch of one.
 
         VGGT sees each frame whole, at the model's usual number of pixels, in multiples of its patch size. The model of
         `load_geometry` chooses its size.
@@ -524,20 +524,26 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """Text features [B, L, D] of the prompts and, where there is guidance, of the negative prompt."""
         device, length = self._execution_device, self.defaults["text_length"]
 
-        def encode(texts: list[str]) -> Tensor:
+        def encode(texts: list[str]) -> dict[str, Tensor]:
+            if not texts:
+                return {}
             tokens = max(len(ids) for ids in self.tokenizer(texts)["input_ids"])  # pyright: ignore[reportArgumentType]
             if tokens > length:
                 warnings.warn(f"the prompt has {tokens} tokens; only the first {length} count", stacklevel=5)
-            return encode_text(self.tokenizer, self.text_encoder, texts, length, device)
+            return dict(zip(texts, encode_text(self.tokenizer, self.text_encoder, texts, length, device), strict=True))
 
         def expand(features: Tensor) -> Tensor:
             return features.to(device).expand(len(prompts), -1, -1)
 
         embeds, negative = request.prompt_embeds, request.negative_prompt_embeds
-        prompt_embeds = encode(prompts) if embeds is None else expand(embeds)
-        if request.guidance_scale == 1:
+        guided = request.guidance_scale != 1
+        wanted = prompts if embeds is None else []
+        others = [request.negative_prompt] if guided and negative is None else []
+        features = encode(list(dict.fromkeys([*wanted, *others])))  # one batch, each text once
+        prompt_embeds = torch.stack([features[x] for x in wanted]) if embeds is None else expand(embeds)
+        if not guided:
             return prompt_embeds, None
-        return prompt_embeds, expand(encode([request.negative_prompt]) if negative is None else negative)
+        return prompt_embeds, expand(features[request.negative_prompt] if negative is None else negative)
 
     def encode_image(self, frames: Tensor, image_embeds: Tensor | None = None) -> Tensor:
         """CLIP features [B, N, D'] of the first conditioning frame; zeros of the same shape for text alone."""
