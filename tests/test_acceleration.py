@@ -37,15 +37,16 @@ class Feature:
     note: str
 
 
-CACHE, LATER = "`transformer.enable_cache`", "`current_timestep_callback=lambda: pipe.current_timestep`"
-GROUPS = "`pipe.enable_group_offload`"
+CACHE, GROUPS = "`transformer.enable_cache`", "`pipe.enable_group_offload`"
 FEATURES = {
     "first_block": Feature(f"{CACHE}: `FirstBlockCacheConfig`", WORKS, "skips all blocks but the first"),
     "mag": Feature(f"{CACHE}: `MagCacheConfig`", WORKS, "skips all blocks; needs ratios, see below"),
     "taylor": Feature(f"{CACHE}: `TaylorSeerCacheConfig`", WORKS, "predicts both attentions of each block"),
     "taylor_lite": Feature("the same with `use_lite_mode=True`", WORKS, "predicts the last layer; takes little memory"),
-    "pyramid": Feature(f"{CACHE}: `PyramidAttentionBroadcastConfig`", WORKS, f"repeats attention; {LATER}"),
-    "faster": Feature(f"{CACHE}: `FasterCacheConfig`", WORKS, "with guidance; the same callback"),
+    "pyramid": Feature(
+        f"{CACHE}: `PyramidAttentionBroadcastConfig`", WORKS, "repeats attention; needs the callback above"
+    ),
+    "faster": Feature(f"{CACHE}: `FasterCacheConfig`", WORKS, "with guidance; needs the callback above"),
     "faster_unguided": Feature("the same without guidance", REFUSED, "works with `is_guidance_distilled=True`"),
     "sea": Feature(f"{CACHE}: `SeaCacheConfig`", WORKS, "skips all blocks"),
     "text": Feature(f"{CACHE}: `TextKVCacheConfig`", REFUSED, "diffusers has it for one other model"),
@@ -68,7 +69,7 @@ FEATURES = {
     "parallel": Feature(
         "`transformer.enable_parallelism`: `ContextParallelConfig`",
         WORKS,
-        "`ulysses_degree` divides tokens and heads; any with `ulysses_anything=True`",
+        "of a degree that divides tokens and heads",
     ),
     "parallel_uneven": Feature("the same where it does not divide them", REFUSED, "the error says which numbers do"),
 }
