@@ -177,7 +177,7 @@ class Gen3RTransformer(WanTransformer3DModel):
             fitting = ", ".join(str(n) for n in range(2, heads + 1) if tokens % n == 0 and heads % n == 0)
             raise InputError(
                 f"{tokens} tokens and {heads} heads cannot be split over {degree} devices; they can over "
-                f"{fitting or 'one only'}, or over any number with ulysses_anything=True"
+                f"{fitting or 'one only'}"
             )
 
     @apply_forward_hook
