@@ -153,8 +153,9 @@ def _path(vggt: VGGT, clip: Clip, images: Tensor, frame_indices: list[int], pred
         return path.scaled(float(ratio.median()))
     with fast_products(vggt.device):
         levels = vggt.tokens(images[None])
+    height, width = images.shape[-2:]
     with exact_products(vggt.device):
-        poses, _ = decode_pose(vggt.camera(levels)[-1, 0], *images.shape[-2:])
+        poses, _ = decode_pose(vggt.camera(levels)[-1, 0], height, width)
     return path.scaled(1 / float(unit_of_cameras(path.T_world_camera, poses.cpu())))
 
 
