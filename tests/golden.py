@@ -219,7 +219,7 @@ def end_to_end(r: Reference) -> Entries:
 
 def decoded(pipe: Gen3RPipeline, appearance: Tensor, geometry: Tensor) -> Entries:
     """What the latents of two views are decoded to."""
-    prediction = pipe.decode_geometry(geometry)
+    prediction = pipe.decode_geometry(geometry, points=True)
     height, width = prediction.depth.shape[-2:]
     T, K = decode_pose(prediction.pose_enc[-1], height, width, (0.0, float("inf")))  # random heads exceed 180 degrees
     yield "e2e.two_view.point_maps", prediction.points

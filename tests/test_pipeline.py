@@ -21,8 +21,9 @@ from gen3r.cameras.paths import resample, trajectory
 from gen3r.errors import InputError
 from gen3r.geometry.points import project, unproject, valid_depth_mask
 from gen3r.media.images import resize
-from gen3r.models.conditioning import camera_condition, control_latents
+from gen3r.models.conditioning import Conditions, camera_condition, control_latents
 from gen3r.models.encoders import encode_image, encode_text
+from gen3r.models.precision import fast_dtype, fast_weights
 from gen3r.models.presets import tiny
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.request import Request, batch_size, check_size
@@ -220,6 +221,48 @@ class TestSampling:
         assert torch.allclose(kept[:, :, :held, :, :half], control[:, :16, :held, :, :half], atol=1e-5)
         assert given == 0 or (free - kept)[:, :, :held, :, :half].abs().amax() > 0.1
         assert torch.equal(free, latents_of(pipe, frames))  # as published, unless the model's defaults say otherwise
+
+
+class TestEconomy:
+    """What is the same in every step, or for several samples, is computed once."""
+
+    def test_cameras_are_embedded_once_a_clip(self, pipe: Gen3RPipeline):
+        seen: list[Any] = []
+        handle = pipe.transformer.camera_branch.register_forward_hook(lambda *x: seen.append(x))
+        latents_of(pipe, pictures(1), "a room", forward_path(), num_inference_steps=3)
+        handle.remove()
+        assert len(seen) == 1
+
+    def test_texts_are_encoded_in_one_batch_as_long_as_the_longest(self, pipe: Gen3RPipeline):
+        seen: list[Any] = []
+        handle = pipe.text_encoder.register_forward_hook(
+            lambda _, __, kwargs, output: seen.append(kwargs["input_ids"]), with_kwargs=True
+        )
+        request = Request(prompt="a wall", negative_prompt="bad").resolve(pipe.defaults)
+        prompts = ["a wall", "hill", "a wall"]
+        embeds, negative = pipe.encode_prompt(request, prompts)
+        handle.remove()
+        assert [x.shape for x in seen] == [(3, len("a wall") + 1)]
+        alone = [encode_text(pipe.tokenizer, pipe.text_encoder, [x], 16, embeds.device)[0] for x in [*prompts, "bad"]]
+        assert negative is not None
+        assert torch.allclose(embeds, torch.stack(alone[:3]), atol=1e-5)
+        assert torch.allclose(negative, alone[3].expand(3, -1, -1), atol=1e-5)
+
+    def test_weights_cast_once_give_the_same(self, pipe: Gen3RPipeline):
+        pipe.mixed_precision = True
+        inputs = [torch.rand(x, generator=seeded(0)) for x in ((1, 16, 2, 14, 28), (1, 16, 16), (1, 17, 16))]
+        control, rays = torch.rand(1, 20, 2, 14, 28), torch.rand(1, 24, 2, 112, 224)
+        latents, prompt_embeds, image_embeds = inputs
+        pipe.scheduler.set_timesteps(2)
+        with torch.no_grad():
+            given = pipe._network_inputs(Conditions(prompt_embeds, None, image_embeds, control, rays))
+            weights = fast_weights(pipe.transformer, latents.device)
+            cast, plain = (pipe._predict_velocity(latents, 0, given, x, 1.0) for x in (weights, {}))
+        pipe.mixed_precision = False
+        assert torch.equal(cast, plain)
+        native = fast_dtype() == torch.bfloat16
+        assert bool(weights) == native
+        assert all(weight.dtype == torch.bfloat16 for weight in weights.values())
 
 
 class TestCameras:

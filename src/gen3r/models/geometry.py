@@ -22,7 +22,7 @@ class GeometryModel(Protocol):
     """Cameras and depth of photos of any size."""
 
     def predict(self, frames: Tensor) -> GeometryPrediction:
-        """Cameras, depth and points of frames [B, n, 3, H, W] in [0, 1], at `patch_size(H, W)`."""
+        """Cameras and depth of frames [B, n, 3, H, W] in [0, 1], at `patch_size(H, W)`."""
         ...
 
 
@@ -34,7 +34,7 @@ class VGGTGeometry:
 
     @torch.no_grad()
     def predict(self, frames: Tensor) -> GeometryPrediction:
-        """Cameras, depth and points of frames [B, n, 3, H, W] in [0, 1], at `patch_size(H, W)`.
+        """Cameras and depth of frames [B, n, 3, H, W] in [0, 1], at `patch_size(H, W)`.
 
         One frame at a time goes through the dense heads, to bound memory.
         """
@@ -42,7 +42,7 @@ class VGGTGeometry:
         size = patch_size(height, width)
         self.vggt.to(frames.device)  # pyright: ignore[reportArgumentType]
         levels = self.vggt.tokens(resize(frames, *size).to(self.vggt.dtype))
-        return self.vggt.heads(levels, *size, frames_chunk=1)
+        return self.vggt.heads(levels, *size, frames_chunk=1, points=False)
 
 
 def patch_size(height: int, width: int) -> Size:
@@ -69,7 +69,9 @@ def fitting_size(height: int, width: int, pixels: int, patch: int = PATCH) -> Si
 
 
 def resize_maps(prediction: GeometryPrediction, height: int, width: int) -> GeometryPrediction:
-    """A prediction with maps of another size. Larger maps are interpolated; smaller ones keep pixels, and so edges.
+    """A prediction of cameras and depth with maps of another size.
+
+    Larger maps are interpolated; smaller ones keep pixels, and so edges.
 
     The cameras stay: their angles of view do not depend on the size.
     """
@@ -78,12 +80,7 @@ def resize_maps(prediction: GeometryPrediction, height: int, width: int) -> Geom
         return prediction
 
     def resized(maps: Tensor) -> Tensor:
-        flat = maps.flatten(0, 1) if maps.ndim == 4 else maps.flatten(0, 1).movedim(-1, 1)
-        flat = flat[:, None] if maps.ndim == 4 else flat
         mode = "bilinear" if height * width > before[0] * before[1] else "nearest-exact"
-        flat = F.interpolate(flat, (height, width), mode=mode)
-        flat = flat[:, 0] if maps.ndim == 4 else flat.movedim(1, -1)
-        return flat.unflatten(0, maps.shape[:2])
+        return F.interpolate(maps, (height, width), mode=mode)
 
-    names = ("depth", "depth_confidence", "points", "points_confidence")
-    return replace(prediction, **{name: resized(getattr(prediction, name)) for name in names})
+    return replace(prediction, depth=resized(prediction.depth), depth_confidence=resized(prediction.depth_confidence))
