@@ -670,7 +670,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
     @property
     def current_timestep(self) -> Any:
-        """The time of the step that is being taken, 1000 to 0, for the callbacks of diffusers' caches (a tensor, as in diffusers)."""
+        """The time of the step that is being taken, 1000 to 0, a tensor, for the callbacks of diffusers' caches."""
         return self._current_timestep
 
     @property
