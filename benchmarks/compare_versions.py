@@ -27,7 +27,7 @@ def work(folder: Path) -> None:
     began = time.process_time()
     import torch
 
-    from gen3r import Gen3RPipeline, save_scene
+    from gen3r import Gen3RPipeline, Scene, save_scene
 
     pipe = Gen3RPipeline.from_pretrained("nano")
     pipe.set_progress_bar_config(disable=True)
@@ -38,6 +38,7 @@ def work(folder: Path) -> None:
         began = time.process_time()
         [scene] = pipe(photo, "a room", cameras="orbit_left", generator=torch.Generator().manual_seed(0))
         made = time.process_time()
+        assert isinstance(scene, Scene)
         save_scene(scene, folder / "warm", overwrite=True)
         print(json.dumps({"scene": made - began, "files": time.process_time() - made}), flush=True)
 

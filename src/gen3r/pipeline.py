@@ -96,7 +96,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         self.register_to_config(defaults=defaults or {})
         for module, names in ((text_encoder, ["encoder"]), (image_encoder, ["vision_model", "encoder"])):
             if module is not None:
-                module._group_offload_block_modules = names  # their blocks lie deeper than diffusers looks
+                vars(module)["_group_offload_block_modules"] = names  # their blocks lie deeper than diffusers looks
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -699,8 +699,8 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         return unconditional + guidance_scale * (conditional - unconditional)
 
     @property
-    def current_timestep(self) -> Tensor:
-        """The time of the step that is being taken, 1000 to 0, for the callbacks of diffusers' caches."""
+    def current_timestep(self) -> Any:
+        """The time of the step that is being taken, 1000 to 0, a tensor, for the callbacks of diffusers' caches."""
         return self._current_timestep
 
     @property

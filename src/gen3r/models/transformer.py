@@ -172,8 +172,9 @@ class Gen3RTransformer(WanTransformer3DModel):
         parallel = self._parallel_config and self._parallel_config.context_parallel_config
         if not parallel or parallel.ulysses_anything or parallel.ring_anything:
             return
-        heads, degree = self.config["num_attention_heads"], parallel.ulysses_degree * parallel.ring_degree
-        if tokens % degree or heads % parallel.ulysses_degree:
+        heads, ulysses = self.config["num_attention_heads"], parallel.ulysses_degree or 1
+        degree = ulysses * (parallel.ring_degree or 1)
+        if tokens % degree or heads % ulysses:
             fitting = ", ".join(str(n) for n in range(2, heads + 1) if tokens % n == 0 and heads % n == 0)
             raise InputError(
                 f"{tokens} tokens and {heads} heads cannot be split over {degree} devices; they can over "

@@ -154,7 +154,8 @@ class VGGT(ModelMixin, ConfigMixin):
 
     def forward(self, images: Tensor) -> GeometryPrediction:
         """Cameras, depth and points of images [B, F, 3, H, W] in [0, 1]."""
-        return self.heads(self.tokens(images), *images.shape[-2:])
+        height, width = images.shape[-2:]
+        return self.heads(self.tokens(images), height, width)
 
 
 def _in_float32(head: nn.Module, tokens: Tensor | list[Tensor], *size: int) -> Tensor:
