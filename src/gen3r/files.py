@@ -1,6 +1,7 @@
 """Writing files and folders so that they are there whole or not at all."""
 
 import ctypes
+import hashlib
 import os
 import re
 import secrets
@@ -110,6 +111,51 @@ def write_text(text: str, path: str | Path) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps a folder, which is made if need be, for this process alone. A process that died holds nothing.
+
+    Raises:
+        InputError: another process has it, or it cannot be written to.
+    """
+    import fcntl
+
+    with _write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("a")
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"another process works in {folder}; wait for it, or choose another folder") from error
+        yield
+
+
+def remove_partial(folder: Path) -> None:
+    """Removes what a process that died left half-written in a folder, whose lock the caller holds."""
+    for path in folder.glob(".*"):
+        if re.fullmatch(r"\..*-[0-9a-f]{8}(\.\w+)?", path.name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def disk_error(error: BaseException | None) -> str | None:
+    """What the disk refused, in the system's words; None where the error is about something else."""
+    if isinstance(error, InputError):
+        return disk_error(error.__cause__) if str(error).startswith("cannot write ") else None
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if type(error).__name__ == "SafetensorError":  # its writer has errors of its own
+        found = re.search(r'(?:message: "|I/O error: )([^"(]+)', str(error))
+        return found[1].strip() if found else str(error)
+    return None
+
+
 def link(path: Path, target: Path) -> None:
     """Makes `path` a symbolic link to `target`, unless it is a link already."""
     if not path.is_symlink():
@@ -179,19 +225,7 @@ def _write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = _disk_error(error)
+        reason = disk_error(error)
         if reason is None:
             raise
         raise InputError(f"cannot write {path}: {reason}; choose another folder or free space") from error
-
-
-def _disk_error(error: BaseException | None) -> str | None:
-    """What the disk refused, in the system's words; None where the error is about something else."""
-    if isinstance(error, InputError):
-        return _disk_error(error.__cause__) if str(error).startswith("cannot write ") else None
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    if type(error).__name__ == "SafetensorError":  # its writer has errors of its own
-        found = re.search(r'(?:message: "|I/O error: )([^"(]+)', str(error))
-        return found[1].strip() if found else str(error)
-    return None
