@@ -89,9 +89,7 @@ class _Contents(dict[Path, str]):
         return [self[path] for path in images.files]
 
 
-def _task(
-    number: int, job: Job, defaults: Mapping[str, Any], model: str, contents: _Contents, batched: bool
-) -> Task:
+def _task(number: int, job: Job, defaults: Mapping[str, Any], model: str, contents: _Contents, batched: bool) -> Task:
     job.check()
     request = job.resolve(defaults)
     inputs = contents.of(request.images) if request.images is not None else []

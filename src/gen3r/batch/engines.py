@@ -1,0 +1,96 @@
+"""Where tasks are made: one after another in this process, or by Ray Data's pool of actors, here or on a cluster."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import Any
+
+from gen3r.batch.outputs import Record
+from gen3r.batch.tasks import Task
+from gen3r.batch.worker import Settings, Worker, from_row, to_row
+from gen3r.errors import InputError
+
+RESTARTS = 3  # times that the engine gives a batch of tasks to another worker when one dies
+OBJECT_STORE = 200_000_000  # bytes; rows are small, since scenes go to the disk
+
+
+def make_here(groups: Sequence[Sequence[Task]], settings: Settings) -> Iterator[Record]:
+    """The records of tasks, made in this process."""
+    worker = Worker(settings)
+    for tasks in groups:
+        yield from worker.make(tasks)
+
+
+@contextmanager
+def ray_cluster(address: str | None, workers: int | None) -> Iterator[None]:
+    """A cluster of Ray for the block: the one at an address or in RAY_ADDRESS, else one of this machine's own.
+
+    workers: how many a cluster of our own must have room for, beyond its CPUs if need be.
+
+    Raises:
+        InputError: Ray is not installed, or no cluster answers.
+    """
+    check_ray()
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    if workers and workers > (os.cpu_count() or 1):
+        own["num_cpus"] = workers
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **(own if address == "local" else {}))
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError(f"no Ray cluster at {address} ({str(error).splitlines()[0]}); see ray start --head") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def check_ray() -> None:
+    """Refuses to go on without Ray.
+
+    Raises:
+        InputError: says what to install.
+    """
+    if find_spec("ray") is None:
+        raise InputError("workers need an extra: pip install 'gen3r[batch]'; --workers 0 works without")
+
+
+def make_on_ray(groups: Sequence[Sequence[Task]], settings: Settings, workers: int | None = None) -> Iterator[Record]:
+    """The records of tasks as they are made by a pool of workers on the cluster of `ray_cluster`, in any order.
+
+    workers: at most so many; by default one a GPU of the cluster, or one a CPU where there is none. Each takes its
+    share of the CPUs. A worker that dies, with its machine or alone, is replaced, and others get its tasks. A group
+    that outlives no worker has no records.
+    """
+    import ray
+    import ray.data
+
+    there = ray.cluster_resources()
+    cpus, gpus = int(there.get("CPU", 1)), int(there.get("GPU", 0))
+    workers = workers or gpus or cpus
+    threads = max(1, cpus // workers)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = -1  # a lost group is no reason to stop
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    rows = ray.data.from_items([to_row(tasks) for tasks in groups], override_num_blocks=min(len(groups), 10_000))
+    pool = ray.data.ActorPoolStrategy(
+        min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=1
+    )
+    made = rows.flat_map(
+        Worker,
+        fn_constructor_args=(replace(settings, threads=threads),),
+        compute=pool,
+        num_cpus=threads,
+        num_gpus=1 if gpus else 0,
+        max_restarts=-1,
+        max_task_retries=RESTARTS,
+    )
+    for row in made.iter_rows():
+        yield from_row(row)
