@@ -35,6 +35,7 @@ def ray_cluster(address: str | None, workers: int | None) -> Iterator[None]:
     """
     check_ray()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its warnings are about its own insides
     import ray
 
     address = address or os.environ.get("RAY_ADDRESS") or "local"

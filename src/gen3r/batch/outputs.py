@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import tarfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -32,8 +33,8 @@ OWN_FORMATS = {"scene": "all files of gen3r generate", "webdataset": "a sample o
 class Record:
     """A row of the manifest.
 
-    id: of the task. line: of the table. status: done, rejected, failed, or invalid for a line that is no job. error:
-    why not done. seconds: of making and writing it. bytes, checksum: of its files. model: its hash. request: the job,
+    id: of the task. line: of the table. status: done, rejected, failed, or what a `Line` that cannot be
+    made is. error: why it is not done. seconds: of making and writing it. bytes, checksum: of its files. model: its hash. request: the job,
     in JSON. scores: by name. path: of its folder or tar, in the batch's folder.
     """
 
@@ -66,12 +67,13 @@ def check_outputs(formats: Sequence[str]) -> None:
 def write_outputs(scene: Scene, record: Record, out: Path, rules: Sequence[Rule] = ()) -> Record:
     """Writes a scene in the formats of its record, with the record, under `out`; returns the record completed.
 
+    The record's seconds are those of making the scene.
     A folder that another worker wrote meanwhile stays. rules: a scene that breaks one goes to the rejected.
 
     Raises:
         InputError: the folder cannot be written to, or is full.
     """
-    error = rejection(rules, record.scores)
+    started, error = time.monotonic(), rejection(rules, record.scores)
     place = f"{REJECTED if error else KEPT}/{record.id}"
     try:
         with whole_folder(out / place) as folder:
@@ -82,7 +84,8 @@ def write_outputs(scene: Scene, record: Record, out: Path, rules: Sequence[Rule]
             else:
                 export_scene(scene, record.formats, folder)
                 write_text(json.dumps(metadata(scene), indent=2, ensure_ascii=False) + "\n", folder / "metadata.json")
-            record = replace(record, bytes=_size(folder), checksum=checksum(folder))
+            seconds = round((record.seconds or 0) + time.monotonic() - started, 3)
+            record = replace(record, bytes=_size(folder), checksum=checksum(folder), seconds=seconds)
             write_text(json.dumps(asdict(record)) + "\n", folder / RECORD)
     except InputError:
         if not (out / place / RECORD).exists():

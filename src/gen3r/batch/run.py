@@ -15,7 +15,7 @@ from gen3r.batch.filters import SCORES
 from gen3r.batch.outputs import KEPT, REJECTED, SHARDS, Record, as_rows, damaged, find_records, pack
 from gen3r.batch.table import Line
 from gen3r.batch.tasks import Task, batches
-from gen3r.batch.worker import UNWRITABLE, Settings, failure
+from gen3r.batch.worker import UNWRITABLE, Settings, failure, request_text
 from gen3r.errors import InputError
 from gen3r.files import locked, remove_partial, whole_file
 
@@ -112,11 +112,16 @@ def open_batch(
             records = {i: r for i, r in records.items() if r.path != record.path}
         lines = {task.id: task.line for task in tasks}
         records = {i: replace(r, line=lines.get(i, 0)) for i, r in records.items()}
-        invalid = [Record(id="", line=line.number, status="invalid", error=line.error) for line in bad]
+        invalid = [_unmade(line) for line in bad]
         try:
             yield Batch(settings, records, invalid)
         finally:
             _clean(out)
+
+
+def _unmade(line: Line) -> Record:
+    request = request_text(line.job) if line.job else ""
+    return Record(id="", line=line.number, status=line.status, error=line.error, request=request)
 
 
 def _clean(out: Path) -> None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gen3r.errors import InputError
 from gen3r.jobs import Job
@@ -19,11 +19,16 @@ _NAMES = {f.name: f.type for kind in (Job, Request) for f in options_of(kind)}
 
 @dataclass(frozen=True)
 class Line:
-    """One job of a table, or why there is none. number: of its line or picture, from 1."""
+    """A line of a table: a job, or why there is none.
+
+    number: of the line or picture, from 1. status: with an error, invalid, or repeated where another line asks for the
+    same.
+    """
 
     number: int
     job: Job | None = None
     error: str = ""
+    status: Literal["invalid", "repeated"] = "invalid"
 
 
 def read_table(path: Path, common: Job | None = None, cameras: Sequence[str] = (), seeds: int = 1) -> list[Line]:

@@ -60,7 +60,8 @@ def check_lines(
             if isinstance(found, Line):
                 bad.append(found)
             elif found.id in tasks:
-                bad.append(replace(line, error=f"asks for the same as line {tasks[found.id].line}"))
+                same = f"asks for the same as line {tasks[found.id].line}"
+                bad.append(replace(line, error=same, status="repeated"))
             else:
                 tasks[found.id] = found
     return list(tasks.values()), bad

@@ -49,6 +49,7 @@ class Worker:
             torch.set_num_threads(settings.threads)
         self.settings, self.most = settings, 1 << 30
         self.pipe = settings.load()
+        self.pipe.set_progress_bar_config(disable=True)
 
     def __call__(self, row: dict[str, Any]) -> list[dict[str, str]]:
         """A row of `to_row` as rows of `from_row`."""
@@ -101,7 +102,7 @@ class Worker:
             started = time.monotonic()
             scene.settings["model"] = self.settings.name
             scores = score_scene(self.pipe, scene, request)
-            seconds = round(shared + time.monotonic() - started, 3)
+            seconds = shared + time.monotonic() - started
             record = Record(
                 id=task.id, line=task.line, seconds=seconds, model=self.settings.model, scores=scores,
                 formats=[*self.settings.formats], request=request_text(task.job),

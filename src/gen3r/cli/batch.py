@@ -1,10 +1,9 @@
 """`gen3r batch`: many jobs into one folder, on this machine or a cluster."""
 
 import argparse
-import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -132,8 +131,8 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     with whole_files_stay(options.out), open_batch(settings, tasks, bad, options.verify) as batch:
         if options.dry_run:
-            _plan(batch, tasks, options)
-            return int(bool(bad))
+            _plan(batch, tasks)
+            return int(any(line.status == "invalid" for line in bad))
         _make(batch, tasks, options)
         counts = Counter(record.status for record in [*batch.records.values(), *batch.invalid])
         say(", ".join(f"{n} {status}" for status, n in counts.items()) + f"; see {options.out / 'manifest.parquet'}")
@@ -149,8 +148,9 @@ def _say_bad(bad: "Sequence[Line]", options: BatchOptions) -> None:
         say(f"line {line.number}: {' '.join(line.error.split())}")
     if len(bad) > _SHOWN:
         say(f"... and {len(bad) - _SHOWN} more lines")
-    if bad and options.strict:
-        raise InputError(f"{len(bad)} lines of {options.jobs} cannot be made; mend them, or leave out --strict")
+    invalid = sum(line.status == "invalid" for line in bad)
+    if invalid and options.strict:
+        raise InputError(f"{invalid} lines of {options.jobs} cannot be made; mend them, or leave out --strict")
 
 
 def _make(batch: "Batch", tasks: "Sequence[Task]", options: BatchOptions) -> None:
@@ -167,7 +167,7 @@ def _make(batch: "Batch", tasks: "Sequence[Task]", options: BatchOptions) -> Non
         batch.run(tasks, lambda groups: make_on_ray(groups, batch.settings, options.workers), *arguments)
 
 
-def _plan(batch: "Batch", tasks: "Sequence[Task]", options: BatchOptions) -> None:
+def _plan(batch: "Batch", tasks: "Sequence[Task]") -> None:
     """Says what a run would make, by the time and the size of earlier scenes, or of one that is made for it."""
     missing = batch.missing(tasks)
     say(f"{len(tasks) - len(missing)} of {len(tasks)} scenes are there; {len(missing)} would be made")
@@ -180,8 +180,6 @@ def _plan(batch: "Batch", tasks: "Sequence[Task]", options: BatchOptions) -> Non
 
 
 def _sample(settings: "Settings", task: "Task") -> "list[Record]":
-    from dataclasses import replace
-
     from gen3r.batch.engines import make_here
 
     say("making one scene, to measure ...")
