@@ -33,9 +33,9 @@ OWN_FORMATS = {"scene": "all files of gen3r generate", "webdataset": "a sample o
 class Record:
     """A row of the manifest.
 
-    id: of the task. line: of the table. status: done, rejected, failed, or what a `Line` that cannot be
-    made is. error: why it is not done. seconds: of making and writing it. bytes, checksum: of its files. model: its hash. request: the job,
-    in JSON. scores: by name. path: of its folder or tar, in the batch's folder.
+    id: of the task. line: of the table. status: done, rejected, failed, or that of a `Line` that cannot be made.
+    error: why it is not done. seconds: of making and writing it. bytes, checksum: of its files. model: its hash.
+    request: the job, in JSON. scores: by name. path: of its folder or tar, in the batch's folder.
     """
 
     id: str
