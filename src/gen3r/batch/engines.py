@@ -14,6 +14,7 @@ from gen3r.batch.worker import Settings, Worker, from_row, to_row
 from gen3r.errors import InputError
 
 RESTARTS = 3  # times that the engine gives a batch of tasks to another worker when one dies
+STARTS = 3  # of a cluster of our own: Ray waits 30 s for its processes, which a busy machine may exceed
 OBJECT_STORE = 200_000_000  # bytes; rows are small, since scenes go to the disk
 
 
@@ -31,7 +32,7 @@ def ray_cluster(address: str | None, workers: int | None) -> Iterator[None]:
     workers: how many a cluster of our own must have room for, beyond its CPUs if need be.
 
     Raises:
-        InputError: Ray is not installed, or no cluster answers.
+        InputError: Ray is not installed or does not start, or no cluster answers.
     """
     check_ray()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -42,10 +43,14 @@ def ray_cluster(address: str | None, workers: int | None) -> Iterator[None]:
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
     if workers and workers > (os.cpu_count() or 1):
         own["num_cpus"] = workers
-    try:
-        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **(own if address == "local" else {}))
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(f"no Ray cluster at {address} ({str(error).splitlines()[0]}); see ray start --head") from error
+    for start in reversed(range(STARTS if address == "local" else 1)):
+        try:
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **(own if address == "local" else {}))
+            break
+        except Exception as error:  # Ray has no class of its own for a start that takes longer than it waits
+            if not start:
+                where = "on this machine; --workers 0 works without" if address == "local" else f"at {address}"
+                raise InputError(f"Ray does not run {where} ({str(error).splitlines()[0]})") from error
     try:
         yield
     finally:
