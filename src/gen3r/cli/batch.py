@@ -3,6 +3,7 @@
 import argparse
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -105,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     rules = parse_keep(options.keep) if options.keep else ()
     from gen3r.batch.engines import check_ray
     from gen3r.batch.outputs import check_outputs
-    from gen3r.batch.run import open_batch
+    from gen3r.batch.run import Batch, open_batch
     from gen3r.batch.table import read_table
     from gen3r.batch.tasks import check_lines
     from gen3r.batch.worker import Settings
@@ -129,10 +130,12 @@ def run(args: argparse.Namespace) -> int:
         load=partial(load_pipeline, model), out=options.out.resolve(), model=identity, name=model.model,
         formats=options.formats, rules=rules,
     )  # fmt: skip
-    with whole_files_stay(options.out), open_batch(settings, tasks, bad, options.verify) as batch:
-        if options.dry_run:
+    opened = open_batch(settings, tasks, bad, options.verify)
+    if options.dry_run:
+        with opened if options.out.exists() else nullcontext(Batch(settings, {})) as batch:
             _plan(batch, tasks)
-            return int(any(line.status == "invalid" for line in bad))
+        return int(any(line.status == "invalid" for line in bad))
+    with whole_files_stay(options.out), opened as batch:
         _make(batch, tasks, options)
         counts = Counter(record.status for record in [*batch.records.values(), *batch.invalid])
         say(", ".join(f"{n} {status}" for status, n in counts.items()) + f"; see {options.out / 'manifest.parquet'}")
