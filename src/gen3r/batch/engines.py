@@ -34,7 +34,7 @@ def ray_cluster(address: str | None, workers: int | None) -> Iterator[None]:
     Raises:
         InputError: Ray is not installed or does not start, or no cluster answers.
     """
-    check_ray()
+    check_installed(workers)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its warnings are about its own insides
     import ray
@@ -57,14 +57,15 @@ def ray_cluster(address: str | None, workers: int | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def check_ray() -> None:
-    """Refuses to go on without Ray.
+def check_installed(workers: int | None) -> None:
+    """Refuses to go on without the libraries that a batch needs.
 
     Raises:
         InputError: says what to install.
     """
-    if find_spec("ray") is None:
-        raise InputError("workers need an extra: pip install 'gen3r[batch]'; --workers 0 works without")
+    for package in ("pyarrow", *(["ray"] if workers != 0 else [])):
+        if find_spec(package) is None:
+            raise InputError(f"batches need {package}: pip install 'gen3r[batch]'")
 
 
 def make_on_ray(groups: Sequence[Sequence[Task]], settings: Settings, workers: int | None = None) -> Iterator[Record]:
@@ -73,9 +74,13 @@ def make_on_ray(groups: Sequence[Sequence[Task]], settings: Settings, workers: i
     workers: at most so many; by default one a GPU of the cluster, or one a CPU where there is none. Each takes its
     share of the CPUs. A worker that dies, with its machine or alone, is replaced, and others get its tasks. A group
     that outlives no worker has no records.
+
+    Raises:
+        InputError: no worker can start.
     """
     import ray
     import ray.data
+    import ray.exceptions
 
     there = ray.cluster_resources()
     cpus, gpus = int(there.get("CPU", 1)), int(there.get("GPU", 0))
@@ -98,5 +103,9 @@ def make_on_ray(groups: Sequence[Sequence[Task]], settings: Settings, workers: i
         max_restarts=-1,
         max_task_retries=RESTARTS,
     )
-    for row in made.iter_rows():
-        yield from_row(row)
+    try:
+        for row in made.iter_rows():
+            yield from_row(row)
+    except ray.exceptions.RayError as error:  # such as a model that no worker can load
+        text = str(error).strip().splitlines()
+        raise InputError(f"the workers gave up: {text[-1] if text else type(error).__name__}") from error

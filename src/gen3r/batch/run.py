@@ -59,17 +59,18 @@ class Batch:
         try:
             with _Progress(self.out, len(todo)) as progress:
                 for attempt in range(attempts):
-                    last = attempt + 1 == attempts
+                    last, seen = attempt + 1 == attempts, set()
                     groups = list(batches(todo, batch if attempt == 0 else 1))
                     for record in engine(groups) if groups else ():
                         if record.status == UNWRITABLE:
                             raise InputError(record.error)
                         self.records[record.id] = record
+                        seen.add(record.id)
                         if last or record.status != "failed":
                             progress.add(record)
                         self._loose += [record] if shard and record.status == "done" else []
                         self._pack(shard, at_least=shard)
-                    lost = [task for task in todo if task.id not in self.records]
+                    lost = [task for task in todo if task.id not in seen]
                     self.records |= {task.id: failure(task, LOST, self.settings.model) for task in lost}
                     todo = self.missing(todo)
                     if last:

@@ -55,7 +55,8 @@ def check_lines(
 
     tasks: dict[str, Task] = {}
     bad: list[Line] = []
-    with ThreadPoolExecutor() as pool:  # reading and decoding leave Python's lock
+    pool = ThreadPoolExecutor()  # reading and decoding leave Python's lock
+    try:
         for line, found in zip(lines, pool.map(check, lines), strict=True):
             if isinstance(found, Line):
                 bad.append(found)
@@ -64,6 +65,8 @@ def check_lines(
                 bad.append(replace(line, error=same, status="repeated"))
             else:
                 tasks[found.id] = found
+    finally:
+        pool.shutdown(cancel_futures=True)
     return list(tasks.values()), bad
 
 

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from gen3r.batch.filters import SCORES, parse_keep
-from gen3r.cli.common import ModelOptions, load_pipeline, say, whole_files_stay
+from gen3r.cli.common import ModelOptions, load_pipeline, say, stop_if_interrupted, whole_files_stay
 from gen3r.errors import InputError
 from gen3r.jobs import Job
 from gen3r.options import add_options, given_options, option, read_options
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gen3r.batch.tasks import Task
     from gen3r.batch.worker import Settings
 
-_SHOWN = 20  # lines that cannot be made, of which each gets a line of text; the manifest has all
+_SHOWN = 1000  # lines that cannot be made, of which each gets a line of text; the manifest has all
 _EPILOG = """\
 JOBS is a folder of pictures; or a .jsonl file, an object a line, such as {{"inputs": ["a.jpg"], "camera": "dolly_in"}};
 or a .csv file, whose header has the same names: {}.
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     """Checks every line, then makes what is missing. Returns 1 if a job has no scene in the end."""
     options, model = read_options(args, BatchOptions), read_options(args, ModelOptions)
     rules = parse_keep(options.keep) if options.keep else ()
-    from gen3r.batch.engines import check_ray
+    from gen3r.batch.engines import check_installed
     from gen3r.batch.outputs import check_outputs
     from gen3r.batch.run import Batch, open_batch
     from gen3r.batch.table import read_table
@@ -114,8 +114,7 @@ def run(args: argparse.Namespace) -> int:
 
     check_outputs(options.formats)
     check_folder(options.out, overwrite=True)
-    if options.workers != 0 and not options.dry_run:
-        check_ray()
+    check_installed(0 if options.dry_run else options.workers)
     common = Job(**given_options(args, Job), request=Request(**given_options(args, Request)))
     cameras = [_absolute(name.strip()) for name in options.cameras.split(",") if name.strip()]
     lines = read_table(options.jobs, common, cameras, options.seeds)
@@ -164,10 +163,15 @@ def _make(batch: "Batch", tasks: "Sequence[Task]", options: BatchOptions) -> Non
     missing = len(batch.missing(tasks))
     say(f"{len(tasks) - missing} of {len(tasks)} scenes are there; making {missing} ...")
     if options.workers == 0 or not missing:
-        batch.run(tasks, lambda groups: make_here(groups, batch.settings), *arguments)
+        batch.run(tasks, lambda groups: map(_unless_interrupted, make_here(groups, batch.settings)), *arguments)
         return
     with ray_cluster(options.ray, options.workers):
         batch.run(tasks, lambda groups: make_on_ray(groups, batch.settings, options.workers), *arguments)
+
+
+def _unless_interrupted(record: "Record") -> "Record":
+    stop_if_interrupted()
+    return record
 
 
 def _plan(batch: "Batch", tasks: "Sequence[Task]") -> None:
