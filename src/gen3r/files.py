@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -98,11 +99,23 @@ def check_folder(path: Path, overwrite: bool = False) -> None:
 
 
 def write_tensors(tensors: Mapping[str, "Tensor"], path: str | Path, metadata: dict[str, str] | None = None) -> None:
-    """Writes a safetensors file, whole or not at all. Errors as `whole_file`."""
+    """Writes a safetensors file, whole or not at all; the same content gives the same bytes. Errors as `whole_file`."""
     from safetensors.torch import save_file
 
     with whole_file(path) as partial:
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial, metadata)
+        _sort_header(partial)
+
+
+def _sort_header(path: Path) -> None:
+    """Sorts the header of a safetensors file, whose library writes the metadata in a random order."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.dumps(json.loads(file.read(size)), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        header = header.encode().ljust(size)
+        assert len(header) == size
+        file.seek(8)
+        file.write(header)
 
 
 def write_text(text: str, path: str | Path) -> None:

@@ -21,7 +21,7 @@ from gen3r.batch.run import open_batch
 from gen3r.batch.scores import depth_consistency
 from gen3r.batch.table import Line
 from gen3r.batch.tasks import Task, check_lines
-from gen3r.batch.worker import Settings, Worker
+from gen3r.batch.worker import Settings, Worker, from_row, to_row
 from gen3r.cli.main import main
 from gen3r.errors import InputError
 from gen3r.export.save import WRITERS
@@ -119,6 +119,7 @@ def test_rejected_scenes_are_kept_apart_and_come_back(model: Path, photos: Path,
     assert not any((out / "rejected").iterdir())
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_webdataset_reads_the_shards(model: Path, photos: Path, tmp_path: Path):
     out = tmp_path / "out"
     arguments = ("--camera", "dolly_in", "--prompt", "a wall · стена", "--seeds", "2", "--format", "webdataset")
@@ -330,6 +331,16 @@ def scene_of(scene: Scene, depth: torch.Tensor) -> Scene:
 RAY = ["--steps", "1", "--frames", "1", "--out-size", "0", "--guidance", "1", "--device", "cpu", "--workers", "1"]
 
 
+def test_a_worker_takes_and_gives_rows_of_text(tmp_path: Path):
+    tasks = tasks_of(2)
+    worker = Worker(Settings(load=tiny_pipeline, out=tmp_path, model="m"))
+    rows = worker(to_row(tasks))
+    records = [from_row(row) for row in rows]
+    assert [(r.id, r.line, r.status) for r in records] == [(t.id, t.line, "done") for t in tasks]
+    assert [from_row(row) for row in worker(to_row(tasks))] == [read_record(tmp_path / r.path) for r in records]
+
+
+@pytest.mark.nightly  # Ray gives its processes 30 seconds to start
 def test_workers_of_ray_make_what_this_process_makes(model: Path, photos: Path, tmp_path: Path):
     command = [sys.executable, "-m", "gen3r.cli.main", "batch", str(photos), str(tmp_path / "ray"), *RAY]
     result = subprocess.run([*command, "--model", str(model)], capture_output=True, text=True)

@@ -108,7 +108,7 @@ def _csv_rows(data: bytes, path: Path) -> Iterator[tuple[int, dict[str, Any] | I
         except StopIteration:
             return
         except csv.Error as error:
-            yield reader.line_num, InputError(f"not CSV ({error})")
+            yield reader.reader.line_num, InputError(f"not CSV ({error})")
 
 
 def _cells(row: dict[Any, Any]) -> dict[str, Any] | InputError:
