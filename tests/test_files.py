@@ -10,13 +10,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from gen3r.data.records import Clip
 from gen3r.data.shards import write_shard
 from gen3r.errors import InputError
 from gen3r.export.save import save_scene
-from gen3r.files import exchange_folders, whole_file, whole_folder, write_tensors, write_text
+from gen3r.files import (
+    exchange_folders,
+    file_hash,
+    locked,
+    remove_partial,
+    whole_file,
+    whole_folder,
+    write_tensors,
+    write_text,
+)
 from gen3r.scene import Scene
 from tests.export.conftest import make_scene
 
@@ -199,6 +209,30 @@ def test_files_have_the_permissions_that_the_person_wants(umask: int, mode: int,
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) == 3
     assert {path.stat().st_mode & 0o777 for path in files} == {mode}
+
+
+def test_the_same_tensors_give_the_same_bytes(tmp_path: Path) -> None:
+    metadata = {"format": "x", "about": '"é\x01 \\ \u2028"', "more": ""}
+    tensors = {"b": torch.ones(3), "A": torch.zeros(2, dtype=torch.uint8)}
+    for i in range(9):
+        write_tensors(tensors, tmp_path / f"{i}.safetensors", metadata)
+    assert len({file_hash(path) for path in tmp_path.iterdir()}) == 1
+    with safe_open(str(tmp_path / "0.safetensors"), "pt") as file:
+        assert file.metadata() == metadata
+        assert torch.equal(file.get_tensor("b"), tensors["b"])
+        assert torch.equal(file.get_tensor("A"), tensors["A"])
+
+
+def test_a_locked_folder_is_refused_and_what_is_half_written_goes(tmp_path: Path) -> None:
+    (tmp_path / ".scene-0123abcd").mkdir()
+    (tmp_path / ".file-0123abcd.tar").touch()
+    (tmp_path / ".kept").touch()
+    with locked(tmp_path):
+        with pytest.raises(InputError, match="another process works in"), locked(tmp_path):
+            pass
+        remove_partial(tmp_path)
+    with locked(tmp_path):
+        assert sorted(p.name for p in tmp_path.iterdir()) == [".kept", ".lock"]
 
 
 def test_an_error_of_the_writer_itself_stays_what_it_is(tmp_path: Path) -> None:
