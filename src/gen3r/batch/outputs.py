@@ -125,25 +125,33 @@ def _parse(data: bytes, place: Path) -> Record:
         raise InputError(f"{place} has no readable {RECORD}; remove it, and it is made again") from error
 
 
-def find_records(out: Path, rules: Sequence[Rule] = ()) -> dict[str, Record]:
-    """The records of all scenes in a batch's folder, by id; scenes move to where the rules want them.
-
-    A folder that is in a tar already, since a packing was cut off, is removed. The caller holds the folder's lock.
-    """
+def find_records(out: Path) -> dict[str, Record]:
+    """The records of all scenes in a batch's folder, by id."""
     found = {record.id: record for record in _tarred(out)}
-    for kind in (KEPT, REJECTED):
+    for kind, status in ((KEPT, "done"), (REJECTED, "rejected")):
         for folder in sorted((out / kind).glob("[!.]*")):
-            record = read_record(folder)
-            if record.id in found:
-                shutil.rmtree(folder)
-                continue
-            error = rejection(rules, record.scores)
-            place = f"{REJECTED if error else KEPT}/{record.id}"
-            if folder != out / place:
-                (out / place).parent.mkdir(exist_ok=True)
-                folder.rename(out / place)
-            found[record.id] = replace(record, status="rejected" if error else "done", error=error, path=place)
+            record = replace(read_record(folder), status=status, path=f"{kind}/{folder.name}")
+            found.setdefault(record.id, record)
     return found
+
+
+def sort_scenes(out: Path, found: dict[str, Record], rules: Sequence[Rule]) -> dict[str, Record]:
+    """Moves the scenes of `find_records` to where the rules want them; returns their records.
+
+    A folder that is in a tar, too, since a packing was cut off, is removed. The caller holds the folder's lock.
+    """
+    moved = dict(found)
+    for record in found.values():
+        if record.path.startswith(SHARDS):
+            shutil.rmtree(out / KEPT / record.id, ignore_errors=True)
+            continue
+        error = rejection(rules, record.scores)
+        kind, status = (REJECTED, "rejected") if error else (KEPT, "done")
+        if record.status != status:
+            (out / kind).mkdir(exist_ok=True)
+            (out / record.path).rename(out / kind / record.id)
+        moved[record.id] = replace(record, status=status, error=error, path=f"{kind}/{record.id}")
+    return moved
 
 
 def _tarred(out: Path) -> Iterator[Record]:

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from gen3r.batch.filters import SCORES
-from gen3r.batch.outputs import KEPT, REJECTED, SHARDS, Record, as_rows, damaged, find_records, pack
+from gen3r.batch.outputs import KEPT, REJECTED, SHARDS, Record, as_rows, damaged, find_records, pack, sort_scenes
 from gen3r.batch.table import Line
 from gen3r.batch.tasks import Task, batches
 from gen3r.batch.worker import UNWRITABLE, Settings, failure, request_text
@@ -104,7 +104,7 @@ def open_batch(
         raise InputError(f"{out} holds {min(strangers)}, which is no part of a batch; choose another folder")
     with locked(out):
         _clean(out)
-        records = find_records(out, settings.rules)
+        records = sort_scenes(out, find_records(out), settings.rules)
         other = next((r for r in records.values() if r.formats != [*settings.formats]), None)
         if other:
             raise InputError(f"{out} holds scenes as {' '.join(other.formats)}; choose another folder or that --format")

@@ -3,7 +3,6 @@
 import argparse
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -105,13 +104,15 @@ def run(args: argparse.Namespace) -> int:
     options, model = read_options(args, BatchOptions), read_options(args, ModelOptions)
     rules = parse_keep(options.keep) if options.keep else ()
     from gen3r.batch.engines import check_installed
-    from gen3r.batch.outputs import check_outputs
+    from gen3r.batch.outputs import check_outputs, find_records
     from gen3r.batch.run import Batch, open_batch
     from gen3r.batch.table import read_table
     from gen3r.batch.tasks import check_lines
     from gen3r.batch.worker import Settings
     from gen3r.files import check_folder
 
+    if options.workers is not None and options.workers < 0:
+        raise InputError(f"--workers is 0 or more, not {options.workers}")
     check_outputs(options.formats)
     check_folder(options.out, overwrite=True)
     check_installed(0 if options.dry_run else options.workers)
@@ -129,12 +130,10 @@ def run(args: argparse.Namespace) -> int:
         load=partial(load_pipeline, model), out=options.out.resolve(), model=identity, name=model.model,
         formats=options.formats, rules=rules,
     )  # fmt: skip
-    opened = open_batch(settings, tasks, bad, options.verify)
     if options.dry_run:
-        with opened if options.out.exists() else nullcontext(Batch(settings, {})) as batch:
-            _plan(batch, tasks)
+        _plan(Batch(settings, find_records(settings.out)), tasks)
         return int(any(line.status == "invalid" for line in bad))
-    with whole_files_stay(options.out), opened as batch:
+    with whole_files_stay(options.out), open_batch(settings, tasks, bad, options.verify) as batch:
         _make(batch, tasks, options)
         counts = Counter(record.status for record in [*batch.records.values(), *batch.invalid])
         say(", ".join(f"{n} {status}" for status, n in counts.items()) + f"; see {options.out / 'manifest.parquet'}")
