@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,14 @@ from gen3r.cli.main import main
 from gen3r.errors import InputError
 from gen3r.export.save import WRITERS
 from gen3r.files import locked
+from gen3r.geometry.points import unproject
 from gen3r.jobs import Job
 from gen3r.request import Request
 from gen3r.scene import Scene
 from tests.export.conftest import make_scene
 from tests.tiny import tiny_pipeline
+
+pipeline = cache(tiny_pipeline)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +57,10 @@ def photos(tmp_path: Path) -> Path:
 def batch(model: Path, jobs: Path, out: Path, *arguments: str) -> int:
     common = ["--model", str(model), "--device", "cpu", "--workers", "0", "--steps", "1", "--out-size", "0"]
     return main(["batch", str(jobs), str(out), *common, *arguments])
+
+
+def quick(model: Path, jobs: Path, out: Path, *arguments: str) -> int:
+    return batch(model, jobs, out, "--frames", "1", "--guidance", "1", *arguments)
 
 
 def manifest(out: Path) -> pd.DataFrame:
@@ -87,33 +96,33 @@ def test_a_folder_of_photos_becomes_scenes_like_those_of_generate(model: Path, p
 
 def test_the_same_command_makes_only_what_is_missing(model: Path, photos: Path, tmp_path: Path, capsys):
     out = tmp_path / "out"
-    assert batch(model, photos, out) == 0
+    assert quick(model, photos, out) == 0
     before = contents(out / "scenes")
     first = manifest(out)
     shutil.rmtree(out / first.path[0])
     (out / "scenes" / ".dead-0123abcd").mkdir()
     (out / first.path[1] / "points.ply").write_bytes(b"damaged")
-    assert batch(model, photos, out, "--dry-run") == 0
+    assert quick(model, photos, out, "--dry-run") == 0
     assert "1 of 2 scenes are there; 1 would be made" in capsys.readouterr().err
-    assert batch(model, photos, out, "--verify") == 0
+    assert quick(model, photos, out, "--verify") == 0
     assert "0 of 2 scenes are there; making 2" in capsys.readouterr().err
     drop = {name for name in before if name.endswith("job.json")}
     after = contents(out / "scenes")
     assert {n: x for n, x in after.items() if n not in drop} == {n: x for n, x in before.items() if n not in drop}
     assert [*manifest(out).checksum] == [*first.checksum]
-    assert batch(model, photos, out, "--seeds", "2") == 0
+    assert quick(model, photos, out, "--seeds", "2") == 0
     assert "2 of 4 scenes are there; making 2" in capsys.readouterr().err
     assert len(manifest(out)) == 4
 
 
 def test_rejected_scenes_are_kept_apart_and_come_back(model: Path, photos: Path, tmp_path: Path):
     out = tmp_path / "out"
-    assert batch(model, photos, out, "--keep", "sharp<0") == 0
+    assert quick(model, photos, out, "--keep", "sharp<0") == 0
     rows = manifest(out)
     assert [*rows.status] == ["rejected"] * 2
     assert rows.error[0] == f"sharp {rows.sharp[0]:.4g} is not < 0"
     assert all(path.startswith("rejected/") for path in rows.path)
-    assert batch(model, photos, out, "--keep", "sharp>=0") == 0
+    assert quick(model, photos, out, "--keep", "sharp>=0") == 0
     assert [*manifest(out).status] == ["done"] * 2
     assert len([*(out / "scenes").iterdir()]) == 2
     assert not any((out / "rejected").iterdir())
@@ -142,10 +151,10 @@ def test_webdataset_reads_the_shards(model: Path, photos: Path, tmp_path: Path):
     assert manifest(out).set_index("id").equals(rows)
 
 
-def test_a_packing_that_was_cut_off_leaves_nothing_twice(model: Path, photos: Path, tmp_path: Path):
+def test_a_packing_that_was_cut_off_leaves_nothing_twice(tmp_path: Path):
     out = tmp_path / "out"
-    settings = ready(model, out, formats=("webdataset",))
-    tasks, _ = check_lines([Line(1, Job(request=Request(prompt="a", num_inference_steps=1)))], settings_defaults(), "m")
+    settings = Settings(load=pipeline, out=out, model="m", formats=("webdataset",))
+    tasks = tasks_of(1)
     with open_batch(settings, tasks) as work:
         work.run(tasks, lambda groups: make_here(groups, settings))
         [record] = work.records.values()
@@ -158,18 +167,10 @@ def test_a_packing_that_was_cut_off_leaves_nothing_twice(model: Path, photos: Pa
     assert not (out / record.path).exists()
 
 
-def settings_defaults() -> dict[str, Any]:
-    return tiny_pipeline().defaults
-
-
-def ready(model: Path, out: Path, **changes: Any) -> Settings:
-    return Settings(load=tiny_pipeline, out=out, model="m", **changes)
-
-
 def tasks_of(count: int) -> list[Task]:
     options = {"num_inference_steps": 1, "num_frames": 1, "guidance_scale": 1.0}
     jobs = [Job(seed=i, request=Request(prompt=f"room {i}", **options)) for i in range(count)]
-    tasks, bad = check_lines([Line(i + 1, job) for i, job in enumerate(jobs)], settings_defaults(), "m", batched=True)
+    tasks, bad = check_lines([Line(i + 1, job) for i, job in enumerate(jobs)], pipeline().defaults, "m", batched=True)
     assert not bad
     return tasks
 
@@ -210,7 +211,7 @@ def test_without_memory_a_batch_is_halved_for_good(tmp_path: Path):
 def test_a_batch_makes_the_scenes_of_its_jobs(tmp_path: Path):
     tasks, kinds = tasks_of(2), {}
     for name, groups in (("alone", [[t] for t in tasks]), ("together", [tasks])):
-        records = [*make_here(groups, Settings(load=tiny_pipeline, out=tmp_path / name, model="m"))]
+        records = [*make_here(groups, Settings(load=pipeline, out=tmp_path / name, model="m"))]
         kinds[name] = [Scene.load(tmp_path / name / r.path / "scene.safetensors") for r in records]
     for alone, together in zip(*kinds.values(), strict=True):
         assert alone.settings == together.settings
@@ -237,7 +238,7 @@ def test_a_failure_is_a_row_and_is_tried_again(tmp_path: Path):
 
 
 def test_a_full_disk_stops_the_batch_and_the_next_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    tasks, settings = tasks_of(3), Settings(load=tiny_pipeline, out=tmp_path / "out", model="m")
+    tasks, settings = tasks_of(3), Settings(load=pipeline, out=tmp_path / "out", model="m")
     save, calls = Scene.save, []
 
     def full(scene: Scene, path: Path) -> None:
@@ -269,7 +270,7 @@ def test_only_one_batch_works_in_a_folder(model: Path, photos: Path, tmp_path: P
 def test_a_folder_has_one_format(tmp_path: Path):
     tasks, settings = (
         tasks_of(1),
-        Settings(load=tiny_pipeline, out=tmp_path / "out", model="m", formats=("tum", "rgbd")),
+        Settings(load=pipeline, out=tmp_path / "out", model="m", formats=("tum", "rgbd")),
     )
     with open_batch(settings, tasks) as work:
         work.run(tasks, lambda groups: make_here(groups, settings))
@@ -277,7 +278,7 @@ def test_a_folder_has_one_format(tmp_path: Path):
     assert {p.name for p in (tmp_path / "out" / record.path).iterdir()} == {
         "trajectory.tum", "rgbd", "metadata.json", "job.json",
     }  # fmt: skip
-    other = Settings(load=tiny_pipeline, out=tmp_path / "out", model="m")
+    other = Settings(load=pipeline, out=tmp_path / "out", model="m")
     with pytest.raises(InputError, match="holds scenes as tum rgbd"), open_batch(other, tasks):
         pass
 
@@ -320,10 +321,6 @@ def test_points_that_other_views_look_through_are_floaters():
 
 
 def scene_of(scene: Scene, depth: torch.Tensor) -> Scene:
-    from dataclasses import replace
-
-    from gen3r.geometry.points import unproject
-
     points = unproject(depth, scene.cameras.T_world_camera, scene.cameras.K_px)
     return replace(scene, depth=depth, points=points, mask=torch.ones_like(scene.mask))
 
@@ -333,7 +330,7 @@ RAY = ["--steps", "1", "--frames", "1", "--out-size", "0", "--guidance", "1", "-
 
 def test_a_worker_takes_and_gives_rows_of_text(tmp_path: Path):
     tasks = tasks_of(2)
-    worker = Worker(Settings(load=tiny_pipeline, out=tmp_path, model="m"))
+    worker = Worker(Settings(load=pipeline, out=tmp_path, model="m"))
     rows = worker(to_row(tasks))
     records = [from_row(row) for row in rows]
     assert [(r.id, r.line, r.status) for r in records] == [(t.id, t.line, "done") for t in tasks]
