@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from diffusers.loaders import WanLoraLoaderMixin
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase, UMT5EncoderModel
@@ -30,7 +29,8 @@ from gen3r.geometry.points import unproject, valid_depth_mask
 from gen3r.geometry.refinement import matched_size, refine
 from gen3r.geometry.structure_from_motion import MIN_FRAMES
 from gen3r.media.crop import Size
-from gen3r.media.images import ImageInput, count_images, first_size, image_batch, resize
+from gen3r.media.images import Images, count_images, first_size, image_batch, resize
+from gen3r.media.sequence import ImageSequence, open_paths
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.components import Components
 from gen3r.models.conditioning import (
@@ -56,7 +56,6 @@ from gen3r.scene import Scene
 
 TEXT_ONLY_FOV = math.radians(60)  # of a named path without an image
 StepCallback = Callable[["Gen3RPipeline", int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
-Images = ImageInput | Sequence[ImageInput] | None
 Paths = Cameras | Sequence[Cameras] | str
 
 
@@ -152,8 +151,8 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     @torch.no_grad()
     def __call__(
         self,
-        images: Request | Images = None,
-        prompt: str | list[str] = "",
+        images: Request | ImageSequence | Images = None,
+        prompt: str | list[str] | None = "",
         cameras: Paths | None = None,
         *,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -181,7 +180,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         request = images.resolve(self.defaults)
         photos = request.read_images().to(self._execution_device)
         batch = self.check_inputs(request, len(photos), generator, latents, output_type)
-        prompts = [request.prompt] if isinstance(request.prompt, str) else list(request.prompt)
+        prompts = [request.prompt] if isinstance(request.prompt, str) else list(request.prompt or ())
         prompts = prompts * batch if len(prompts) == 1 else prompts
         latents = self.prepare_latents(request, batch, generator, latents)
         # 2. predict the geometry of the conditioning frames, and place the cameras
@@ -350,14 +349,19 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
     @torch.no_grad()
     def reconstruct(
-        self, images: Images, height: int | None = None, width: int | None = None, feed_forward: bool = False
+        self,
+        images: ImageSequence | Images,
+        height: int | None = None,
+        width: int | None = None,
+        feed_forward: bool = False,
     ) -> Scene:
         """The scene of any number of frames, with nothing generated.
 
         VGGT predicts cameras and depth. Three or more frames that can be matched refine them: structure from motion
         finds the cameras and the lens, and multi-view stereo the depth (`gen3r.geometry.refinement`).
 
-        images: the frames of one clip, in any form that `Request` takes. height, width: multiples of the patch size,
+        images: the frames of one clip, in any form that `Request` takes. Of one video or folder at most the model's
+            number of frames, evenly spaced. height, width: multiples of the patch size,
             14. By default they have the shape of the first frame and the model's number of pixels; after
             `load_geometry`, a longer side of at most 518. Frames are resized to cover the size and cropped in the
             centre.
@@ -366,13 +370,18 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         Raises:
             InputError: the size does not fit, or the images are not those of one clip.
         """
-        if images is None or not count_images(images):
+        pictures: Any = open_paths(images)
+        in_files = isinstance(pictures, ImageSequence)
+        frames = pictures.meant(self.defaults["num_frames"]) if in_files else count_images(pictures)
+        if not frames:
             raise InputError("give the images of one clip")
-        own, frames = first_size(images), count_images(images)
+        own = pictures.first_size() if in_files else first_size(pictures)
         size = patch_size(*own) if self.geometry is not None else self._own_size(frames, *own)
         size = size[0] if height is None else height, size[1] if width is None else width
         check_patches(*size, self.vggt.config.patch_size)
-        batch = image_batch(images, *size)
+        if in_files:
+            pictures = pictures.sample(frames, *(size if feed_forward else matched_size(*size)))
+        batch = image_batch(pictures, *size)
         if len(batch) != 1:
             raise InputError(f"give the images of one clip, not of {len(batch)}")
         frames = batch[0].to(self._execution_device)
@@ -383,7 +392,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         settings = {"task": "reconstruct", "frames": len(frames), "height": size[0], "width": size[1]}
         scene = self._scene(frames, prediction, 0, "", settings | _metres(prediction, prediction.depth[0]))
         self.maybe_free_model_hooks()
-        return scene if feed_forward or len(frames) < MIN_FRAMES else self._refined(scene, images)
+        return scene if feed_forward or len(frames) < MIN_FRAMES else self._refined(scene, pictures)
 
     @staticmethod
     def _refined(scene: Scene, images: Images) -> Scene:
@@ -404,10 +413,22 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         f, h, w = 1 + (request.num_frames - 1) // 4, request.height // 8, 2 * request.width // 8
         shape = (batch, self.transformer.config.out_channels, f, h, w)
         if latents is None:
-            return randn_tensor(shape, generator, self._execution_device, torch.float32)
+            return self._noise(shape, generator)
         if latents.shape != shape:
             raise InputError(f"latents have shape {list(latents.shape)}, this request needs {list(shape)}")
         return latents.to(self._execution_device, torch.float32)
+
+    def _noise(self, shape: tuple[int, ...], generator: Any) -> Tensor:
+        """Standard normal numbers of one generator, or of one per sample, each drawn on its own device."""
+        generators = generator if isinstance(generator, list | tuple) else [generator]
+        if not all(g is None or isinstance(g, torch.Generator) for g in generators):
+            raise InputError(
+                f"a generator is torch.Generator().manual_seed(0), or a list of them; not {generator!r:.80}"
+            )
+        shape = shape if len(generators) == 1 else (1, *shape[1:])
+        devices = [self._execution_device if g is None else g.device for g in generators]
+        noise = [torch.randn(shape, generator=g, device=d) for g, d in zip(generators, devices, strict=True)]
+        return torch.cat([x.to(self._execution_device) for x in noise])
 
     def _needs_geometry(self, request: Request) -> bool:
         """Whether cameras, warped views or frames depend on VGGT's prediction for the conditioning frames."""

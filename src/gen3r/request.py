@@ -33,11 +33,12 @@ class Request:
     """What one generation is asked for. A field that is None takes the model's own value in `resolve`.
 
     images: the conditioning frames. None (text alone), 1 (first), 2 (first and last) or all frames of the clip: an
-        image, a list of images (tensors [3, H, W] in [0, 1], or Pillow's), a tensor [n, 3, H, W], a tensor
-        [B, n, 3, H, W] for B samples, or an `ImageSequence`. One or two images with cameras that are not free are
-        photos: the frames are rendered at the size and shape of the first one, and the model sees each photo whole.
-        Otherwise each image is resized to cover the clip's size and cropped in the centre.
-    prompt: one, or one per sample.
+        image, a list of images, an array or tensor of n or of B times n images, for B samples, or an `ImageSequence`.
+        An image is a path, a Pillow image, an array [H, W, 3] or a tensor [3, H, W]; uint8, or floats in [0, 1]. A
+        path may lead to a folder or a video. One or two images with cameras that are not free are photos: the frames
+        are rendered at the size and shape of the first one, and the model sees each photo whole. Otherwise each image
+        is resized to cover the clip's size and cropped in the centre.
+    prompt: one, or one per sample. None is no text.
     cameras: "free" leaves them to the model. "between" leads from the first of two images to the second, as VGGT
         predicts them. A name from `gen3r.cameras.paths` is scaled to the median depth that VGGT predicts for the
         images (1 for text alone). `Cameras`, one for all samples or one per sample, are resampled to the clip; their
@@ -55,7 +56,7 @@ class Request:
     """
 
     images: Any = None
-    prompt: str | Sequence[str] = option("", "text that describes the scene", metavar="TEXT")
+    prompt: str | Sequence[str] | None = option("", "text that describes the scene", metavar="TEXT")
     negative_prompt: str = option(None, "text that describes what to avoid (default: the model's)", metavar="TEXT")
     cameras: "Cameras | Sequence[Cameras] | str | None" = None
     extent: float | None = option(None, "how far a named path goes (default: listed below)", metavar="X")
@@ -86,7 +87,10 @@ class Request:
         Raises:
             InputError: sizes, counts, names or text that no model can serve. The message says what to give instead.
         """
+        from gen3r.media.sequence import open_paths
+
         request = replace(self, **{name: defaults[name] for name in _DEFAULTED if getattr(self, name) is None})
+        request = replace(request, images=open_paths(self.images), prompt="" if self.prompt is None else self.prompt)
         check_size(request.num_frames, request.height, request.width)
         request._check_sampling()
         if request.output_size and request.output_size < max(request.height, request.width):
@@ -151,12 +155,12 @@ class Request:
         Raises:
             InputError: a file cannot be read, or something is not an image.
         """
-        from gen3r.media.images import evenly_spaced, image_batch
+        from gen3r.media.images import image_batch
         from gen3r.media.sequence import ImageSequence
 
         images, size = self.images, self.frame_size()
         if isinstance(images, ImageSequence):
-            images = images.read(evenly_spaced(images.count, self.num_views), *size)
+            images = images.sample(self.num_views, *size)
         return image_batch(images, *size)
 
     def _check_sampling(self) -> None:
@@ -169,6 +173,16 @@ class Request:
 
     def _check_text(self) -> None:
         prompts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
+        if not isinstance(prompts, Sequence) or not all(isinstance(x, str) for x in prompts):
+            raise InputError(f"the prompt is a text, or a list with one per sample; not {self.prompt!r:.80}")
+        if not isinstance(self.negative_prompt, str):
+            raise InputError(f"the negative prompt is one text, not {self.negative_prompt!r:.80}")
+        for name in ("prompt_embeds", "negative_prompt_embeds", "image_embeds"):
+            embeds = getattr(self, name)
+            if embeds is not None and (not hasattr(embeds, "ndim") or embeds.ndim != 3):
+                raise InputError(
+                    f"{name} is a tensor [B, L, D], not {list(getattr(embeds, 'shape', [])) or embeds!r:.80}"
+                )
         try:
             "".join([*prompts, self.negative_prompt]).encode()
         except UnicodeEncodeError as error:
@@ -197,6 +211,9 @@ def check_size(frames: int, height: int, width: int) -> None:
     Raises:
         InputError: says which, and what to give instead.
     """
+    for name, value in (("number of frames", frames), ("height", height), ("width", width)):
+        if not isinstance(value, int):
+            raise InputError(f"the {name} is a whole number, not {value!r:.40}")
     if frames < 1 or (frames - 1) % 4:
         near = max(1, 4 * round((frames - 1) / 4) + 1)
         raise InputError(f"a clip has 4k + 1 frames, not {frames}; try {near}")

@@ -40,6 +40,7 @@ def test_only_what_looks_like_a_sky_is_one(tmp_path: Path) -> None:
     picture[:24] = 130, 170, 240
     (tmp_path / "sky").mkdir()
     Image.fromarray(picture).save(tmp_path / "sky" / "hill.png")
+    (tmp_path / "sky" / "._hill.png").write_bytes(b"what macOS leaves beside a file")
     sky = photos_in(tmp_path / "sky").sky(np.random.default_rng(0))
     assert sky is not None
     assert sky.shape == (24, 60, 3)

@@ -57,7 +57,7 @@ def test_cameras_that_a_model_gives(truths: Truths, tmp_path: Path) -> None:
         reader[0]
 
     def estimate(pictures: ImageSequence) -> Scene:
-        frames = (pictures.read(range(5), *truth.size) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+        frames = (pictures.sample(5, *truth.size) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
         depth, cameras = torch.from_numpy(truth.depth.copy()), cameras_of(truth)
         points = unproject(depth, cameras.T_world_camera, cameras.K_px)
         return Scene(frames, depth, torch.ones_like(depth), points, depth > 0, cameras)

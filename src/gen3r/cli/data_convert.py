@@ -78,11 +78,9 @@ class Estimator:
 
     def __call__(self, pictures: "ImageSequence") -> "Scene":
         from gen3r.geometry.refinement import matched_size
-        from gen3r.media.images import evenly_spaced
         from gen3r.models.geometry import fitting_size, usual_pixels
 
         frames = min(pictures.count, MAX_FRAMES)
         size = fitting_size(*pictures.first_size(), usual_pixels(self.pipe.defaults, frames))
-        indices = evenly_spaced(pictures.count, frames)
         with enough_memory():
-            return self.pipe.reconstruct(pictures.read(indices, *matched_size(*size)), *size)
+            return self.pipe.reconstruct(pictures.sample(frames, *matched_size(*size)), *size)

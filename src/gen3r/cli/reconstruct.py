@@ -62,7 +62,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Reads the images, runs VGGT, writes the scene."""
-    from gen3r.media.images import evenly_spaced
     from gen3r.media.sequence import ImageSequence
 
     options, model = read_options(args, ReconstructOptions), read_options(args, ModelOptions)
@@ -77,9 +76,7 @@ def run(args: argparse.Namespace) -> None:
 
     defaults = model_defaults(model.model)
     own = sequence.first_size()
-    # Images that are named one by one are all meant; a video has more frames than anyone needs.
-    meant = len(options.inputs) if len(options.inputs) > 1 else defaults["num_frames"]
-    frames = min(sequence.count, meant if options.frames is None else options.frames)
+    frames = sequence.meant(defaults["num_frames"]) if options.frames is None else min(sequence.count, options.frames)
     usual = patch_size(*own) if geometry else fitting_size(*own, usual_pixels(defaults, frames))
     height, width = options.size or usual
     check_patches(height, width)
@@ -88,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
     say(f"reading {frames} of {sequence.count} images ...")
     with enough_memory():
         read_size = (height, width) if options.feed_forward else matched_size(height, width)
-        images = sequence.read(evenly_spaced(sequence.count, frames), *read_size)
+        images = sequence.sample(frames, *read_size)
     pipe = load_pipeline(model, geometry)
     say(f"reconstructing {frames} frames of {height} x {width} ...")
     with enough_memory():

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from gen3r.errors import InputError
+from gen3r.media.images import has_junk
 
 KINDS = (".jpg", ".jpeg", ".png")
 LARGEST = 256  # pixels of the longer side that are kept
@@ -77,11 +78,13 @@ def photos_in(folder: Path) -> Photos:
         raise InputError(f"{folder} is not a folder; textures are the .jpg and .png files of a folder")
     names = []
     for path in sorted(folder.rglob("*")):
+        if has_junk(path.relative_to(folder)):
+            continue
         if path.suffix.lower() in KINDS:
             names.append((path, ""))
         elif path.suffix.lower() == ".zip":
             inside = sorted(_archive(path, os.getpid()).namelist())
-            names += [(path, name) for name in inside if name.lower().endswith(KINDS)]
+            names += [(path, name) for name in inside if name.lower().endswith(KINDS) and not has_junk(Path(name))]
     if not names:
         raise InputError(f"{folder} holds no .jpg or .png files, nor .zip files with some")
     return Photos(names)

@@ -1,56 +1,61 @@
-"""Reading images that people have, whatever their mode, bit depth, orientation or size."""
+"""Images as people have them, files or values in Python, as tensors; resizing, cropping and lists of them."""
 
 import math
 import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from gen3r.errors import InputError
-from gen3r.media.crop import cover_crop
+from gen3r.media.crop import Size, cover_crop
+from gen3r.media.decoding import decode, opened, readable, upright_size
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-ENOUGH_PIXELS = 2048  # on the short side: more than any model here looks at
+# What a folder's images are called. A file that is named may have any suffix.
+IMAGE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".heic", ".heif", ".avif", ".bmp", ".tif", ".tiff", ".gif",
+    ".jp2", ".ppm", ".pgm", ".pnm", ".tga", ".qoi",
+)  # fmt: skip
 MAX_STORED = 65535  # of a 16-bit image
+_JUNK = ("__macosx", "thumbs.db", "desktop.ini", "@eadir")  # of systems; hidden files are junk, too
 
-ImageInput = Tensor | Image.Image
+Array = Tensor | np.ndarray
+ImageInput = Array | Image.Image | str | Path
+Images = ImageInput | Sequence[ImageInput] | None
 
 
 def read_image(path: str | Path) -> Tensor:
-    """An image as float32 [3, H, W] in [0, 1]: upright by its EXIF tag, transparency over white, any mode to RGB.
+    """An image file as float32 [3, H, W] in [0, 1]: upright, in sRGB, transparency over white (`decoding.decode`).
 
-    An image with more than 4096 pixels on its short side is shrunk by a whole factor, to bound memory.
+    An image with at least 4096 pixels on its short side, or over 24 million, is shrunk by a whole factor.
 
     Raises:
-        InputError: it is missing, empty, truncated, not an image, or holds over 179 million pixels (Pillow's limit).
+        InputError: it is missing, empty, damaged, not an image, needs a library that is not installed, or holds over
+            179 million pixels.
     """
     path = Path(path)
     check_file(path, "image")
-    with _readable(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # between half the limit and the limit
-        with Image.open(path) as image:
-            image.draft("RGB", (ENOUGH_PIXELS, ENOUGH_PIXELS))
-            factor = min(image.size) // ENOUGH_PIXELS
-            return image_tensor(ImageOps.exif_transpose(image.reduce(factor) if factor > 1 else image))
+    with opened(path) as image:
+        return _unit(decode(image))
 
 
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turns what Pillow raises into one line that says what to do."""
-    try:
-        yield
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path} is not an image that can be read; give a PNG or JPEG") from error
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path} has too many pixels to be opened safely; make it smaller than 179 million") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise InputError(f"{path} is damaged or unusual ({error}); export it again as PNG or JPEG") from error
+def _unit(pixels: np.ndarray) -> Tensor:
+    """Pixels [H, W, 3], uint8 or float32, as float32 [3, H, W] in [0, 1]."""
+    tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    return tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor
+
+
+def is_junk(path: Path) -> bool:
+    """Whether a file or folder is a system's own, such as `._photo.jpg`, `.thumbnails` or `__MACOSX`."""
+    return (path.name.startswith(".") and path.name != "..") or path.name.lower() in _JUNK
+
+
+def has_junk(path: Path) -> bool:
+    """Whether a file below a folder is a system's own, or lies in such a folder; path: from there."""
+    return any(is_junk(Path(part)) for part in path.parts)
 
 
 def check_file(path: Path, kind: str) -> None:
@@ -61,39 +66,46 @@ def check_file(path: Path, kind: str) -> None:
 
 
 def image_tensor(image: ImageInput) -> Tensor:
-    """One image, a Pillow image or a tensor [3, H, W], as float32 [3, H, W] in [0, 1].
+    """One image as float32 [3, H, W] in [0, 1]: a path, a Pillow image, or an array or tensor [3, H, W] or [H, W, 3].
+
+    Where both fit, an array is [H, W, 3], and a tensor [3, H, W]. Values are uint8, uint16, or floats in [0, 1].
 
     Raises:
-        InputError: the tensor has another shape, or values that are not finite or far outside of [0, 1].
+        InputError: it is something else, or its values are not finite or far outside of [0, 1].
     """
+    if isinstance(image, str | Path):
+        return read_image(image)
     if isinstance(image, Image.Image):
-        return _from_pillow(image)
-    if image.ndim != 3 or image.shape[0] != 3 or not image.numel():
-        raise InputError(f"an image is a tensor [3, H, W], not {list(image.shape)}")
-    values = image.float() / 255 if image.dtype == torch.uint8 else image.float()
+        with readable("the image"):
+            return _unit(decode(image))
+    if not isinstance(image, Tensor | np.ndarray):
+        raise InputError(f"an image is a path, a Pillow image, an array or a tensor, not {_kind(image)}")
+    last, white = _channels_last(image), _WHITE.get(str(image.dtype).removeprefix("torch.").lstrip("<>"))
+    if white is None:
+        raise InputError(f"an image's values are uint8, or floats in [0, 1], not {image.dtype}; convert them")
+    if isinstance(image, np.ndarray):  # torch knows one byte order, and no backward steps
+        image = torch.from_numpy(np.ascontiguousarray(image, image.dtype.newbyteorder("=")))
+    values = (image.movedim(-1, 0) if last else image).detach().float() / white
     low, high = (float(x) for x in values.aminmax())
     if not (low >= -0.01 and high <= 1.01):
         raise InputError(f"an image's values lie in [0, 1] (or are uint8), not between {low:g} and {high:g}")
     return values
 
 
-def _from_pillow(image: Image.Image) -> Tensor:
-    if image.mode.startswith("I") or image.mode == "F":
-        return _from_deep_grey(np.asarray(image, np.float32), image.mode)
-    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float() / 255
+_WHITE = {"uint8": 255, "uint16": 65535, "u2": 65535, "float16": 1, "bfloat16": 1, "float32": 1, "float64": 1}
+_WHITE |= {"f2": 1, "f4": 1, "f8": 1}  # as numpy calls those of the other byte order
 
 
-def _from_deep_grey(values: np.ndarray, mode: str) -> Tensor:
-    """Grey of 16 bits or more, which Pillow's own conversion would clip at 255."""
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    top = float(values.max())
-    if mode != "F" and top <= 65535:
-        top = 65535.0
-    grey = torch.from_numpy(values / max(top, 1e-6)).clamp(0, 1)
-    return grey.expand(3, -1, -1).clone()
+def _kind(value: object) -> str:
+    return f"{value!r:.40}" if isinstance(value, int | float) else type(value).__name__
+
+
+def _channels_last(image: Array) -> bool:
+    """Whether an image is [H, W, 3] rather than [3, H, W]."""
+    shape = tuple(image.shape)
+    if len(shape) != 3 or 3 not in (shape[0], shape[2]) or not all(shape):
+        raise InputError(f"an image is an array [H, W, 3] or a tensor [3, H, W], not {list(shape)}")
+    return shape[2] == 3 and (shape[0] != 3 or isinstance(image, np.ndarray))
 
 
 def resize_and_crop(images: Tensor, height: int, width: int) -> Tensor:
@@ -117,39 +129,64 @@ def _centre(images: Tensor, height: int, width: int) -> Tensor:
     return images[..., top : top + height, left : left + width]
 
 
-def image_batch(images: ImageInput | Sequence[ImageInput] | None, height: int, width: int) -> Tensor:
+def image_batch(images: Images, height: int, width: int) -> Tensor:
     """Images as a batch [B, n, 3, height, width] in [0, 1], each resized to cover and cropped in the centre.
 
-    images: none (n = 0); one image; a list of n, each a Pillow image or a tensor [3, H, W] of its own size;
-        or a tensor [n, 3, H, W] or [B, n, 3, H, W].
+    images: none (n = 0); one image, in any form of `image_tensor`; a list of n, each of its own size; an array or
+        tensor of n, or of B times n, images.
 
     Raises:
         InputError: something is not an image.
     """
-    if images is None:
-        return torch.zeros(1, 0, 3, height, width)
-    if isinstance(images, Tensor) and images.ndim == 5:
+    if isinstance(images, Tensor | np.ndarray) and images.ndim == 5:
         return torch.cat([image_batch(sample, height, width) for sample in images])
-    if isinstance(images, Image.Image) or (isinstance(images, Tensor) and images.ndim == 3):
-        images = [images]
-    fitted = [resize_and_crop(image_tensor(image), height, width) for image in images]
+    fitted = [resize_and_crop(image_tensor(image), height, width) for image in image_list(images)]
     return torch.stack(fitted)[None] if fitted else torch.zeros(1, 0, 3, height, width)
 
 
-def count_images(images: ImageInput | Sequence[ImageInput] | None) -> int:
-    """The number of images per sample in what `image_batch` takes."""
+def image_list(images: Images) -> list[ImageInput]:
+    """The images of one sample in what `image_batch` takes.
+
+    Raises:
+        InputError: it is no image and no list of images.
+    """
     if images is None:
-        return 0
-    if isinstance(images, Image.Image) or (isinstance(images, Tensor) and images.ndim == 3):
-        return 1
-    return images.shape[1] if isinstance(images, Tensor) and images.ndim == 5 else len(images)
+        return []
+    if isinstance(images, str | Path | Image.Image):
+        return [images]
+    if isinstance(images, Tensor | np.ndarray):
+        return [images] if images.ndim < 4 else list(images)
+    if isinstance(images, Sequence):
+        return list(images)
+    raise InputError(f"images are paths, Pillow images, arrays or tensors, one or a list, not {_kind(images)}")
 
 
-def first_size(images: ImageInput | Sequence[ImageInput]) -> tuple[int, int]:
-    """Height and width of the first image in what `image_batch` takes."""
-    while not isinstance(images, (Tensor, Image.Image)):
-        images = images[0]
-    return (images.shape[-2], images.shape[-1]) if isinstance(images, Tensor) else (images.height, images.width)
+def count_images(images: Images) -> int:
+    """The number of images per sample in what `image_batch` takes."""
+    if isinstance(images, Tensor | np.ndarray) and images.ndim == 5:
+        return images.shape[1]
+    return len(image_list(images))
+
+
+def first_size(images: Images) -> Size:
+    """Height and width, as it is shown, of the first image in what `image_batch` takes."""
+    nested = isinstance(images, Tensor | np.ndarray) and images.ndim == 5
+    image = image_list(images)[0]
+    image = image[0] if nested and isinstance(image, Tensor | np.ndarray) else image
+    if isinstance(image, str | Path):
+        return file_size(Path(image))
+    if isinstance(image, Image.Image):
+        return upright_size(image)
+    if isinstance(image, Tensor | np.ndarray):
+        return image.shape[:2] if _channels_last(image) else image.shape[1:]
+    raise InputError(f"an image is a path, a Pillow image, an array or a tensor, not {_kind(image)}")
+
+
+def file_size(path: Path) -> Size:
+    """Height and width of an image file as it is shown, from its header. Errors as `read_image`."""
+    check_file(path, "image")
+    with opened(path) as image:
+        return upright_size(image)
 
 
 def resize(images: Tensor, height: int, width: int) -> Tensor:
@@ -172,9 +209,9 @@ def list_images(folder: Path) -> list[Path]:
     Raises:
         InputError: it holds none.
     """
-    paths = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    paths = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not is_junk(p) and p.is_file()]
     if not paths:
-        raise InputError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+        raise InputError(f"{folder} holds no images (.jpg, .png, .heic, .tif, ...)")
     return sorted(paths, key=lambda p: [(int(x), "") if x.isdecimal() else (-1, x) for x in re.split(r"(\d+)", p.name)])
 
 

@@ -1,59 +1,135 @@
 """Images in order that are not read yet: files, a folder, or a video."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gen3r.errors import InputError
-from gen3r.media.images import check_file, list_images, read_image, resize_and_crop
-from gen3r.media.video import VIDEO_SUFFIXES, count_frames, decode_frames
+from gen3r.media.crop import Size
+from gen3r.media.decoding import opened
+from gen3r.media.images import (
+    IMAGE_SUFFIXES,
+    check_file,
+    evenly_spaced,
+    file_size,
+    is_junk,
+    list_images,
+    read_image,
+    resize_and_crop,
+)
+from gen3r.media.video import VIDEO_SUFFIXES, Timeline, read_timeline, sample_frames, video_frames
 
 
 @dataclass(frozen=True)
 class ImageSequence:
     """Images in order, not read yet: image files, those of one folder, or the frames of one video.
 
-    files: the image files, or the video alone. count: how many images there are.
+    files: the image files, or the video alone. named: they were named one by one, so that all are meant.
+    timeline: of the video.
     """
 
     files: tuple[Path, ...]
-    count: int
-    video: bool = False
+    named: bool = False
+    timeline: Timeline | None = None
 
     @classmethod
-    def open(cls, paths: Iterable[Path]) -> "ImageSequence":
-        """What a person named, listed and counted.
+    def open(cls, paths: Iterable[str | Path]) -> "ImageSequence":
+        """What a person named, listed and counted. Among several files, those of systems (`is_junk`) are left out.
 
         Raises:
             InputError: a file is missing or empty, a folder or video holds no images, or the kinds are mixed.
         """
-        paths = list(paths)
-        videos = [p for p in paths if p.suffix.lower() in VIDEO_SUFFIXES and not p.is_dir()]
+        paths = [Path(p) for p in paths]
+        paths = [p for p in paths if not is_junk(p)] if len(paths) > 1 else paths
+        videos = [p for p in paths if not p.is_dir() and _is_video(p)]
         if len(paths) > 1 and (videos or any(p.is_dir() for p in paths)):
             raise InputError("give images, or one video, or one folder of images; not a mixture")
         if videos:
             check_file(videos[0], "video")
-            return cls((videos[0],), count_frames(videos[0]), video=True)
+            return cls((videos[0],), timeline=read_timeline(videos[0]))
         files = list_images(paths[0]) if len(paths) == 1 and paths[0].is_dir() else paths
         for path in files:
             check_file(path, "image")
-        return cls(tuple(files), len(files))
+        return cls(tuple(files), named=len(paths) > 1)
 
-    def first_size(self) -> tuple[int, int]:
-        """Height and width of the first image."""
-        height, width = next(self._each([0])).shape[-2:]
+    @property
+    def count(self) -> int:
+        """How many images there are."""
+        return len(self.files) if self.timeline is None else self.timeline.count
+
+    def meant(self, usual: int) -> int:
+        """How many images to look at: all that were named, else at most the usual number."""
+        return self.count if self.named else min(self.count, usual)
+
+    def first_size(self) -> Size:
+        """Height and width of the first image as it is shown."""
+        if self.timeline is None:
+            return file_size(self.files[0])
+        height, width = next(video_frames(self.files[0])).shape[:2]
         return height, width
 
     def read(self, indices: Sequence[int], height: int, width: int) -> Tensor:
-        """The images of these numbers, repeats allowed, each resized to cover `height` x `width` and cropped in the
-        centre: float32 [n, 3, height, width] in [0, 1]."""
-        wanted = sorted(set(indices))
-        fitted = {i: resize_and_crop(image, height, width) for i, image in zip(wanted, self._each(wanted), strict=True)}
-        return torch.stack([fitted[i] for i in indices])
+        """The images of these numbers, in this order, repeats allowed, each resized to cover `height` x `width` and
+        cropped in the centre: float32 [n, 3, height, width] in [0, 1].
 
-    def _each(self, wanted: Sequence[int]) -> Iterator[Tensor]:
-        """The images of these ascending numbers, each in its own size; one at a time, to bound memory."""
-        return decode_frames(self.files[0], wanted) if self.video else (read_image(self.files[i]) for i in wanted)
+        Raises:
+            InputError: one of them cannot be read, or a video ends before it.
+        """
+        wanted = set(indices)
+        if self.timeline is None:
+            images = {i: resize_and_crop(read_image(self.files[i]), height, width) for i in wanted}
+        else:
+            shown = enumerate(islice(video_frames(self.files[0]), max(wanted, default=-1) + 1))
+            images = {i: _fitted(frame, height, width) for i, frame in shown if i in wanted}
+        if missing := wanted - images.keys():
+            raise InputError(f"{self.files[0]} ends before frame {min(missing)}; cut it again")
+        return torch.stack([images[i] for i in indices])
+
+    def sample(self, wanted: int, height: int, width: int) -> Tensor:
+        """`wanted` images, evenly spaced (those of a video by time), repeats where there are fewer, each resized to
+        cover `height` x `width` and cropped in the centre: float32 [n, 3, height, width] in [0, 1]."""
+        if self.timeline is None:
+            return self.read(evenly_spaced(self.count, wanted), height, width)
+        frames = sample_frames(self.files[0], self.timeline, wanted)
+        return torch.stack([_fitted(frame, height, width) for frame in frames])
+
+
+def _fitted(frame: Tensor, height: int, width: int) -> Tensor:
+    """A frame uint8 [H, W, 3] as float32 [3, height, width]."""
+    return resize_and_crop(frame.permute(2, 0, 1).float() / 255, height, width)
+
+
+def _is_video(path: Path) -> bool:
+    """Whether a file is a video, by its suffix where that tells, else by its content."""
+    if path.suffix.lower() in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES):
+        return path.suffix.lower() in VIDEO_SUFFIXES
+    check_file(path, "image or video")
+    try:
+        with opened(path):
+            return False
+    except InputError as error:
+        try:
+            read_timeline(path)
+        except InputError:
+            raise error from None
+        return True
+
+
+def open_paths(images: Any) -> Any:
+    """Paths as an `ImageSequence`: of one image, video or folder, or a list of images. Anything else as it is.
+
+    Raises:
+        InputError: as `ImageSequence.open`.
+    """
+    if isinstance(images, str | Path):
+        if not Path(images).exists():
+            raise InputError(f"no file or folder at {images}; text goes into the prompt")
+        return ImageSequence.open([images])
+    if isinstance(images, list | tuple) and images and all(isinstance(x, str | Path) for x in images):
+        return ImageSequence.open(images)
+    return images

@@ -1,94 +1,245 @@
-"""Reading videos: upright frames, by number or one after another."""
+"""Reading videos: the frames that are shown, upright, with square pixels, in sRGB."""
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gen3r.errors import InputError
-from gen3r.media.images import check_file, evenly_spaced
+from gen3r.media.colour import HDR, PRIMARIES, to_srgb
+from gen3r.media.decoding import Turn, convert_rows, shrink_factor
+from gen3r.media.images import check_file, resize_and_crop
 
 if TYPE_CHECKING:
     from av import VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+# What a folder's videos are called. A file that is named may have any suffix.
+VIDEO_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mts", ".m2ts", ".ts", ".3gp", ".3g2", ".mpg", ".mpeg", ".vob",
+    ".wmv", ".asf", ".flv", ".ogv", ".mxf", ".dv",
+)  # fmt: skip
+_NO_VIDEO = ("tty", "concat", "hls", "dash", "imf", "image2", "lavfi", "ffmetadata")  # text, or lists of other files
+_MOST_STRETCHED = 4  # pixels that are said to be longer than that are taken for square
+_TIE = 1e-6  # seconds
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """When a video's frames are shown.
+
+    count: the frames, by their packets; none that an edit list hides. start, end: the times of the first and the last
+    frame in seconds; their numbers where the stream has no times, or times that jump back.
+    """
+
+    count: int
+    start: float
+    end: float
+    timed: bool
 
 
 def read_video(path: str | Path, frames: int | None = None) -> Tensor:
-    """`frames` frames, evenly spaced over a video (None: all), upright, float32 [F, 3, H, W] in [0, 1].
+    """`frames` frames, evenly spaced over a video by time (None: all), float32 [F, 3, H, W] in [0, 1].
+
+    Frames of another size than the first are resized to cover it, and cropped.
 
     Raises:
         InputError: it is missing, damaged, or holds no frames.
     """
     path = Path(path)
     check_file(path, "video")
-    count = count_frames(path)
-    wanted = list(range(count)) if frames is None else evenly_spaced(count, frames)
-    found = dict(zip(sorted(set(wanted)), decode_frames(path, sorted(set(wanted))), strict=True))
-    return torch.stack([found[i] for i in wanted])
+    shown = video_frames(path) if frames is None else sample_frames(path, read_timeline(path), frames)
+    images = [frame.permute(2, 0, 1).float() / 255 for frame in shown]
+    return torch.stack([resize_and_crop(image, *images[0].shape[-2:]) for image in images])
 
 
-@contextmanager
-def _video(path: Path) -> Iterator[Any]:
-    """An open video, with the errors of FFmpeg turned into one line."""
-    import av
+def read_timeline(path: Path) -> Timeline:
+    """How many frames a video shows, and when, from its packets; nothing is decoded or kept.
 
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise InputError(f"{path} has no video frames; give a video")
-            container.streams.video[0].thread_type = "AUTO"
-            yield container
-    except (av.FFmpegError, OSError) as error:
-        raise InputError(f"{path} cannot be read as a video ({error}); convert it to MP4") from error
-
-
-def count_frames(path: Path) -> int:
-    """The frames of a video, by its packets, without decoding them."""
-    with _video(path) as container:
-        count = sum(packet.size > 0 for packet in container.demux(video=0))
+    Raises:
+        InputError: it is damaged or holds no frames.
+    """
+    count, first, last, before, timed = 0, float("inf"), float("-inf"), float("-inf"), True
+    with _opened(path) as (container, stream):
+        for packet in container.demux(stream):
+            if not packet.size or packet.is_discard:
+                continue
+            count += 1
+            if packet.pts is None or packet.time_base is None or (packet.dts is not None and packet.dts < before):
+                timed = False
+                continue
+            before = before if packet.dts is None else packet.dts
+            time = float(packet.pts * packet.time_base)
+            first, last = min(first, time), max(last, time)
     if not count:
-        raise InputError(f"{path} holds no images; give another video")
-    return count
+        _refuse_empty(path)
+    return Timeline(count, first, last, True) if timed else Timeline(count, 0, count - 1, False)
 
 
-def decode_frames(path: Path, wanted: Sequence[int]) -> Iterator[Tensor]:
-    """The frames of these ascending numbers; where a stream ends early, its last frame stands for the rest."""
-    left, last = list(wanted), None
-    with _video(path) as container:
-        for i, frame in enumerate(container.decode(video=0)):
-            last = frame
-            if i == left[0]:
-                yield _frame_tensor(frame)
-                left.pop(0)
-            if not left:
+def sample_frames(path: Path, timeline: Timeline, wanted: int) -> Iterator[Tensor]:
+    """`wanted` frames uint8 [H, W, 3]: those shown next to times that are evenly spaced, both ends included.
+
+    Frames repeat where a video has too few, or shows one for long.
+    """
+    times = list(np.linspace(timeline.start, timeline.end, wanted))[::-1]
+    pixels, time = None, -float("inf")
+    with _opened(path) as (container, stream):
+        for number, frame in enumerate(_shown(path, container, stream)):
+            before, kept = time, pixels
+            time = (before if frame.pts is None else frame.time) if timeline.timed else float(number)
+            if timeline.timed and time < timeline.start - _TIE:
+                continue
+            pixels = _Lazy(frame, stream)
+            while times and kept is not None and times[-1] <= (before + time) / 2 + _TIE:
+                times.pop()
+                yield kept()
+            while times and times[-1] <= time + _TIE:
+                times.pop()
+                yield pixels()
+            if not times:
                 return
-    if last is None:
-        raise InputError(f"{path} holds no images; give another video")
-    for _ in left:
-        yield _frame_tensor(last)
+    if pixels is None:
+        _refuse_empty(path)
+    for _ in times:
+        yield pixels()
 
 
 def video_frames(path: Path) -> Iterator[Tensor]:
-    """All frames of a video, one at a time: uint8 [H, W, 3].
+    """All frames that a video shows, one at a time: uint8 [H, W, 3].
 
     Raises:
-        InputError: it is missing or damaged.
+        InputError: it is missing, damaged, or holds no frames.
     """
     check_file(path, "video")
-    with _video(path) as container:
-        for frame in container.decode(video=0):
-            yield torch.from_numpy(_frame_pixels(frame))
+    frame = None
+    with _opened(path) as (container, stream):
+        for frame in _shown(path, container, stream):
+            yield _frame_pixels(frame, stream)
+    if frame is None:
+        _refuse_empty(path)
 
 
-def _frame_tensor(frame: "VideoFrame") -> Tensor:
-    return torch.from_numpy(_frame_pixels(frame)).permute(2, 0, 1).float() / 255
+def _refuse_empty(path: Path) -> NoReturn:
+    raise InputError(f"{path} holds no images; give another video")
 
 
-def _frame_pixels(frame: "VideoFrame") -> np.ndarray:
-    """A decoded frame, turned as its recording says (telephones film upright images lying down)."""
-    return np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90) % 4).copy()
+@contextmanager
+def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
+    """A video and its best stream, with whatever goes wrong turned into one line.
+
+    FFmpeg gets an open file, not its name, in which it would look for protocols and patterns.
+    """
+    import av
+    from av.stream import Disposition
+    from av.video.stream import VideoStream
+
+    try:
+        with path.open("rb") as file, av.open(_Nameless(file), "r", metadata_errors="ignore") as container:
+            if container.format.name in _NO_VIDEO:
+                raise InputError(f"{path} is a list or a text, not a video; give the video itself")
+            stream = container.streams.best("video")
+            if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
+                raise InputError(f"{path} has no video frames; give a video")
+            stream.thread_type = "AUTO"
+            yield container, stream
+    except InputError:
+        raise
+    except PermissionError as error:
+        raise InputError(f"{path} may not be read; change its permissions") from error
+    except Exception as error:  # FFmpeg's, and those of its Python side about odd headers
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{path} cannot be read as a video ({reason}); convert it to MP4") from error
+
+
+class _Nameless:
+    """What FFmpeg needs of an open file, without the name, by whose suffix it would guess."""
+
+    name = "video"
+
+    def __init__(self, file: BufferedReader) -> None:
+        self.file, self.read, self.tell = file, file.read, file.tell
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """-1 where a damaged header points outside."""
+        try:
+            return self.file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1
+
+
+def _shown(path: Path, container: "InputContainer", stream: "VideoStream") -> "Iterator[VideoFrame]":
+    """The decoded frames in the order in which they are shown; packets that are damaged are left out, as players do."""
+    import av
+
+    damaged, decoded, last_error = 0, 0, None
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            damaged, last_error = damaged + 1, error
+            continue
+        for frame in frames:
+            if not decoded and frame.color_trc in HDR:
+                warnings.warn(f"{path.name} is HDR ({HDR[frame.color_trc]}); its colours become SDR", stacklevel=2)
+            decoded += 1
+            yield frame
+    if last_error is not None and not decoded:
+        raise last_error
+    if damaged:
+        warnings.warn(f"{path.name} is damaged; {damaged} of its packets are left out", stacklevel=2)
+
+
+class _Lazy:
+    """The pixels of a frame, made when they are first asked for."""
+
+    def __init__(self, frame: "VideoFrame", stream: "VideoStream") -> None:
+        self.frame, self.stream, self.pixels = frame, stream, None
+
+    def __call__(self) -> Tensor:
+        if self.pixels is None:
+            self.pixels = _frame_pixels(self.frame, self.stream)
+        return self.pixels
+
+
+def _frame_pixels(frame: "VideoFrame", stream: "VideoStream") -> Tensor:
+    """A decoded frame as it is shown, uint8 [H, W, 3]. Colours without tags are taken as FFmpeg takes them (BT.601)."""
+    height, width = _square_pixels(frame.height, frame.width, stream)
+    hdr, clear = frame.color_trc in HDR, any(c.is_alpha for c in frame.format.components)
+    kind = "rgb48le" if hdr else "rgba" if clear else "rgb24"
+    pixels = frame.reformat(width, height, kind, interpolation="BICUBIC").to_ndarray()
+    if clear and not hdr:
+        alpha = pixels[..., 3:].astype(np.float32) / 255
+        pixels = (pixels[..., :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
+    if hdr or frame.color_primaries in PRIMARIES:
+        codes = frame.color_primaries, frame.color_trc
+        pixels = (255 * convert_rows(pixels, lambda x: to_srgb(x, *codes)) + 0.5).astype(np.uint8)
+    return torch.from_numpy(np.ascontiguousarray(_frame_turn(frame).apply(pixels)))
+
+
+def _square_pixels(height: int, width: int, stream: "VideoStream") -> tuple[int, int]:
+    """The size at which a frame's pixels are square: none are lost, but where they are more than anyone needs."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    if not 1 / _MOST_STRETCHED <= aspect <= _MOST_STRETCHED:
+        aspect = 1.0
+    factor = shrink_factor(height, width)
+    return max(1, round(height / min(aspect, 1) / factor)), max(1, round(width * max(aspect, 1) / factor))
+
+
+def _frame_turn(frame: "VideoFrame") -> Turn:
+    """How the recording says that its frames are to be turned and mirrored."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return Turn(False, False, False)
+    # A pixel (x, y) is shown at (a x + c y, b x + d y).
+    a, b, _, c, d = np.frombuffer(bytes(data), "<i4")[:5].tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return Turn(False, a < 0, d < 0)
+    return Turn(True, c < 0, b < 0)

@@ -41,7 +41,7 @@ class COLMAP(Reader):
         poses = model.T_world_camera.numpy()
         cameras = make_cameras(poses, model.intrinsics, model.size)
         points = PointFile(_points, model.points, poses[0]) if model.points else None
-        return ClipRecord(self.name, scene, cameras, PictureFiles(paths, lens), read_points=points)
+        return ClipRecord(self.name, scene, cameras, PictureFiles(paths, lens, model.size), read_points=points)
 
 
 def _points(path: Path) -> PointCloud:

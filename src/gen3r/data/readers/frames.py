@@ -1,48 +1,33 @@
 """Sources of a record's frames, depth and points: files that are read when a frame is asked for."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 
 from gen3r.data.readers.lens import Lens
 from gen3r.data.readers.poses import inverse
 from gen3r.errors import InputError
 from gen3r.geometry.clouds import PointCloud
 from gen3r.media.crop import Size
-from gen3r.media.images import image_tensor
+from gen3r.media.decoding import decode, opened, upright_size
 from gen3r.media.sequence import ImageSequence
 from gen3r.media.video import video_frames
 
 
-@contextmanager
-def opened(source: Path | bytes, where: object = None) -> Iterator[Image.Image]:
-    """An image file.
+def read_frame(source: Path | bytes, where: object = None, size: Size | None = None) -> torch.Tensor:
+    """An image of any kind as uint8 [H, W, 3], as `decode` shows it, but as large as it is.
 
-    Raises:
-        InputError: it is missing, truncated or no image.
-    """
-    try:
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
-            yield image
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, EOFError) as error:
-        raise InputError(f"{where or source} cannot be read as an image ({error}); download it again") from error
-
-
-def read_frame(source: Path | bytes, where: object = None) -> torch.Tensor:
-    """An image of any mode as uint8 [H, W, 3]; EXIF tags do not turn it, as they do not turn its camera.
-
-    Errors as `opened`.
+    size: of its camera. An image that has this size only when it is turned as its EXIF says is turned; any other is
+    left as it is stored, as its camera was calibrated. Errors as `opened`.
     """
     with opened(source, where) as image:
-        if image.mode == "RGB":
-            return torch.from_numpy(np.array(image))
-        return (255 * image_tensor(image)).round().to(torch.uint8).permute(1, 2, 0)
+        upright = size is not None and size != (image.height, image.width) and size == upright_size(image)
+        pixels = decode(image, upright, shrink=False)
+    eight_bits = pixels if pixels.dtype == np.uint8 else (255 * pixels + 0.5).astype(np.uint8)
+    return torch.from_numpy(np.ascontiguousarray(eight_bits))
 
 
 def read_values(path: Path) -> np.ndarray:
@@ -63,20 +48,24 @@ def read_depth_values(path: Path) -> np.ndarray:
 
 
 def picture_size(path: Path) -> Size:
-    """(height, width) of an image file, from its header. Errors as `opened`."""
+    """(height, width) of an image file as it is stored, from its header. Errors as `opened`."""
     with opened(path) as image:
         return image.height, image.width
 
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """Frames in image files: number -> uint8 [H, W, 3], without the distortion of `lens`."""
+    """Frames in image files: number -> uint8 [H, W, 3], without the distortion of `lens`.
+
+    size: of the cameras, by which images are turned upright (`read_frame`).
+    """
 
     paths: Sequence[Path]
     lens: Lens | None = None
+    size: Size | None = None
 
     def __call__(self, number: int) -> torch.Tensor:
-        frame = read_frame(self.paths[number])
+        frame = read_frame(self.paths[number], size=self.size)
         return frame if self.lens is None else self.lens.undistort(frame)
 
 
@@ -149,9 +138,10 @@ class VideoFrames:
 
 
 def frames_of(pictures: ImageSequence) -> tuple[PictureFiles | VideoFrames, Size]:
-    """The frames of a video or of image files, and the first one's (height, width)."""
-    if not pictures.video:
-        return PictureFiles(pictures.files), picture_size(pictures.files[0])
+    """The frames of a video or of image files, upright, and the first one's (height, width)."""
+    if pictures.timeline is None:
+        size = pictures.first_size()
+        return PictureFiles(pictures.files, size=size), size
     frames = VideoFrames(pictures.files[0])
     height, width = frames(0).shape[:2]
     return frames, (height, width)

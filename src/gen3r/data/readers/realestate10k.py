@@ -62,7 +62,7 @@ class RealEstate10K(Reader):
                     "cut them from the video"
                 )
             paths = tuple(by_time[int(t)] for t in times)
-            return frames_of(ImageSequence(paths, len(paths)))
+            return frames_of(ImageSequence(paths))
         video = self._video(path)
         if video is None:
             raise InputError(f"{path.with_suffix('')} has neither frames nor a video; cut them from the video")

@@ -54,7 +54,8 @@ class TransformsReader(Reader):
         cloud = self.points(folder, data)
         return ClipRecord(
             str(data.get("dataset", self.name)), scene, make_cameras(T, found.intrinsics, found.size),
-            PictureFiles(paths, lens), self.depth(folder, paths, data), bool(data.get("metric", self.metric)), lines,
+            PictureFiles(paths, lens, found.size), self.depth(folder, paths, data),
+            bool(data.get("metric", self.metric)), lines,
             PointFile(read_ply, cloud, T[0]) if cloud.is_file() else None,
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ from gen3r.data.readers.base import Reader
 from gen3r.data.readers.frames import frames_of
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
-from gen3r.media.images import IMAGE_SUFFIXES
+from gen3r.media.images import IMAGE_SUFFIXES, has_junk, is_junk
 from gen3r.media.sequence import ImageSequence
 from gen3r.media.video import VIDEO_SUFFIXES
 
@@ -31,8 +31,10 @@ class UserVideos(Reader):
     def find_scenes(self) -> Iterator[str]:
         """Videos, and folders that hold photos."""
         for path in [self.root, *self.root.rglob("*")]:
+            if has_junk(path.relative_to(self.root)):
+                continue
             if path.is_dir():
-                if any(p.suffix.lower() in IMAGE_SUFFIXES for p in path.iterdir()):
+                if any(p.suffix.lower() in IMAGE_SUFFIXES and not is_junk(p) for p in path.iterdir()):
                     yield path.relative_to(self.root).as_posix()
             elif path.suffix.lower() in VIDEO_SUFFIXES:
                 yield path.relative_to(self.root).as_posix()

@@ -13,7 +13,7 @@ from PIL import Image
 from gen3r.errors import InputError
 from gen3r.media.images import evenly_spaced, image_batch, image_tensor, read_image, resize_and_crop
 from gen3r.media.sequence import ImageSequence
-from gen3r.media.video import read_video
+from gen3r.media.video import Timeline, read_video
 
 WIDE = np.zeros((20, 30, 3), np.uint8)  # left half red, right half blue, green top row
 WIDE[:, :15, 0], WIDE[:, 15:, 2], WIDE[0] = 200, 100, (0, 255, 0)
@@ -87,10 +87,10 @@ class TestReadImage:
         image = read_image(write(tmp_path, Image.fromarray(ramp)))
         assert torch.allclose(image[0], torch.from_numpy(ramp.astype(np.float32)) / 65535, atol=1e-6)
 
-    def test_floats_are_scaled_to_their_brightest_and_holes_are_black(self, tmp_path: Path):
-        values = np.array([[0.0, 2.0], [4.0, np.nan]], np.float32)
+    def test_floats_keep_their_range_and_holes_are_black(self, tmp_path: Path):
+        values = np.array([[-0.5, 0.25], [4.0, np.nan]], np.float32)
         image = read_image(write(tmp_path, Image.fromarray(values), ".tif"))
-        assert image[1].tolist() == [[0.0, 0.5], [1.0, 0.0]]
+        assert image[1].tolist() == [[0.0, 0.25], [1.0, 0.0]]
 
     def test_cmyk_becomes_rgb(self, tmp_path: Path):
         image = read_image(write(tmp_path, Image.new("CMYK", (32, 32), (0, 255, 255, 0)), ".jpg"))
@@ -206,7 +206,7 @@ class TestVideo:
     def test_frames_are_fitted_one_at_a_time(self, tmp_path: Path):
         pictures = ImageSequence.open([write_clip(tmp_path / "clip.mp4", 9)])
         assert pictures.count == 9
-        assert pictures.read([0, 8], 16, 16).shape == (2, 3, 16, 16)
+        assert pictures.sample(2, 16, 16).shape == (2, 3, 16, 16)
 
     @pytest.mark.parametrize(("turned", "edge"), [(90, "bottom"), (-90, "top"), (180, "right")])
     def test_a_telephone_video_stands_upright(self, tmp_path: Path, turned: int, edge: str):
@@ -216,9 +216,8 @@ class TestVideo:
         assert float(bright.mean()) > 0.9 > 0.3 > float(frame.mean())
 
     def test_a_stream_that_ends_early_repeats_its_last_frame(self, tmp_path: Path):
-        pictures = ImageSequence.open([write_clip(tmp_path / "clip.mp4", 3)])
-        longer = ImageSequence(pictures.files, 5, video=True)
-        assert levels(longer.read(range(5), 32, 64)) == [0, 1, 2, 2, 2]
+        path = write_clip(tmp_path / "clip.mp4", 3)
+        assert levels(ImageSequence((path,), timeline=Timeline(5, 0, 0.4, True)).sample(5, 32, 64)) == [0, 1, 2, 2, 2]
 
     @pytest.mark.parametrize(("content", "says"), [(None, "no video at"), (b"", "empty"), (b"words", "cannot be read")])
     def test_what_is_no_video_is_refused(self, tmp_path: Path, content: bytes | None, says: str):
@@ -260,12 +259,11 @@ class TestPictures:
     def test_a_folder_is_in_the_order_of_its_numbers(self, folder: Path):
         pictures = ImageSequence.open([folder])
         assert [p.name for p in pictures.files] == ["frame1.png", "frame2.png", "frame10.png"]
-        read = pictures.read([0, 1, 1, 2], 16, 16)
-        assert [colour(x, 5, 5)[0] for x in read] == [1, 2, 2, 10]
+        assert [colour(x, 5, 5)[0] for x in pictures.sample(5, 16, 16)] == [1, 1, 2, 10, 10]
 
     def test_files_keep_their_order(self, folder: Path):
         files = [folder / "frame10.png", folder / "frame1.png"]
-        assert [colour(x, 5, 5)[0] for x in ImageSequence.open(files).read([0, 1], 16, 16)] == [10, 1]
+        assert [colour(x, 5, 5)[0] for x in ImageSequence.open(files).sample(2, 16, 16)] == [10, 1]
 
     def test_nothing_is_nothing(self):
         assert ImageSequence.open([]).count == 0

@@ -1,0 +1,89 @@
+"""What people write in Python around the pipeline: files, arrays, embeddings, generators, and mistakes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gen3r.errors import InputError
+from gen3r.pipeline import Gen3RPipeline
+from tests.tiny import tiny_pipeline
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (90, 130, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def pipe() -> Gen3RPipeline:
+    return tiny_pipeline()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in range(3):
+        Image.fromarray(np.roll(PIXELS, 5 * number, 1)).save(tmp_path / f"{number}.png")
+    return tmp_path
+
+
+def latents_of(pipe: Gen3RPipeline, *args: Any, **options: Any) -> Tensor:
+    made = pipe(*args, output_type="latent", **{"generator": torch.Generator().manual_seed(0), **options})
+    assert isinstance(made, Tensor)
+    return made
+
+
+def test_a_path_an_array_and_an_image_that_lies_on_its_side(pipe: Gen3RPipeline, folder: Path):
+    expected = latents_of(pipe, Image.fromarray(PIXELS))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(PIXELS)).save(folder / "turned.png", exif=exif)
+    for image in (folder / "0.png", str(folder / "0.png"), PIXELS, Image.open(folder / "turned.png")):
+        assert torch.equal(latents_of(pipe, image), expected)
+
+
+def test_a_folder_is_its_images(pipe: Gen3RPipeline, folder: Path):
+    with pytest.raises(InputError, match="no file or folder at a red room; text goes into the prompt"):
+        pipe("a red room")
+    paths = [folder / f"{number}.png" for number in range(3)]
+    named = pipe.reconstruct(paths, 56, 84, feed_forward=True)
+    assert named.frames.shape[:3] == (3, 56, 84)
+    assert torch.equal(pipe.reconstruct(str(folder), 56, 84, feed_forward=True).frames, named.frames)
+
+
+def test_no_prompt_where_there_are_embeddings(pipe: Gen3RPipeline):
+    embeds = torch.zeros(1, 16, pipe.text_encoder.config.d_model)
+    options = {"prompt_embeds": embeds, "negative_prompt_embeds": embeds}
+    assert torch.equal(latents_of(pipe, prompt=None, **options), latents_of(pipe, prompt="", **options))
+    assert torch.equal(latents_of(pipe, prompt=None), latents_of(pipe))
+
+
+def test_a_generator_draws_on_its_own_device(pipe: Gen3RPipeline):
+    shape = (2, 16, 2, 14, 28)
+    expected = torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    for generator in (torch.Generator().manual_seed(3), [torch.Generator().manual_seed(3)]):
+        assert torch.equal(pipe._noise(shape, generator), expected)
+    both = pipe._noise(shape, tuple(torch.Generator().manual_seed(s) for s in (3, 4)))
+    assert torch.equal(both[1], pipe._noise((1, *shape[1:]), torch.Generator().manual_seed(4))[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"generator": 0}, r"torch\.Generator\(\)\.manual_seed\(0\), or a list of them; not 0"),
+        ({"generator": np.random.default_rng(0)}, "a generator is torch.Generator"),
+        ({"prompt": 7}, "the prompt is a text, or a list with one per sample; not 7"),
+        ({"prompt": ["a", None]}, "the prompt is a text"),
+        ({"negative_prompt": ["a"]}, "the negative prompt is one text"),
+        ({"prompt_embeds": torch.zeros(16, 8)}, r"prompt_embeds is a tensor \[B, L, D\], not \[16, 8\]"),
+        ({"prompt_embeds": [0.5]}, r"prompt_embeds is a tensor \[B, L, D\], not \[0\.5\]"),
+        ({"num_frames": "17"}, "the number of frames is a whole number, not '17'"),
+        ({"num_frames": 17.0}, "the number of frames is a whole number, not 17.0"),
+        ({"images": 7}, "images are paths, Pillow images, arrays or tensors, one or a list, not 7"),
+        ({"images": np.zeros((640, 3))}, r"not \[640, 3\]"),
+    ],
+)
+def test_mistakes_say_what_to_give(pipe: Gen3RPipeline, options: dict[str, Any], says: str):
+    with pytest.raises(InputError, match=says):
+        pipe(**options)
