@@ -88,7 +88,7 @@ class _Contents(dict[Path, str]):
 
     def of(self, images: ImageSequence) -> list[str]:
         for path in images.files:
-            if path not in self and not images.video:
+            if path not in self and images.timeline is None:
                 read_image(path)
         return [self[path] for path in images.files]
 
@@ -97,7 +97,7 @@ def _task(number: int, job: Job, defaults: Mapping[str, Any], model: str, conten
     job.check()
     request = job.resolve(defaults)
     inputs = contents.of(request.images) if request.images is not None else []
-    if request.images is not None and request.images.video:
+    if request.images is not None and request.images.timeline is not None:
         request.images.first_size()  # decodes a frame
     options = {f.name: getattr(request, f.name) for f in options_of(Request)}
     options |= {name: getattr(request, name) for name in _RESOLVED}
