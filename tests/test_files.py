@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from gen3r.data.records import Clip
@@ -22,6 +23,8 @@ from gen3r.files import (
     check_folder,
     exchange_folders,
     exclusive_folder,
+    file_hash,
+    remove_partial,
     reserved_folder,
     whole_file,
     whole_folder,
@@ -211,6 +214,27 @@ def test_files_have_the_permissions_that_the_person_wants(umask: int, mode: int,
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) == 3
     assert {path.stat().st_mode & 0o777 for path in files} == {mode}
+
+
+def test_the_same_tensors_give_the_same_bytes(tmp_path: Path) -> None:
+    metadata = {"format": "x", "about": '"é\x01 \\ \u2028"', "more": ""}
+    tensors = {"b": torch.ones(3), "A": torch.zeros(2, dtype=torch.uint8)}
+    for i in range(9):
+        write_tensors(tensors, tmp_path / f"{i}.safetensors", metadata)
+    assert len({file_hash(path) for path in tmp_path.iterdir()}) == 1
+    with safe_open(str(tmp_path / "0.safetensors"), "pt") as file:
+        assert file.metadata() == metadata
+        assert torch.equal(file.get_tensor("b"), tensors["b"])
+        assert torch.equal(file.get_tensor("A"), tensors["A"])
+
+
+def test_what_dead_processes_left_goes_and_what_living_ones_write_stays(tmp_path: Path) -> None:
+    (tmp_path / ".scene-0.partial").mkdir()
+    (tmp_path / ".kept").touch()
+    with whole_folder(tmp_path / "other") as partial:
+        remove_partial(tmp_path)
+        assert partial.is_dir()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".kept", "other"]
 
 
 def test_an_error_of_the_writer_itself_stays_what_it_is(tmp_path: Path) -> None:

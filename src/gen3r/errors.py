@@ -1,5 +1,12 @@
-"""The one error that a user's input can raise."""
+"""The one error that a user's input can raise, and how a lack of memory shows."""
 
 
 class InputError(ValueError):
     """Input that Gen3R cannot use. The message is one line and says what to do; the CLI exits with code 2."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error is a lack of memory, of this machine's or of an accelerator's."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)  # what torch raises without CPU memory

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import hashlib
 import itertools
 import json
 import os
@@ -157,11 +158,23 @@ def _check_free(path: Path, overwrite: bool) -> None:
 
 
 def write_tensors(tensors: Mapping[str, "Tensor"], path: str | Path, metadata: dict[str, str] | None = None) -> None:
-    """Writes a safetensors file, whole or not at all. Errors as `whole_file`."""
+    """Writes a safetensors file, whole or not at all; the same content gives the same bytes. Errors as `whole_file`."""
     from safetensors.torch import save_file
 
     with whole_file(path) as partial:
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial, metadata)
+        _sort_header(partial)
+
+
+def _sort_header(path: Path) -> None:
+    """Sorts the header of a safetensors file, whose library writes the metadata in a random order."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.dumps(json.loads(file.read(size)), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        header = header.encode().ljust(size)
+        assert len(header) == size
+        file.seek(8)
+        file.write(header)
 
 
 def write_text(text: str, path: str | Path) -> None:
@@ -209,6 +222,30 @@ def parse_json(text: str, path: Path) -> Any:
         raise InputError(f"{path} is not whole JSON (line {error.lineno}); export it again") from error
     except (RecursionError, ValueError) as error:
         raise InputError(f"{path} holds no usable JSON ({str(error).split(':')[0]}); export it again") from error
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove_partial(folder: Path) -> None:
+    """Removes what processes that died left half-written in a folder."""
+    for path in folder.glob(".*.partial"):
+        _removed_dead(path)
+
+
+def disk_error(error: BaseException | None) -> str | None:
+    """What the disk refused, in the system's words; None where the error is about something else."""
+    if isinstance(error, InputError):
+        return disk_error(error.__cause__) if str(error).startswith("cannot write ") else None
+    if isinstance(error, OSError) or (isinstance(error, RuntimeError) and "Symlink loop" in str(error)):
+        return getattr(error, "strerror", None) or str(error)
+    if type(error).__name__ == "SafetensorError":  # its writer has errors of its own
+        found = re.search(r'(?:message: "|I/O error: )([^"(]+)', str(error))
+        return found[1].strip() if found else str(error)
+    return None
 
 
 def link(path: Path, target: Path) -> None:
@@ -394,19 +431,7 @@ def _write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = _disk_error(error)
+        reason = disk_error(error)
         if reason is None:
             raise
         raise InputError(f"cannot write {path}: {reason}; choose another folder or free space") from error
-
-
-def _disk_error(error: BaseException | None) -> str | None:
-    """What the disk refused, in the system's words; None where the error is about something else."""
-    if isinstance(error, InputError):
-        return _disk_error(error.__cause__) if str(error).startswith("cannot write ") else None
-    if isinstance(error, OSError) or (isinstance(error, RuntimeError) and "Symlink loop" in str(error)):
-        return getattr(error, "strerror", None) or str(error)
-    if type(error).__name__ == "SafetensorError":  # its writer has errors of its own
-        found = re.search(r'(?:message: "|I/O error: )([^"(]+)', str(error))
-        return found[1].strip() if found else str(error)
-    return None

@@ -6,7 +6,7 @@ The command line, the app and batches all make jobs, and a job is a JSON file. I
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,15 +91,7 @@ class Job:
 
         request: as `resolve` returned it, perhaps with its images read already. on_step: as `callback_on_step_end`.
         """
-        import torch
-
-        from gen3r.scene import Scene
-
-        request = request or self.resolve(pipe.defaults)
-        generator = torch.Generator().manual_seed(self.seed)
-        [scene] = pipe(request, generator=generator, callback_on_step_end=on_step)
-        assert isinstance(scene, Scene)
-        scene.settings.update(seed=self.seed, inputs=[p.name for p in self.inputs])
+        [scene] = generate_scenes([self], [request or self.resolve(pipe.defaults)], pipe, on_step)
         return scene
 
     def to_json(self) -> dict[str, Any]:
@@ -138,6 +130,33 @@ class Job:
         except (OSError, ValueError) as error:
             raise InputError(f'{path} is not a file of options in JSON, such as {{"prompt": "a room"}}') from error
         return cls.from_json(values, path.parent)
+
+
+def generate_scenes(
+    jobs: Sequence[Job],
+    requests: Sequence[Request],
+    pipe: "Gen3RPipeline",
+    on_step: Callable[..., Any] | None = None,
+) -> list["Scene"]:
+    """The scenes of one or more jobs, denoised as one batch.
+
+    requests: as `Job.resolve` returned them. Of several, all but images, prompts, seeds and given cameras are equal.
+    """
+    import torch
+
+    from gen3r.scene import Scene
+
+    request = requests[0]
+    if len(jobs) > 1:
+        images = torch.cat([r.read_images() for r in requests]) if request.num_views else None
+        cameras = request.cameras if isinstance(request.cameras, str) else [r.cameras for r in requests]
+        request = replace(request, images=images, prompt=[r.prompt for r in requests], cameras=cameras)
+    generators = [torch.Generator().manual_seed(job.seed) for job in jobs]
+    scenes = pipe(request, generator=generators, callback_on_step_end=on_step)
+    for scene, job in zip(scenes, jobs, strict=True):
+        assert isinstance(scene, Scene)
+        scene.settings.update(seed=job.seed, inputs=[p.name for p in job.inputs])
+    return scenes  # pyright: ignore[reportReturnType]
 
 
 _DEFAULTS = {f.name: f.default for kind in (Job, Request) for f in options_of(kind)}

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NIGHTLY = {"01_two_photos", "02_own_camera_path", "07_use_elsewhere"}  # they differ little from what the pages run
+NIGHTLY = {
+    "01_two_photos",
+    "02_own_camera_path",
+    "07_use_elsewhere",
+    "08_many_scenes",
+}  # they differ little from what the pages run
 ARGUMENTS = {
     "00_photo_to_scene": ([], "outputs/00/preview.png"),
     "01_two_photos": ([], "outputs/01/preview.png"),
@@ -17,6 +22,7 @@ ARGUMENTS = {
     "05_world_sheet": (["--clips", "2", "--size", "56"], "world.png"),
     "06_change_one_word": (["--colours", "1"], "outputs/06.png"),
     "07_use_elsewhere": ([], "outputs/07/mesh.glb"),
+    "08_many_scenes": (["outputs/08", "1"], "outputs/08/scenes/manifest.parquet"),
 }
 
 

@@ -1,15 +1,19 @@
-"""A hash of a component: equal for equal weights in an equal configuration."""
+"""Hashes of models: of a component, equal for equal weights in an equal configuration; of the files of a folder."""
 
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from diffusers import ModelMixin
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from gen3r.files import file_hash
+
 CHUNK = 1 << 24  # numbers hashed at once, so that no large tensor is copied whole
+_READ = (".json", ".safetensors", ".model", ".txt")
 _INCIDENTAL = ("architectures", "dtype", "torch_dtype", "transformers_version")
 
 
@@ -30,6 +34,18 @@ def component_hash(component: ModelMixin | PreTrainedModel | PreTrainedTokenizer
         for name, digest in zip(names, pool.map(_tensor_digest, (tensors[n] for n in names)), strict=True):
             whole.update(_json([name, list(tensors[name].shape)]))
             whole.update(digest)
+    return whole.hexdigest()
+
+
+def files_hash(folder: Path) -> str:
+    """A hash of all that is read of a model folder: its safetensors, JSON and vocabulary files, with their names.
+
+    folder: or one file.
+    """
+    whole = hashlib.sha256()
+    files = [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.suffix in _READ)
+    for path in files:
+        whole.update(_json([path.name if path == folder else path.relative_to(folder).as_posix(), file_hash(path)]))
     return whole.hexdigest()
 
 

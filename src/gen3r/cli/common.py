@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from gen3r.errors import InputError
+from gen3r.errors import InputError, out_of_memory
 from gen3r.locations import local_model
 from gen3r.options import option, read_options
 
@@ -160,14 +160,10 @@ def load_pipeline(options: ModelOptions, geometry: str | None = None) -> "Gen3RP
 @contextmanager
 def enough_memory() -> Iterator[None]:
     """Turns a lack of memory into one line that says what to do."""
-    import torch
-
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise InputError(_NO_MEMORY) from error
-    except RuntimeError as error:  # what torch raises when a CPU has no more
-        if "allocate memory" not in str(error):
+    except Exception as error:
+        if not out_of_memory(error):
             raise
         raise InputError(_NO_MEMORY) from error
 

@@ -45,10 +45,15 @@ def save_scene(scene: Scene, folder: str | Path, overwrite: bool = False, export
     check_formats(exports)
     folder = Path(folder)
     with whole_folder(folder, overwrite) as partial:
-        for name, write in WRITERS.items():
-            write(scene, partial / name)
+        write_scene_files(scene, partial)
         made = export_scene(scene, exports, partial / EXPORTS) if exports else []
     return [*(folder / name for name in WRITERS), *(folder / EXPORTS / path.name for path in made)]
+
+
+def write_scene_files(scene: Scene, folder: Path) -> None:
+    """Writes every file of `WRITERS` into a folder that exists."""
+    for name, write in WRITERS.items():
+        write(scene, folder / name)
 
 
 def export_scene(
