@@ -89,7 +89,7 @@ WRONG = [
     ('{"prompt": "x", "camera": "between"}', "leads from one image to another"),
     ('{"prompt": "x", "camera": "dolly_in", "extent": NaN}', "extent must be a number"),
     ('{"prompt": "x", "camera": "broken.json"}', "broken.json"),
-    ('{"inputs": ["nowhere.png"]}', "no image at"),
+    ('{"inputs": ["nowhere.png"]}', "no image, video or folder at"),
     ('{"inputs": ["empty.png"]}', "is empty"),
     ('{"inputs": ["cut.png"]}', "is damaged or unusual"),
     ('{"inputs": ["letter.png"]}', "not an image"),
