@@ -29,7 +29,8 @@ def find_geometry(model: str | Path) -> Path:
     """
     folder = resolve_model(model, "the folder of a VGGT or of a depth-estimation model,")
     known = _model_type(folder) is not None
-    vggt = any(name.startswith("aggregator.") for file in weight_files(folder) for name in _tensor_names(folder / file))
+    files = weight_files(folder) if any(folder.glob("*.safetensors*")) else []
+    vggt = any(name.startswith("aggregator.") for file in files for name in _tensor_names(folder / file))
     if not (known or vggt):
         raise InputError(f"{folder} has no geometry model in safetensors; give a VGGT alone, or {ACCEPTED}")
     if known:
