@@ -56,6 +56,18 @@ def count_frames(path: Path) -> int:
     return count
 
 
+def read_size(path: Path) -> tuple[int, int, int]:
+    """Frames, height and width of a video, without decoding it. Height and width are those before it is turned.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    with _video(path) as container:
+        codec = container.streams.video[0].codec_context
+        height, width = codec.height, codec.width
+    return count_frames(path), height, width
+
+
 def decode_frames(path: Path, wanted: Sequence[int]) -> Iterator[Tensor]:
     """The frames of these ascending numbers; where a stream ends early, its last frame stands for the rest."""
     left, last = list(wanted), None
