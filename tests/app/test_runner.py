@@ -107,7 +107,7 @@ def test_the_scene_has_the_cameras_of_its_preview(
 
 def test_a_drawn_path_is_followed(store: Store, runner: Runner, tmp_path: Path, ended: Callable[[str], str]) -> None:
     photos = [photo(), photo(1)]
-    write_job(tmp_path / "preview", store.defaults, Job(), photos)
+    write_job(tmp_path / "preview", store.defaults, Job(camera="between"), photos)
     runner.start()
     first = runner.preview(tmp_path / "preview").result(LONG)
     drawn = trajectory("orbit_left", 5, first.path.K_px[0], first.path.height, first.path.width, 2.0)
@@ -126,6 +126,27 @@ def test_a_preview_that_cannot_be(store: Store, runner: Runner, tmp_path: Path) 
         runner.preview(tmp_path / "preview").result(LONG)
 
 
+def test_a_dead_worker_is_replaced(store: Store, runner: Runner, ended: Callable[[str], str]) -> None:
+    name = store.submit(quick_job(num_inference_steps=20), [photo()])
+    runner.start()
+    assert store.wait(lambda: store.states()[name].step > 0, LONG)
+    runner._process.kill()
+    assert ended(name) == "done"
+    assert store.states()[name].deaths == 1
+
+
+def test_a_server_that_ends_leaves_its_job_to_the_next(store: Store, runner: Runner, pipe: Gen3RPipeline) -> None:
+    name = store.submit(quick_job(num_inference_steps=200), [photo()])
+    runner.start()
+    assert store.wait(lambda: store.states()[name].step > 0, LONG)
+    runner.close()
+    store.close()
+    again = Store(store.folder, pipe.defaults)
+    assert again.states()[name].phase == "waiting"
+    again.close()
+
+
+@pytest.mark.nightly
 def test_a_killed_process_loses_no_job(store: Store, pipe: Gen3RPipeline, tmp_path: Path, ended) -> None:
     from gen3r.cli.common import ModelOptions, load_pipeline
 

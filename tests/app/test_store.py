@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from gen3r.app import store as stores
 from gen3r.app.store import JOB, RESULT, STATE, Store, write_job
@@ -71,7 +72,7 @@ def test_what_a_crash_left_goes(store: Store) -> None:
     name = store.submit(quick_job(), [photo()])
     store.take()
     store.delete(name)  # its worker is on it
-    assert store.path.__self__.states() == {}
+    assert store.states() == {}
     half = store.folder / "jobs" / ".000002-00000000-aaaaaaaa"
     half.mkdir()
     (store.folder / "jobs" / "notes.txt").touch()
@@ -143,8 +144,6 @@ def test_a_job_that_cannot_be_done_leaves_nothing(store: Store, job: Job, messag
 
 
 def test_a_drawn_path_lies_beside_the_job(store: Store, tmp_path: Path) -> None:
-    import torch
-
     K = torch.tensor([[100.0, 0, 56], [0, 100, 56], [0, 0, 1]])
     drawn = trajectory("dolly_in", 5, K, 112, 112)
     write_job(tmp_path / "job", store.defaults, Job(), [photo()], drawn)

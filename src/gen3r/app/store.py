@@ -71,8 +71,9 @@ class Store:
         self._changed = threading.Condition(threading.RLock())
         self._states: dict[str, State] = {}
         self._running: str | None = None
-        for path in sorted(self._jobs.iterdir()):
-            self._recover(path)
+        with self._changed:
+            for path in sorted(self._jobs.iterdir()):
+                self._recover(path)
 
     def close(self) -> None:
         """Leaves the folder to another server."""
@@ -257,7 +258,7 @@ def write_job(
             (partial / name).write_bytes(upload.content)
         if cameras is not None:
             write_cameras(cameras, partial / CAMERAS)
-        write_text(json.dumps(job.to_json(), indent=2, ensure_ascii=False), partial / JOB)
+        write_text(json.dumps(job.to_json(), indent=2), partial / JOB)
         Job.load(partial / JOB).resolve(defaults)
 
 
