@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from gen3r.cameras.conventions import world_axes
 from gen3r.errors import InputError
 from gen3r.files import write_tensors
 from gen3r.geometry.clouds import PointCloud
+from gen3r.geometry.novel_views import render_views
 from gen3r.geometry.points import unproject, valid_depth_mask
 
 if TYPE_CHECKING:
@@ -91,6 +93,25 @@ class Scene:
         from gen3r.export.mesh import to_trimesh
 
         return to_trimesh(_selection(self, options))
+
+    def render(self, cameras: Cameras) -> Tensor:
+        """Pictures uint8 [N, h, w, 3] of the scene from other cameras, in the size of the cameras.
+
+        cameras: in the scene's world, which is the first frame's camera, and in its unit. What no frame shows is
+        continued smoothly from its surroundings.
+        """
+        pictures = render_views(self.images, self.depth, self.cameras, cameras)
+        return torch.stack([(255 * x).round().to(torch.uint8).permute(1, 2, 0) for x in pictures])
+
+    def to_html(self, options: "ExportOptions | None" = None) -> str:
+        """The page `scene.html`: it opens offline in any browser."""
+        from gen3r.export.page import to_html
+
+        return to_html(_selection(self, options))
+
+    def _repr_html_(self) -> str:
+        """The page in a notebook."""
+        return f'<iframe srcdoc="{escape(self.to_html())}" width="100%" height="480" style="border:0"></iframe>'
 
     def export(
         self, folder: str | Path, *formats: str, options: "ExportOptions | None" = None, overwrite: bool = False

@@ -149,11 +149,12 @@ _NO_MEMORY = "out of memory; try fewer --frames, a smaller --size, --dtype bfloa
 
 def write_scene(scene: "Scene", output: OutputOptions) -> None:
     """Writes all files of a scene and prints their paths."""
-    from gen3r.export.save import save_scene
+    from gen3r.export.save import PAGE, save_scene
 
     say("writing ...")
     for path in save_scene(scene, output.out, output.overwrite, output.export):
         print(path)
+    say(f"open {output.out / PAGE} in a browser to look around, or run: gen3r view {output.out}")
 
 
 @contextmanager
