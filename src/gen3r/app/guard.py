@@ -1,0 +1,52 @@
+"""What viser leaves open: uploads without bounds, and pages of other sites that open its socket.
+
+Both need names of viser that are not public; `tests/app/test_guard.py` fails where a new version changes them.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import viser
+from viser import _messages as messages
+
+from gen3r.app.uploads import MAX_VIDEO_BYTES
+from gen3r.viewer.server import LOCAL
+
+MAX_UPLOADS = 4  # of one visitor at a time
+
+
+def from_this_page(server: viser.ViserServer, client: viser.ClientHandle) -> bool:
+    """Whether a visitor's socket was opened by this server's own page; closes it if not.
+
+    A browser lets any site open a socket to this machine, and tells where the site is from.
+    """
+    connection = server._websock_server._live_connections.get(client.client_id)
+    headers = connection.request.headers if connection is not None and connection.request is not None else {}
+    origin, host = headers.get("Origin"), headers.get("Host", "")
+    local = server.get_host() not in LOCAL or urlsplit(f"//{host}").hostname in LOCAL
+    if local and (origin is None or urlsplit(origin).netloc == host):
+        return True
+    if connection is not None:
+        asyncio.run_coroutine_threadsafe(connection.close(1008, "other site"), server.get_event_loop())
+    return False
+
+
+def bound_uploads(client: viser.ClientHandle, refuse: Callable[[str], None], most: int = MAX_VIDEO_BYTES) -> None:
+    """Drops a visitor's upload as soon as it is known to have more than `most` bytes, and says so by `refuse`."""
+    uploads: dict[str, Any] = client.gui._current_file_upload_states
+
+    def check(_: int, message: messages.FileTransferStartUpload | messages.FileTransferPart) -> None:
+        state = uploads.get(message.transfer_uuid)
+        if state is None:
+            return
+        if max(state["total_bytes"], state["transferred_bytes"], state["part_count"]) > most:
+            del uploads[message.transfer_uuid]
+            refuse(f"the file is too large; give one of at most {most >> 20} MB")
+        elif len(uploads) > MAX_UPLOADS:
+            del uploads[message.transfer_uuid]
+            refuse("too many files at once")
+
+    for kind in (messages.FileTransferStartUpload, messages.FileTransferPart):
+        client._websock_connection.register_handler(kind, check)
