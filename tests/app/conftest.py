@@ -15,7 +15,7 @@ from PIL import Image
 
 from gen3r.app.runner import Runner
 from gen3r.app.store import Store
-from gen3r.app.uploads import Upload
+from gen3r.app.uploads import Upload, check_upload
 from gen3r.app.worker import Loader, work
 from gen3r.jobs import Job
 from gen3r.pipeline import Gen3RPipeline
@@ -32,7 +32,7 @@ def photo_bytes(seed: int = 0, size: tuple[int, int] = (112, 112), kind: str = "
 
 
 def photo(seed: int = 0) -> Upload:
-    return Upload(photo_bytes(seed), ".png")
+    return check_upload(photo_bytes(seed))
 
 
 def quick_job(**changes: object) -> Job:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gen3r.app.runner import Runner
-from gen3r.app.store import JOB, PICTURE, RESULT, Store, write_job
+from gen3r.app.store import JOB, PICTURE, RESULT, Store
 from gen3r.cameras.paths import trajectory
 from gen3r.errors import InputError
 from gen3r.jobs import Job
@@ -89,14 +89,11 @@ def test_a_model_that_does_not_load_fails_its_job(store: Store, ended: Callable[
     runner.close()
 
 
-def test_the_scene_has_the_cameras_of_its_preview(
-    store: Store, runner: Runner, tmp_path: Path, ended: Callable[[str], str]
-) -> None:
+def test_the_scene_has_the_cameras_of_its_preview(store: Store, runner: Runner, ended: Callable[[str], str]) -> None:
     job, photos = quick_job(extent=0.3, easing="ease", output_size=None), [photo()]
-    write_job(tmp_path / "preview", store.defaults, job, photos)
     runner.start()
-    preview = runner.preview(tmp_path / "preview").result(LONG)
-    assert not (tmp_path / "preview").exists()
+    preview = runner.preview(job, photos).result(LONG)
+    assert list((store.folder / "previews").iterdir()) == []
     name = store.submit(job, photos)
     assert ended(name) == "done"
     made = scene_of(store, name)
@@ -105,11 +102,10 @@ def test_the_scene_has_the_cameras_of_its_preview(
     assert torch.equal(made.depth[0], preview.scene.depth[0])  # what is seen before is what is drawn
 
 
-def test_a_drawn_path_is_followed(store: Store, runner: Runner, tmp_path: Path, ended: Callable[[str], str]) -> None:
+def test_a_drawn_path_is_followed(store: Store, runner: Runner, ended: Callable[[str], str]) -> None:
     photos = [photo(), photo(1)]
-    write_job(tmp_path / "preview", store.defaults, Job(camera="between"), photos)
     runner.start()
-    first = runner.preview(tmp_path / "preview").result(LONG)
+    first = runner.preview(Job(camera="between"), photos).result(LONG)
     drawn = trajectory("orbit_left", 5, first.path.K_px[0], first.path.height, first.path.width, 2.0)
     name = store.submit(quick_job(output_size=None), photos, drawn)
     assert ended(name) == "done"
@@ -118,12 +114,11 @@ def test_a_drawn_path_is_followed(store: Store, runner: Runner, tmp_path: Path, 
     torch.testing.assert_close(made.K_px, drawn.K_px)
 
 
-def test_a_preview_that_cannot_be(store: Store, runner: Runner, tmp_path: Path) -> None:
+def test_a_preview_that_cannot_be(store: Store, runner: Runner) -> None:
     job = Job(camera="free", request=quick_job().request)
-    write_job(tmp_path / "preview", store.defaults, job, [photo()])
     runner.start()
     with pytest.raises(InputError, match="the model chooses the cameras"):
-        runner.preview(tmp_path / "preview").result(LONG)
+        runner.preview(job, [photo()]).result(LONG)
 
 
 def test_a_dead_worker_is_replaced(store: Store, runner: Runner, ended: Callable[[str], str]) -> None:

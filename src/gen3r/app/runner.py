@@ -1,9 +1,11 @@
 """The server's side of the work: takes one job after another from the store and hands it to the worker's process."""
 
 import multiprocessing
+import secrets
 import shutil
 import threading
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -12,9 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gen3r.app.preview import Preview
-from gen3r.app.store import Store
+from gen3r.app.store import MAX_WAITING, Store, write_job
+from gen3r.app.uploads import Upload
 from gen3r.app.worker import PREVIEW, Loader, work
 from gen3r.errors import InputError
+from gen3r.jobs import Job
 
 PATIENCE = 10.0  # [s] after which a worker that does not let go of a cancelled job is ended
 
@@ -48,6 +52,7 @@ class Runner:
 
     def start(self) -> None:
         """Loads the model, and begins with the oldest waiting job."""
+        shutil.rmtree(self._store.folder / "previews", ignore_errors=True)  # of an earlier server
         self._thread.start()
 
     def close(self) -> None:
@@ -57,8 +62,16 @@ class Runner:
         self._store.notify()
         self._thread.join()
 
-    def preview(self, folder: Path) -> "Future[Preview]":
-        """The preview of the job in `folder` (see `write_job`), after what is running; the folder is removed then."""
+    def preview(self, job: Job, uploads: Sequence[Upload] = ()) -> "Future[Preview]":
+        """The preview of a job, after what is running. Arguments and errors as `write_job`.
+
+        Raises:
+            InputError: too many are waiting.
+        """
+        if len(self._previews) >= MAX_WAITING:
+            raise InputError("many others are waiting for a preview; try again later")
+        folder = self._store.folder / "previews" / secrets.token_hex(8)
+        write_job(folder, self._store.defaults, job, uploads)
         future: Future[Preview] = Future()
         self._previews.append((folder, future))
         self._store.notify()

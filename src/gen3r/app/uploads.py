@@ -6,13 +6,17 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
 from PIL import Image, UnidentifiedImageError
+from torch import Tensor
 
 from gen3r.errors import InputError
 from gen3r.media.images import read_image
-from gen3r.media.video import VIDEO_SUFFIXES, read_size
+from gen3r.media.video import VIDEO_SUFFIXES, decode_frames, read_size
 
 MAX_PHOTO_BYTES, MAX_VIDEO_BYTES = 64 << 20, 256 << 20
+THUMBNAIL = 256  # pixels of the longer side
 MAX_PIXELS = 64_000_000  # of a photo
 MAX_VIDEO_PIXELS, MAX_VIDEO_FRAMES = 4096 * 2304, 20_000
 _PHOTO_FORMATS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif", "GIF": ".gif"}
@@ -25,10 +29,12 @@ _VIDEO_MAGIC = {
 
 @dataclass(frozen=True)
 class Upload:
-    """A photo or video that can be read. content: its bytes. suffix: of its kind, not of the name that it came with."""
+    """A photo or video that can be read. content: its bytes. suffix: of its kind, not of the name that it came with.
+    thumbnail: uint8 [h, w, 3]; of a video's first frame."""
 
     content: bytes
     suffix: str
+    thumbnail: Tensor
 
     @property
     def is_video(self) -> bool:
@@ -53,14 +59,19 @@ def check_upload(content: bytes) -> Upload:
         path = Path(folder) / f"upload{video or ''}"
         path.write_bytes(content)
         try:
-            upload = Upload(content, video or _photo_suffix(path))
+            suffix = video or _photo_suffix(path)
             if video:
                 _check_video(path)
-            else:
-                read_image(path)
+            image = next(decode_frames(path, [0])) if video else read_image(path)
         except InputError as error:
             raise InputError(str(error).replace(str(path), "the file")) from error
-    return upload
+    return Upload(content, suffix, _thumbnail(image))
+
+
+def _thumbnail(image: Tensor) -> Tensor:
+    small = Image.fromarray((image.permute(1, 2, 0) * 255).byte().numpy())
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    return torch.from_numpy(np.array(small))
 
 
 def _photo_suffix(path: Path) -> str:

@@ -8,7 +8,7 @@ from importlib import import_module
 from gen3r import __version__
 from gen3r.cli.common import Parser, exit_code, remembered_interrupts, say
 
-COMMANDS = ("generate", "reconstruct", "export", "view", "info", "convert", "data", "train", "evaluate")
+COMMANDS = ("generate", "reconstruct", "export", "view", "app", "info", "convert", "data", "train", "evaluate")
 _DESCRIPTION = """\
 From a photo, two photos, a video or text to one consistent 3-D scene: video, depth, points and cameras."""
 _EPILOG = """\
