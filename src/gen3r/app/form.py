@@ -29,9 +29,9 @@ class Form:
     def __init__(self, gui: viser.GuiApi, defaults: Mapping[str, Any], on_path: Callable[[], None]) -> None:
         self._gui, self._defaults, self._on_path = gui, defaults, on_path
         self.uploads: list[Upload] = []
-        self.upload = gui.add_upload_button("Add a photo or a video", icon="upload", mime_type=PHOTO_TYPES)
+        self.upload = gui.add_upload_button("Add a photo or a video", icon=viser.Icon.UPLOAD, mime_type=PHOTO_TYPES)
         self._picture = gui.add_image(_blank(), visible=False, format="jpeg")
-        self.clear = gui.add_button("Remove the files", icon="trash", visible=False)
+        self.clear = gui.add_button("Remove the files", icon=viser.Icon.TRASH, visible=False)
         self.prompt = gui.add_text("Words", "", multiline=True, hint="what the scene shows; enough without a photo")
         names = (AUTOMATIC, DRAWN, *PATHS, BETWEEN, FREE)
         self.camera = gui.add_dropdown("Camera", names, hint="automatic: the model's usual path")

@@ -39,15 +39,15 @@ class Page:
         gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False, control_width="medium")
         client.scene.set_up_direction(UP)
         tabs = gui.add_tab_group()
-        with tabs.add_tab("Make", icon="wand"):
+        with tabs.add_tab("Make", icon=viser.Icon.WAND):
             gui.add_markdown(HELP)
             self.form = Form(gui, store.defaults, lambda: self._path_changed())
             self.path = PathView(client, self.form, self._ask, self._remove_scene)
-            make = gui.add_button("Make the scene", icon="sparkles", color="green")
-        with tabs.add_tab("Scenes", icon="history"):
+            make = gui.add_button("Make the scene", icon=viser.Icon.SPARKLES, color="green")
+        with tabs.add_tab("Scenes", icon=viser.Icon.HISTORY):
             acts = [self._guarded(act) for act in (self.show, runner.cancel, self.again, runner.delete)]
             self.history = History(gui, store, *acts)
-        self._look = tabs.add_tab("Look", icon="eye")
+        self._look = tabs.add_tab("Look", icon=viser.Icon.EYE)
         with self._look:
             self._nothing = gui.add_markdown("Choose a scene under **Scenes**.")
         bound_uploads(client, lambda text: tell(client, text))

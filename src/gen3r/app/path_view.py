@@ -48,9 +48,9 @@ class PathView:
         gui = client.gui
         self._note = gui.add_markdown("")
         with gui.add_folder("Camera path"):
-            self.fly = gui.add_button("Fly along", icon="player-play")
-            self.home = gui.add_button("Look from the first camera", icon="home")
-            self.add = gui.add_button("Add this view", icon="camera-plus", visible=False)
+            self.fly = gui.add_button("Fly along", icon=viser.Icon.PLAYER_PLAY)
+            self.home = gui.add_button("Look from the first camera", icon=viser.Icon.HOME)
+            self.add = gui.add_button("Add this view", icon=viser.Icon.CAMERA_PLUS, visible=False)
             self.remove = gui.add_button("Remove the last view", visible=False)
         self.home.on_click(lambda _: self._look(0))
         self.fly.on_click(lambda _: self._fly())

@@ -56,6 +56,7 @@ class _Worker:
         except InputError as error:
             self._tell("failed", str(error))
             return
+        pipe.set_progress_bar_config(disable=True)
         self._tell("ready")
         while (task := self._tasks.get()) is not None:
             self._do(pipe, *task)
