@@ -48,7 +48,11 @@ class Visitor:
     def until(self, true: Callable[[], Any]) -> None:
         """Reads what the server sends until something is so."""
         while not true():
-            self._take(self._socket.recv(timeout=LONG))
+            try:
+                self._take(self._socket.recv(timeout=LONG))
+            except TimeoutError as error:
+                texts = [str(x)[:150] for x in self.controls.values()]
+                raise AssertionError(f"the page says {texts}, and told {self.told}") from error
 
     def control(self, label: str) -> str:
         """The identifier of the control with this label, once the page has it."""

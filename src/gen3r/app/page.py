@@ -35,7 +35,12 @@ class Page:
         self._mine: set[str] = set()  # jobs that this visitor waits for
         self._folder: viser.GuiFolderHandle | None = None
         self._shown: ShownScene | None = None
-        gui = client.gui
+        bound_uploads(client, lambda text: tell(client, text))
+        with client.atomic():  # no button is seen before it works
+            self._build()
+
+    def _build(self) -> None:
+        client, gui, store, runner = self._client, self._client.gui, self._store, self._runner
         gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False, control_width="medium")
         client.scene.set_up_direction(UP)
         tabs = gui.add_tab_group()
@@ -50,7 +55,6 @@ class Page:
         self._look = tabs.add_tab("Look", icon=viser.Icon.EYE)
         with self._look:
             self._nothing = gui.add_markdown("Choose a scene under **Scenes**.")
-        bound_uploads(client, lambda text: tell(client, text))
         self.form.upload.on_upload(self._guarded(lambda e: self.form.add_file(e.target.value.content)))
         make.on_click(self._guarded(lambda _: self.make()))
 
@@ -72,15 +76,15 @@ class Page:
         self._remove_scene()
         self._nothing.visible = False
         self._shown = ShownScene(client, "/scene", scene)
-        with self._look:
-            self._folder = self._client.gui.add_folder(None)
-        with self._folder:
-            Panel(client, [self._shown], [f"scene-{int(name[:6])}"])
         unit, camera = self._shown.unit, self._client.camera
         with self._client.atomic():
             camera.up_direction = (0.0, -1.0, 0.0)
             camera.position, camera.look_at = tuple(unit * x for x in VIEW), (0.0, 0.0, unit)
             camera.fov = FOV
+        with self._look:
+            self._folder = self._client.gui.add_folder(None)
+        with self._folder:
+            Panel(client, [self._shown], [f"scene-{int(name[:6])}"])
 
     def again(self, name: str) -> None:
         """Fills the form with the settings and files of an earlier job."""
