@@ -22,7 +22,7 @@ from gen3r.pipeline import Gen3RPipeline
 from gen3r.request import Request
 from tests.tiny import tiny_pipeline
 
-LONG = 20  # [s] in which what a test waits for surely happens
+LONG = 120  # [s] in which what a test waits for surely happens
 
 
 def photo_bytes(seed: int = 0, size: tuple[int, int] = (112, 112), kind: str = "PNG") -> bytes:

@@ -21,12 +21,11 @@ CAMERA = messages.ViewerCameraMessage(
 class Visitor:
     """One connection. controls: what the page has, by its identifier. told: the texts of notifications."""
 
-    def __init__(self, server: viser.ViserServer, origin: str | None = None, host: str | None = None) -> None:
+    def __init__(self, server: viser.ViserServer, origin: str | None = None) -> None:
         self._socket = connect(
             f"ws://127.0.0.1:{server.get_port()}",
             subprotocols=[f"viser-v{viser.__version__}"],  # pyright: ignore[reportArgumentType]
             origin=origin,  # pyright: ignore[reportArgumentType]
-            additional_headers={} if host is None else {"Host": host},
             max_size=None,
             compression=None,
             open_timeout=LONG,

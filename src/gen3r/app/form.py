@@ -17,6 +17,7 @@ AUTOMATIC, DRAWN = "automatic", "drawn by hand"
 OUTPUT_SIZES: dict[str, int | None] = {"the photo's, at most 768": None, "512": 512, "1024": 1024, "1536": 1536}
 OUTPUT_SIZES |= {"2048": 2048, "the model's own": 0}
 MAX_PHOTOS = 2
+_CAMERAS = (AUTOMATIC, DRAWN, *PATHS, BETWEEN, FREE)
 PHOTO_TYPES = "image/*,video/*,.mkv"
 
 
@@ -33,8 +34,7 @@ class Form:
         self._picture = gui.add_image(_blank(), visible=False, format="jpeg")
         self.clear = gui.add_button("Remove the files", icon=viser.Icon.TRASH, visible=False)
         self.prompt = gui.add_text("Words", "", multiline=True, hint="what the scene shows; enough without a photo")
-        names = (AUTOMATIC, DRAWN, *PATHS, BETWEEN, FREE)
-        self.camera = gui.add_dropdown("Camera", names, hint="automatic: the model's usual path")
+        self.camera = gui.add_dropdown("Camera", _CAMERAS, hint="automatic: the model's usual path")
         self.extent = gui.add_number("Extent", 0.0, step=0.05, visible=False)
         self.easing = gui.add_dropdown("Speed", ("linear", "ease"), visible=False, hint="ease: a soft start and end")
         self._about = gui.add_markdown("")
@@ -67,6 +67,8 @@ class Form:
             InputError: a value that is none.
         """
         d, camera = self._defaults, self.camera.value
+        if camera not in _CAMERAS:
+            raise InputError("choose a camera path of the list")
         values: dict[str, Any] = {
             "prompt": self.prompt.value.strip(),
             "camera": None if camera in (AUTOMATIC, DRAWN) else camera,
@@ -131,7 +133,7 @@ class Form:
             self.extent.value = float(extent)
             self._about.content = f"*{does}; extent: {unit}*"
         else:
-            self._about.content = _ABOUT[name]
+            self._about.content = _ABOUT.get(name, "")
         self._on_path()
 
 

@@ -23,10 +23,10 @@ def from_this_page(server: viser.ViserServer, client: viser.ClientHandle) -> boo
     A browser lets any site open a socket to this machine, and tells where the site is from.
     """
     connection = server._websock_server._live_connections.get(client.client_id)
-    headers = connection.request.headers if connection is not None and connection.request is not None else {}
-    origin, host = headers.get("Origin"), headers.get("Host", "")
-    local = server.get_host() not in LOCAL or urlsplit(f"//{host}").hostname in LOCAL
-    if local and (origin is None or urlsplit(origin).netloc == host):
+    headers = connection.request.headers if connection is not None and connection.request is not None else None
+    hosts, origins = ([], []) if headers is None else (headers.get_all("Host"), headers.get_all("Origin"))
+    named = len(hosts) == 1 and (server.get_host() not in LOCAL or urlsplit(f"//{hosts[0]}").hostname in LOCAL)
+    if named and all(urlsplit(origin).netloc == hosts[0] for origin in origins):
         return True
     if connection is not None:
         asyncio.run_coroutine_threadsafe(connection.close(1008, "other site"), server.get_event_loop())

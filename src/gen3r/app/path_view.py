@@ -132,6 +132,7 @@ class PathView:
         self._preview = preview
         unit = 1.0
         client.scene.set_up_direction(UP)
+        self._note.content = f"*{len(path)} cameras; this is what is known before the scene is made*"
         if scene is not None:
             shown = ShownScene(cast(viser.ViserServer, client), "/photos", scene)
             self._nodes.append(shown)
@@ -151,7 +152,6 @@ class PathView:
             add_path(client.scene, "/path/line", path)
             for i in evenly_spaced(len(path), min(MAX_FRUSTA, len(path))):
                 add_frustum(client.scene, f"/path/{i + 1}", path, i, FRUSTUM * unit, colours[i])
-        self._note.content = f"*{len(path)} cameras; this is what is known before the scene is made*"
         with client.atomic():
             client.camera.up_direction = (0.0, -1.0, 0.0)
             client.camera.position = tuple(unit * x for x in VIEW)
@@ -170,6 +170,7 @@ class PathView:
         with self._lock:
             if self._keys is not None and self._preview is not None:
                 self._keys.set([self._preview.path.T_world_camera[0], *views, *self._ends])
+                self._note.content = f"*{1 + len(views) + len(self._ends)} views, the photos' own among them*"
 
     def _changed(self) -> None:
         """The photos' own cameras stay where they are."""
