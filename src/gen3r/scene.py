@@ -109,6 +109,19 @@ class Scene:
 
         return to_html(_selection(self, options))
 
+    def show(self, options: "ExportOptions | None" = None) -> Path:
+        """Opens the page in the usual browser; returns its file, which stays in the folder for temporary files.
+
+        In a notebook, a scene at the end of a cell shows itself.
+        """
+        import tempfile
+        import webbrowser
+
+        path = Path(tempfile.mkdtemp(prefix="gen3r-")) / "scene.html"
+        path.write_text(self.to_html(options), encoding="utf-8")
+        webbrowser.open(path.as_uri())
+        return path
+
     def _repr_html_(self) -> str:
         """The page in a notebook."""
         return f'<iframe srcdoc="{escape(self.to_html())}" width="100%" height="480" style="border:0"></iframe>'

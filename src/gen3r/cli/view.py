@@ -59,6 +59,8 @@ def run(args: argparse.Namespace) -> None:
         for line in address_lines(server, command.host):
             say(line)
         server.sleep_forever()
+    except KeyboardInterrupt:  # how a visit ends
+        say("ended")
     finally:
         stop_server(server)
 

@@ -97,7 +97,7 @@ class KeyFrames:
                 gizmo = api.add_transform_controls(
                     f"{self.name}/{i + 1}", scale=GIZMO * size, wxyz=wxyz, position=position, line_width=2.0
                 )
-                gizmo.on_drag_end(lambda event, i=i: self._moved(i, event.target))
+                gizmo.on_update(lambda event, i=i: self._moved(i, event.target) if event.phase == "end" else None)
                 frustum = add_frustum(api, f"{self.name}/{i + 1}/camera", keys, i, size, colours[i])
                 frustum.wxyz, frustum.position = (1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0)
             add_path(api, f"{self.name}/path", keys)

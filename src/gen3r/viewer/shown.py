@@ -97,7 +97,7 @@ class ShownScene:
         met = torch.where((aside < 0.01 * along) & (along > 0), along, torch.inf)
         if not len(met) or not bool(met.min().isfinite()):
             return None
-        first = met < met.min() * 1.02  # of those on the same surface, the nearest to the ray
+        first = met < met.min() * 1.1  # of those on the first surface, the nearest to the ray
         chosen = torch.where(first, aside, torch.inf).argmin()
         return int(pixels[chosen]), points[chosen]
 
