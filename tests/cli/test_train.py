@@ -9,8 +9,6 @@ import pytest
 from gen3r.cli.main import main
 from gen3r.training.stages import STAGES
 
-LATENTS = [f"{kind}-latents" for kind in ("appearance", "geometry", "warped")]
-
 
 @pytest.mark.parametrize(
     "words",
@@ -20,7 +18,6 @@ LATENTS = [f"{kind}-latents" for kind in ("appearance", "geometry", "warped")]
         ["diffusion", "--clips", "3"],
         ["diffusion", "--teacher"],
         ["diffusion", "--out", "x"],
-        ["diffusion", "--online"],
         ["diffusion", "--rank", "4"],
         ["adapter", "--rank", "4"],
         ["adapter", "--decoder-only"],
@@ -28,9 +25,9 @@ LATENTS = [f"{kind}-latents" for kind in ("appearance", "geometry", "warped")]
         ["geometry", "--keep-latents"],
         ["text", "--single-frame"],
         ["text", "--sheet-every", "3"],
-        ["geometry-latents", "--steps", "4"],
-        ["geometry-latents", "--tracker", "tensorboard"],
-        ["geometry-latents", "--dry-run"],
+        ["latents", "--steps", "4"],
+        ["latents", "--tracker", "tensorboard"],
+        ["latents", "--dry-run"],
     ],
 )
 def test_options_that_a_stage_does_not_read_are_refused(
@@ -46,13 +43,13 @@ def test_options_that_a_stage_does_not_read_are_refused(
     [
         (["adapter", "--recipe", "published"], "starts from a model; name it with --start"),
         (["geometry", "--recipe", "published", "--start", "nano"], "this recipe trains adapter, diffusion, lora"),
-        (["appearance-latents", "--single-frame", "--start", "nano"], "single_frame/train --frames 1"),
+        (["latents", "--single-frame", "--start", "nano"], "single_frame/train --frames 1"),
         (["adapter", "--keep-latents", "--online"], "train that stage first"),
         (["geometry", "--micro-batches", "0"], "--micro-batches must be at least 1, not 0"),
         (["geometry", "--minutes", "0"], "--minutes must be positive, not 0"),
         (["lora", "--rank", "0"], "--rank must be at least 1, not 0"),
-        (["appearance-latents", "--clips", "0"], "--clips must be at least 1, not 0"),
-        (["appearance-latents", "--shard", "2", "--num-shards", "2"], "there is no shard 2 of 2"),
+        (["latents", "--clips", "0"], "--clips must be at least 1, not 0"),
+        (["latents", "--shard", "2", "--num-shards", "2"], "there is no shard 2 of 2"),
         (["geometry", "--tracker", "slate"], "the trackers are tensorboard, wandb, not slate"),
         (["package"], "the following arguments are required: --out"),
     ],
@@ -68,7 +65,7 @@ def test_what_cannot_work_is_one_line(
 
 
 def test_every_stage_has_its_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for name in [*STAGES, *LATENTS, "package"]:
+    for name in [*STAGES, "latents", "package"]:
         with pytest.raises(SystemExit, match="0"):
             main(["train", name, "--help"])
         assert "--folder" in capsys.readouterr().out

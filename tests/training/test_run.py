@@ -54,7 +54,7 @@ def packaged(run: Run) -> Path:
     for stage in ("autoencoder", "geometry", "adapter"):
         run.train(stage, ONE_STEP | ({"batch_size": 2} if stage == "geometry" else {}))
     for half in ("appearance", "geometry"):
-        run.encode_latents(half)
+        run.encode_latents(kinds=[half])
     run.train("diffusion", ONE_STEP)
     package(run, run.folder / "model")
     return run.folder / "model"
@@ -178,7 +178,7 @@ def test_latents_of_older_models_are_refused_and_made_again(run: Run, packaged: 
         InputError, match=r"geometry-000000\.safetensors was made with another vggt .*gen3r train geometry"
     ):
         stage_of(run, "diffusion")
-    run.encode_latents("geometry")
+    run.encode_latents(kinds=["geometry"])
     stage_of(run, "diffusion")
 
 
@@ -219,13 +219,13 @@ def test_the_text_encoder_may_be_trained_ahead_on_single_frame_clips(packaged: P
     synthesize(tmp_path / "single_frame" / "train", 3, frames=1, seed=5, workers=1)
     run = Run(tmp_path, start=packaged, config=CONFIG)
     for half in ("appearance", "geometry"):
-        run.encode_latents(half)
-        run.encode_latents(half, single_frame=True)
+        run.encode_latents(kinds=[half])
+        run.encode_latents(single_frame=True, kinds=[half])
     assert len(stage_of(run, "text").latents) == 3
     (tmp_path / "clips" / "single_frame").mkdir(parents=True)
     (tmp_path / "clips" / "single_frame" / "train").symlink_to(tmp_path / "train")
     with pytest.raises(InputError, match="no single-frame clips"):
-        Run(tmp_path / "clips", start=packaged, config=CONFIG).encode_latents("appearance", single_frame=True)
+        Run(tmp_path / "clips", start=packaged, config=CONFIG).encode_latents(single_frame=True, kinds=["appearance"])
     given = Gen3RPipeline.from_pretrained(packaged, torch_dtype=torch.float32).text_encoder
     run.train("text", ONE_STEP)
     diffusion = stage_of(run, "diffusion")

@@ -27,12 +27,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     for stage in ("autoencoder", "geometry", "adapter"):
         run.train(stage, ONE_STEP | {"frames": (5,)})
     for half in ("appearance", "geometry"):
-        run.encode_latents(half)
+        run.encode_latents(kinds=[half])
     run.train("text", ONE_STEP)
     (folder / "train" / "clips-000000.safetensors").unlink()
     synthesize(folder / "train", 9, frames=5, seed=100, workers=1)
     for half in ("appearance", "geometry"):
-        run.encode_latents(half)
+        run.encode_latents(kinds=[half])
     run.train("diffusion", ONE_STEP)
     return run
 

@@ -24,17 +24,11 @@ _TRAINED = {
     "distill": "a transformer that samples in four steps, after diffusion (optional)",
     "lora": "LoRA adapters for the transformer, on the latents; needs gen3r[lora]",
 }
-_ENCODED = {
-    "appearance": "the latent cache of the frames, after autoencoder",
-    "geometry": "the latent cache of the geometry, after adapter",
-    "warped": "the latent cache of warped views, after adapter; for transformers that take them, such as nano's",
-}
-_ONLINE = ("autoencoder", "geometry", "adapter", "package")  # the commands that read clips
 _OF_TRANSFORMERS = ("diffusion", "distill", "lora")
 _EXAMPLE = """\
 example:
   gen3r data synthesize 2048 runs/nano/train
-  for stage in autoencoder geometry adapter {appearance,geometry,warped}-latents text diffusion; do
+  for stage in autoencoder geometry adapter latents text diffusion; do
     gen3r train $stage
   done
   gen3r train package --out my-nano
@@ -93,10 +87,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     stages = parser.add_subparsers(title="stages, in order", dest="stage", metavar="STAGE", required=True)
     for name in ("autoencoder", "geometry", "adapter"):
         _add_training(stages, name)
-    for kind, what in _ENCODED.items():
-        parser = _add_command(stages, f"{kind}-latents", what, _encode)
-        add_options(parser, LatentsOptions)
-        add_options(parser, EncodeOptions, "clips", "shard", "num_shards")
+    parser = _add_command(
+        stages, "latents", "the latent cache that the transformer learns from, after adapter", _encode
+    )
+    add_options(parser, LatentsOptions)
+    add_options(parser, EncodeOptions, "clips", "shard", "num_shards")
     for name in ("text", *_OF_TRANSFORMERS):
         _add_training(stages, name)
     parser = _add_command(stages, "package", "the model folder, in bfloat16, after diffusion", _package)
@@ -106,7 +101,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def _add_command(stages: argparse._SubParsersAction, name: str, what: str, run: Any) -> argparse.ArgumentParser:
     parser = stages.add_parser(name, help=what, description=f"Makes {what}.")
     parser.set_defaults(run=run)
-    add_options(parser, RunOptions, "folder", "start", "threads", *(["online", "photos"] if name in _ONLINE else []))
+    add_options(parser, RunOptions)
     return parser
 
 
@@ -158,7 +153,7 @@ def _encode(args: argparse.Namespace) -> None:
     single_frame, options = read_options(args, LatentsOptions).single_frame, read_options(args, EncodeOptions)
     run = _open(args)
     with whole_files_stay(run.latents_folder(single_frame)):
-        run.encode_latents(args.stage.removesuffix("-latents"), options, single_frame)
+        run.encode_latents(options, single_frame)
 
 
 def _package(args: argparse.Namespace) -> None:

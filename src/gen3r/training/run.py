@@ -21,7 +21,7 @@ from accelerate.utils import parse_flag_from_env
 from PIL.Image import Image
 from transformers import PreTrainedTokenizerBase
 
-from gen3r.checkpoints.load import load_components
+from gen3r.checkpoints.load import load_components, transformer_config
 from gen3r.data.records import ClipSource, MixedClips
 from gen3r.data.shards import ClipShards
 from gen3r.errors import InputError
@@ -34,7 +34,7 @@ from gen3r.training.engine import loop, plan
 from gen3r.training.engine.checkpoint import CHECKPOINT, saved_step
 from gen3r.training.latent_cache.encode import encode_clips
 from gen3r.training.latent_cache.options import EncodeOptions
-from gen3r.training.latent_cache.shards import KINDS, LatentCache, kinds_in, model_hashes
+from gen3r.training.latent_cache.shards import HALVES, KINDS, LatentCache, kinds_in, kinds_of, model_hashes
 from gen3r.training.sheets import sample_sheet
 from gen3r.training.stages import stage_class
 from gen3r.training.stages.stage import Stage
@@ -77,6 +77,11 @@ class Run:
         names = SIZES if start.scheduler.config.get("shift_terminal") else presets.DEFAULTS
         shift = start.scheduler.config.get("shift", self.config.shift)
         return replace(self.config, shift=shift, **{name: start.defaults[name] for name in names})
+
+    @property
+    def transformer_config(self) -> Mapping[str, Any]:
+        """The constructor arguments of the transformer."""
+        return transformer_config(self.start) if self.start else self.config.transformer
 
     @property
     def sampler(self) -> Components:
@@ -208,18 +213,26 @@ class Run:
         latents.hold(self.device)
         return latents
 
-    def encode_latents(self, kind: str, options: EncodeOptions | None = None, single_frame: bool = False) -> None:
-        """Fills a kind of the latent cache (a key of `KINDS`). Shards that other models or clips made are replaced."""
-        components = self.components(KINDS[kind])
-        for name in KINDS[kind]:
-            getattr(components, name).to(self.device)
-        command = ["gen3r", "train", f"{kind}-latents", "--folder", str(self.folder)]
+    def encode_latents(
+        self, options: EncodeOptions | None = None, single_frame: bool = False, kinds: Sequence[str] = ()
+    ) -> None:
+        """Fills the latent cache with these kinds (keys of `KINDS`), or with all that the transformer learns from.
+
+        Shards that other models or clips made are replaced.
+        """
+        kinds = kinds or (HALVES if single_frame else kinds_of(self.transformer_config))
+        components = self.components({name for kind in kinds for name in KINDS[kind]})
+        for module in components.modules().values():
+            module.to(self.device)
+        command = ["gen3r", "train", "latents", "--folder", str(self.folder)]
         command += ["--start", str(self.start)] if self.start else []
         command += ["--single-frame"] if single_frame else []
+        command += ["--online"] if self.online else []
+        command += ["--photos", str(self.photos)] if self.photos else []
         clips = single_frame_clips(self.folder / "single_frame" / "train") if single_frame else self.clips()
         options = replace(options or EncodeOptions(), overwrite=True)
         encode_clips(
-            [kind],
+            kinds,
             components,
             clips,
             self.latents_folder(single_frame),

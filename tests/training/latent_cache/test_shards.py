@@ -96,7 +96,7 @@ def test_halves_of_different_clips_are_refused(
 ) -> None:
     encode(pipe, clips, tmp_path / "latents", ("appearance",), clips=2)
     models = hashes(pipe)
-    with pytest.raises(InputError, match=f"holds no geometry latents; .* geometry-latents --folder {tmp_path}$"):
+    with pytest.raises(InputError, match=f"holds no geometry latents; .* latents --folder {tmp_path}$"):
         LatentCache(tmp_path / "latents", models, clips.shape)
     encode(pipe, test_clips, tmp_path / "latents", ("geometry",))
     with pytest.raises(InputError, match=r"geometry-000000\.safetensors was made from other clips"):
@@ -136,7 +136,7 @@ class TestOldCaches:
         ("kind", "old", "command", "again"),
         [
             ("warped", "rendered", "gen3r train rendered-latents --folder r --stills",
-             "make warped latents with: gen3r train warped-latents --folder r --single-frame"),
+             "make warped latents with: gen3r train latents --folder r --single-frame"),
             ("embeddings", "contexts", "gen3r data encode a b --contexts",
              "make embeddings latents with: gen3r data encode a b --embeddings"),
             ("warped", "given", "gen3r train given-latents", r"remove .*/given-\*$"),
@@ -154,7 +154,7 @@ class TestOldCaches:
         models = encode(pipe, clips, tmp_path / "latents", clips=2)
         path = tmp_path / "latents" / "geometry-000000.safetensors"
         rewrite(path, path)
-        with pytest.raises(InputError, match=f"older version .*gen3r train geometry-latents --folder {tmp_path}$"):
+        with pytest.raises(InputError, match=f"older version .*gen3r train latents --folder {tmp_path}$"):
             LatentCache(tmp_path / "latents", models, clips.shape)
         path.write_bytes(path.read_bytes()[:1000])
         with pytest.raises(InputError, match="is damaged"):

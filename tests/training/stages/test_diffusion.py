@@ -100,7 +100,7 @@ def test_warped_views_are_the_same_in_training_and_sampling(
     if not with_depth:
         clips = WithoutDepth(clips)
     pipe = pipeline_with(unseen_frames="warped")
-    with pytest.raises(InputError, match="make them with: gen3r train warped-latents --folder"):
+    with pytest.raises(InputError, match="make them with: gen3r train latents --folder"):
         stage_of(pipe, clips, tmp_path)
     diffusion = stage_of(pipe, clips, tmp_path, WARPED)
     row = rows_of(diffusion)

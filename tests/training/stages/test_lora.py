@@ -54,7 +54,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     synthesize(folder / "train", 2, frames=5, workers=1)
     run = Run(folder, start=folder / "model")
     for half in ("appearance", "geometry"):
-        run.encode_latents(half)
+        run.encode_latents(kinds=[half])
     run.train("lora", CHANGES | {"rank": 4})
     return run
 

@@ -18,7 +18,7 @@ from gen3r.data.records import Clip, ClipSource
 from gen3r.data.shards import SHARD_CLIPS, open_shard
 from gen3r.errors import InputError
 from gen3r.files import write_tensors
-from gen3r.geometry.normalise import normalise_scene, unit_of_cameras
+from gen3r.geometry.normalise import unit_of_cameras
 from gen3r.models.components import Components
 from gen3r.models.conditioning import control_latents, steering_depth, warped_control
 from gen3r.models.encoders import encode_image, encode_text
@@ -74,34 +74,24 @@ def encode_appearance(components: Components, batch: ClipBatch) -> list[Row]:
 
 
 def encode_geometry(components: Components, batch: ClipBatch) -> list[Row]:
-    """geometry [16, f, h, w], T_world_camera [F, 4, 4] in VGGT's normalised frame, K_px [F, 3, 3]."""
+    """geometry [16, f, h, w], T_world_camera [F, 4, 4] in the frame and unit of `_path`, K_px [F, 3, 3]."""
     vggt, adapter = components.vggt, components.geo_adapter
     images = batch.images(vggt)
     grid = tuple(side // vggt.config["patch_size"] for side in images.shape[-2:])
     with fast_products(vggt.device):
         levels = vggt.tokens(images)
         latents = adapter.encode(pack_tokens(levels, grid).to(adapter.dtype)).mean
-    poses = [_poses(vggt, clip, lambda n=n: [x[n, None] for x in levels]) for n, clip in enumerate(batch.clips)]
-    K_px = torch.stack([clip.cameras.K_px for clip in batch.clips])
-    return _rows(geometry=latents.half(), T_world_camera=torch.stack(poses), K_px=K_px)
+    _, paths = _depth_and_paths(vggt, images, batch)
+    poses, K_px = (torch.stack([getattr(path, name) for path in paths]) for name in ("T_world_camera", "K_px"))
+    return _rows(geometry=latents.half(), T_world_camera=poses, K_px=K_px)
 
 
 def encode_warped(components: Components, batch: ClipBatch) -> list[Row]:
     """warped [20, f, h, 2w]: the control of the conditioning frames, and of their warped views in the others."""
     vggt = components.vggt
     images = batch.images(vggt)
-    height, width = images.shape[-2:]
+    depth, paths = _depth_and_paths(vggt, images, batch)
     views = [frames[indices] for frames, indices in zip(images, batch.frame_indices, strict=True)]
-    depth: dict[int, Tensor] = {}
-    for count in {len(x) for x in views}:
-        alike = [n for n, x in enumerate(views) if len(x) == count]
-        with fast_products(vggt.device):
-            levels = vggt.tokens(torch.stack([views[n] for n in alike]))
-        depth |= zip(alike, vggt.heads(levels, height, width).depth, strict=True)
-    paths = []
-    for clip, frames in zip(batch.clips, images, strict=True):
-        poses = _poses(vggt, clip, lambda frames=frames: vggt.tokens(frames[None]))
-        paths.append(Cameras(poses, clip.cameras.K_px, height, width))
     models, places = (components.vae, vggt, components.geo_adapter), batch.frame_indices
     steering = [steering_depth(views[n], depth[n], places[n], paths[n]) for n in range(len(views))]
     with fast_products(vggt.device):
@@ -135,20 +125,37 @@ ENCODERS: dict[str, Callable[[Components, ClipBatch], list[Row]]] = {
 }
 
 
-def _poses(vggt: VGGT, clip: Clip, levels: Callable[[], list[Tensor]]) -> Tensor:
-    """A clip's cameras [F, 4, 4] in VGGT's normalised frame.
+def _depth_and_paths(vggt: VGGT, images: Tensor, batch: ClipBatch) -> tuple[list[Tensor], list[Cameras]]:
+    """The depth [n, H, W] that VGGT predicts for each clip's conditioning frames alone, and each clip's `_path`.
 
-    The clip's depth gives the unit. Without depth, VGGT's cameras give it, from the `levels` of all frames' tokens.
+    images: [B, F, 3, H, W].
     """
-    _, poses, _ = normalise_scene(clip.depth, clip.cameras.T_world_camera, clip.cameras.K_px)
-    if not (clip.depth > 0).any():
+    depth: dict[int, Tensor] = {}
+    for count in {len(x) for x in batch.frame_indices}:
+        alike = [n for n, indices in enumerate(batch.frame_indices) if len(indices) == count]
         with fast_products(vggt.device):
-            tokens = levels()
-        height, width = clip.frames.shape[1:3]
-        with exact_products(vggt.device):
-            predicted, _ = decode_pose(vggt.camera(tokens)[-1, 0], height, width)
-        poses[:, :3, 3] /= unit_of_cameras(clip.cameras.T_world_camera, predicted.cpu())
-    return poses
+            levels = vggt.tokens(torch.stack([images[n, batch.frame_indices[n]] for n in alike]))
+        depth |= zip(alike, vggt.heads(levels, *images.shape[-2:]).depth, strict=True)
+    predicted = [depth[n] for n in range(len(images))]
+    samples = zip(batch.clips, images, batch.frame_indices, predicted, strict=True)
+    return predicted, [_path(vggt, *sample) for sample in samples]
+
+
+def _path(vggt: VGGT, clip: Clip, images: Tensor, frame_indices: list[int], predicted: Tensor) -> Cameras:
+    """A clip's cameras, relative to the first, in the unit in which VGGT sees its conditioning frames.
+
+    As in a generation, where cameras follow the scale of the depth `predicted` [n, H, W] for these frames: the unit is
+    the median ratio to the true depth. Where that is unknown, the cameras that VGGT predicts for all frames give it.
+    """
+    path, truth = clip.cameras.relative_to_first(), clip.depth[frame_indices]
+    ratio = (predicted.cpu() / truth)[truth > 0]
+    if len(ratio):
+        return path.scaled(float(ratio.median()))
+    with fast_products(vggt.device):
+        levels = vggt.tokens(images[None])
+    with exact_products(vggt.device):
+        poses, _ = decode_pose(vggt.camera(levels)[-1, 0], *images.shape[-2:])
+    return path.scaled(1 / float(unit_of_cameras(path.T_world_camera, poses.cpu())))
 
 
 def _rows(**tensors: Tensor) -> list[Row]:

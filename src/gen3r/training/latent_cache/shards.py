@@ -34,7 +34,8 @@ PROMPTS = ("prompt_embeds", "negative_prompt_embeds")  # they differ in length
 FORMAT = 2  # 1 stored log-variances
 # Kinds of format 1 by their present names, and the words of the commands that made them.
 _OLD_KINDS = {"rendered": "warped", "contexts": "embeddings", "given": None}
-_OLD_WORDS = {"rendered-latents": "warped-latents", "--contexts": "--embeddings", "--stills": "--single-frame"}
+_OLD_WORDS = {f"{kind}-latents": "latents" for kind in (*KINDS, *_OLD_KINDS)}
+_OLD_WORDS |= {"--contexts": "--embeddings", "--stills": "--single-frame"}
 
 
 def kinds_of(transformer: Mapping[str, Any]) -> list[str]:
@@ -116,7 +117,7 @@ def make_command(folder: Path, kind: str) -> str:
     if kind == "embeddings":
         return shlex.join(["gen3r", "data", "encode", str(run / "train"), str(folder), "--embeddings", "--overwrite"])
     single = run.name == "single_frame"
-    command = ["gen3r", "train", f"{kind}-latents", "--folder", str(run.parent if single else run)]
+    command = ["gen3r", "train", "latents", "--folder", str(run.parent if single else run)]
     return shlex.join([*command, "--single-frame"] if single else command)
 
 

@@ -19,7 +19,7 @@ from gen3r.training.stages.stage import Batch, Row, Stage
 if TYPE_CHECKING:
     from gen3r.training.run import Run
 
-KL_WEIGHT = 1e-3
+KL_WEIGHT = 2e-4
 
 
 class AutoencoderStage(Stage):
