@@ -1,6 +1,6 @@
 """The page as visitors use and abuse it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -61,7 +61,7 @@ def test_a_drawn_path_is_the_scenes_path(server: viser.ViserServer, store: Store
     visitor = Visitor(server)
     visitor.upload(photo_bytes())
     visitor.set("Camera", "drawn by hand")
-    visitor.reads("1 views")
+    visitor.reads("1 view")
     visitor.click("Make the scene")
     visitor.reads("the path is not drawn yet")
     visitor.click("Add this view")

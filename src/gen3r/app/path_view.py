@@ -170,7 +170,8 @@ class PathView:
         with self._lock:
             if self._keys is not None and self._preview is not None:
                 self._keys.set([self._preview.path.T_world_camera[0], *views, *self._ends])
-                self._note.content = f"*{1 + len(views) + len(self._ends)} views, the photos' own among them*"
+                count = 1 + len(views) + len(self._ends)
+                self._note.content = f"*{count} view{'s' * (count > 1)}, the photos' own among them*"
 
     def _changed(self) -> None:
         """The photos' own cameras stay where they are."""
