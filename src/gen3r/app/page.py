@@ -12,13 +12,13 @@ import viser
 from gen3r.app.form import Form
 from gen3r.app.guard import bound_uploads
 from gen3r.app.history import History, load_inputs, load_scene
-from gen3r.app.path_view import PathView
+from gen3r.app.path_view import PathView, look_from_above
 from gen3r.app.preview import Preview
 from gen3r.app.runner import Runner
 from gen3r.app.store import Store
 from gen3r.app.uploads import Upload
 from gen3r.errors import InputError
-from gen3r.export.nodes import FOV, UP, VIEW
+from gen3r.export.nodes import UP
 from gen3r.jobs import Job
 from gen3r.viewer.downloads import tell
 from gen3r.viewer.panel import Panel
@@ -76,11 +76,7 @@ class Page:
         self._remove_scene()
         self._nothing.visible = False
         self._shown = ShownScene(client, "/scene", scene)
-        unit, camera = self._shown.unit, self._client.camera
-        with self._client.atomic():
-            camera.up_direction = (0.0, -1.0, 0.0)
-            camera.position, camera.look_at = tuple(unit * x for x in VIEW), (0.0, 0.0, unit)
-            camera.fov = FOV
+        look_from_above(self._client, self._shown.unit)
         with self._look:
             self._folder = self._client.gui.add_folder(None)
         with self._folder:

@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import cast
 
+import numpy as np
 import torch
 import viser
 
@@ -152,11 +153,7 @@ class PathView:
             add_path(client.scene, "/path/line", path)
             for i in evenly_spaced(len(path), min(MAX_FRUSTA, len(path))):
                 add_frustum(client.scene, f"/path/{i + 1}", path, i, FRUSTUM * unit, colours[i])
-        with client.atomic():
-            client.camera.up_direction = (0.0, -1.0, 0.0)
-            client.camera.position = tuple(unit * x for x in VIEW)
-            client.camera.look_at = (0.0, 0.0, unit)
-            client.camera.fov = FOV
+        look_from_above(client, unit)
         self._on_show()
 
     def _views(self) -> list[torch.Tensor]:
@@ -207,3 +204,16 @@ class PathView:
         for i in range(len(path or ())):
             self._look(i)
             threading.Event().wait(1 / FRAMES_PER_SECOND)
+
+
+def look_from_above(client: viser.ClientHandle, unit: float) -> None:
+    """The first view of a visitor: the scene with its cameras, from behind and above the first one.
+
+    unit: the median distance of the scene's points.
+    """
+    camera = client.camera
+    with client.atomic():
+        camera.up_direction = np.array((0.0, -1.0, 0.0))
+        camera.position = unit * np.array(VIEW)
+        camera.look_at = np.array((0.0, 0.0, unit))
+        camera.fov = FOV

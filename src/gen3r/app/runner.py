@@ -5,7 +5,7 @@ import secrets
 import shutil
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -40,7 +40,9 @@ def worker_process(connection: Connection, load: Loader, folder: Path) -> Proces
 class Runner:
     """One worker, and a thread that keeps it busy. A worker that dies is replaced."""
 
-    def __init__(self, store: Store, load: Loader, process: Any = worker_process, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, store: Store, load: Loader, process: Callable[..., Process] = worker_process, patience: float = PATIENCE
+    ) -> None:
         self._store, self._load, self._new_process, self._patience = store, load, process, patience
         self._previews: deque[tuple[Path, Future[Preview]]] = deque()
         self._closing = False
@@ -169,9 +171,9 @@ class Runner:
 
     def _connect(self) -> None:
         self._connection, other = multiprocessing.Pipe()
-        self._process = self._new_process(other, self._load, self._store.folder)
-        self._process.start()
-        if isinstance(self._process, BaseProcess):
+        process = self._process = self._new_process(other, self._load, self._store.folder)
+        process.start()
+        if isinstance(process, BaseProcess):
             other.close()  # the process has its own
 
     def _disconnect(self) -> None:
