@@ -1,10 +1,11 @@
 """What viser leaves open: uploads without bounds, and pages of other sites that open its socket.
 
-Both need names of viser that are not public; `tests/app/test_guard.py` fails where a new version changes them.
+Both need names of viser that are not public; `tests/app/test_app.py` fails where a new version changes them.
 """
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,20 +34,42 @@ def from_this_page(server: viser.ViserServer, client: viser.ClientHandle) -> boo
     return False
 
 
-def bound_uploads(client: viser.ClientHandle, refuse: Callable[[str], None], most: int = MAX_VIDEO_BYTES) -> None:
-    """Drops a visitor's upload as soon as it is known to have more than `most` bytes, and says so by `refuse`."""
+def take_uploads(
+    client: viser.ClientHandle,
+    button: viser.GuiUploadButtonHandle,
+    take: Callable[[bytes], None],
+    refuse: Callable[[str], None],
+    most: int = MAX_VIDEO_BYTES,
+) -> None:
+    """Hands on a visitor's uploads in their order, one after another.
+
+    viser keeps the last one only, which a second file replaces before the first is read. An upload is dropped as soon
+    as it is known to have more than `most` bytes; `refuse` says so.
+    """
     uploads: dict[str, Any] = client.gui._current_file_upload_states
+    coming: set[str] = set()
+    order = ThreadPoolExecutor(1)
 
     def check(_: int, message: messages.FileTransferStartUpload | messages.FileTransferPart) -> None:
-        state = uploads.get(message.transfer_uuid)
-        if state is None:
+        name = message.transfer_uuid
+        if isinstance(message, messages.FileTransferStartUpload) and message.source_component_uuid == button._impl.uuid:
+            coming.add(name)
+        if name not in coming:
+            uploads.pop(name, None)
             return
-        if max(state["total_bytes"], state["transferred_bytes"], state["part_count"]) > most:
-            del uploads[message.transfer_uuid]
-            refuse(f"the file is too large; give one of at most {most >> 20} MB")
-        elif len(uploads) > MAX_UPLOADS:
-            del uploads[message.transfer_uuid]
-            refuse("too many files at once")
+        state = uploads.get(name)
+        if state is None:  # it is complete
+            coming.discard(name)
+            order.submit(take, button.value.content)
+        elif max(state["total_bytes"], state["transferred_bytes"], state["part_count"]) > most:
+            drop(name, f"the file is too large; give one of at most {most >> 20} MB")
+        elif len(coming) > MAX_UPLOADS:
+            drop(name, "too many files at once")
+
+    def drop(name: str, why: str) -> None:
+        del uploads[name]
+        coming.discard(name)
+        refuse(why)
 
     for kind in (messages.FileTransferStartUpload, messages.FileTransferPart):
         client._websock_connection.register_handler(kind, check)

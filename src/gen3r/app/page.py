@@ -10,7 +10,7 @@ from typing import Any, cast
 import viser
 
 from gen3r.app.form import Form
-from gen3r.app.guard import bound_uploads
+from gen3r.app.guard import take_uploads
 from gen3r.app.history import History, load_inputs, load_scene
 from gen3r.app.path_view import PathView, look_from_above
 from gen3r.app.preview import Preview
@@ -35,7 +35,6 @@ class Page:
         self._mine: set[str] = set()  # jobs that this visitor waits for
         self._folder: viser.GuiFolderHandle | None = None
         self._shown: ShownScene | None = None
-        bound_uploads(client, lambda text: tell(client, text))
         with client.atomic():  # no button is seen before it works
             self._build()
 
@@ -55,7 +54,7 @@ class Page:
         self._look = tabs.add_tab("Look", icon=viser.Icon.EYE)
         with self._look:
             self._nothing = gui.add_markdown("Choose a scene under **Scenes**.")
-        self.form.upload.on_upload(self._guarded(lambda e: self.form.add_file(e.target.value.content)))
+        take_uploads(client, self.form.upload, self._guarded(self.form.add_file), lambda text: tell(client, text))
         make.on_click(self._guarded(lambda _: self.make()))
 
     def make(self) -> None:
