@@ -106,7 +106,6 @@ def test_twenty_visitors_and_a_storm(server: viser.ViserServer, store: Store) ->
 
 
 def test_nonsense_breaks_nothing(server: viser.ViserServer, store: Store, capfd: pytest.CaptureFixture[str]) -> None:
-    before = sorted(p.name for p in store.folder.iterdir())
     visitor = Visitor(server)
     for label in ("Camera", "Speed", "Frame size", "Scene", "Words", "Frames", "Seed", "Model's size", "Extent"):
         for value in ("/etc/passwd", "../..", -1, 10**12, 1.5, [1], {"a": 1}, "\0", "x" * 10_000):
@@ -121,7 +120,7 @@ def test_nonsense_breaks_nothing(server: viser.ViserServer, store: Store, capfd:
     good.set("Words", "a room")
     good.click("Make the scene")
     good.reads("This scene is done")
-    assert sorted(p.name for p in store.folder.iterdir()) == before
+    assert {p.name for p in store.folder.iterdir()} <= {"jobs", "previews", "server.lock", "worker.lock"}
     capfd.readouterr()  # viser tells of what it could not read
 
 
