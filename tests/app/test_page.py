@@ -24,11 +24,11 @@ def test_a_photo_and_a_drawn_path_become_a_scene(
 ) -> None:
     app = App(server, store, runner)
     runner.start()
-    visit = Visit(browser, f"http://127.0.0.1:{server.get_port()}", 640, 720)
+    visit = Visit(browser, f"http://127.0.0.1:{server.get_port()}", 900, 720)
     page = visit.page
     file = {"name": "../photo.png", "mimeType": "image/png", "buffer": photo_bytes()}
     page.locator("input[type=file]").set_input_files(file)
-    page.get_by_text("5 cameras; this is what is known").wait_for()
+    page.get_by_text("here the model chooses the cameras").wait_for()
     [client] = server.get_clients().values()
     form = app.pages[client.client_id].form
     form.camera.value = "drawn by hand"  # as the dropdown does
