@@ -43,8 +43,8 @@ class Visit:
     """A page in the browser that remembers what went wrong and what was asked of the network."""
 
     def __init__(self, browser: Any, address: str, width: int = 320, height: int = 240, offline: bool = False) -> None:
-        context = browser.new_context(viewport={"width": width, "height": height}, offline=offline)
-        self.page = context.new_page()
+        self.context = browser.new_context(viewport={"width": width, "height": height}, offline=offline)
+        self.page = self.context.new_page()
         self.page.set_default_timeout(180_000)
         self.errors: list[str] = []
         self.requests: list[str] = []
@@ -52,6 +52,12 @@ class Visit:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(address)
+
+    def __enter__(self) -> "Visit":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.context.close()  # a page that stays open goes on drawing
 
     def _console(self, message: Any) -> None:
         if message.type == "error" and not message.text.startswith(KNOWN):

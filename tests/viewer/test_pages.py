@@ -41,53 +41,53 @@ def shows_all(pixels: np.ndarray) -> bool:
 
 def test_the_page_shows_the_scene_offline_and_upright(browser: Any, tmp_path: Path):
     [path] = quartered().export(tmp_path, "html")
-    visit = Visit(browser, path.as_uri(), offline=True)
-    pixels = visit.wait_for_pixels(shows_all)
-    green, yellow, blue = (places(pixels, colour) for colour in (GREEN, YELLOW, BLUE))
-    assert green[0] < blue[0]
-    assert green[1] < yellow[1]
-    assert visit.errors == []
-    assert [r for r in visit.requests if not r.startswith(("file:", "data:", "blob:"))] == []
-    assert path.stat().st_size < 1.2e6
+    with Visit(browser, path.as_uri(), offline=True) as visit:
+        pixels = visit.wait_for_pixels(shows_all)
+        green, yellow, blue = (places(pixels, colour) for colour in (GREEN, YELLOW, BLUE))
+        assert green[0] < blue[0]
+        assert green[1] < yellow[1]
+        assert visit.errors == []
+        assert [r for r in visit.requests if not r.startswith(("file:", "data:", "blob:"))] == []
+        assert path.stat().st_size < 1.2e6
 
 
 def test_the_viewer_is_used(browser: Any, server: Any):
     panel = show_scenes(server, {"1 wall": quartered()})
-    visit = Visit(browser, f"http://127.0.0.1:{server.get_port()}", 640, 480)
-    page = visit.page
-    page.get_by_text("Camera path").click()
-    page.get_by_role("button", name="Add this view").click()
-    page.get_by_text("Files", exact=True).click()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Save cameras.json").click()
-    cameras = read_cameras(download.value.path())
-    [client] = server.get_clients().values()
-    np.testing.assert_allclose(cameras.centres[0].numpy(), client.camera.position, atol=1e-5)
-    assert len(panel.key_frames["1 wall"]) == 1
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Export", exact=True).click()
-    assert len(PlyData.read(str(download.value.path()))["vertex"].data) == len(panel.shown.selection.pixels)
-    assert visit.errors == []
+    with Visit(browser, f"http://127.0.0.1:{server.get_port()}", 640, 480) as visit:
+        page = visit.page
+        page.get_by_text("Camera path").click()
+        page.get_by_role("button", name="Add this view").click()
+        page.get_by_text("Files", exact=True).click()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Save cameras.json").click()
+        cameras = read_cameras(download.value.path())
+        [client] = server.get_clients().values()
+        np.testing.assert_allclose(cameras.centres[0].numpy(), client.camera.position, atol=1e-5)
+        assert len(panel.key_frames["1 wall"]) == 1
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Export", exact=True).click()
+        assert len(PlyData.read(str(download.value.path()))["vertex"].data) == len(panel.shown.selection.pixels)
+        assert visit.errors == []
 
 
 @pytest.mark.nightly
 def test_the_viewer_shows_the_scene(browser: Any, server: Any):
     show_scenes(server, {"1 wall": quartered()})
-    visit = Visit(browser, f"http://127.0.0.1:{server.get_port()}", 1280, 720)
-    green, yellow, blue = (places(visit.wait_for_pixels(shows_all), colour) for colour in (GREEN, YELLOW, BLUE))
-    assert green[0] < blue[0]
-    assert green[1] < yellow[1]
-    assert visit.errors == []
+    with Visit(browser, f"http://127.0.0.1:{server.get_port()}", 1280, 720) as visit:
+        green, yellow, blue = (places(visit.wait_for_pixels(shows_all), colour) for colour in (GREEN, YELLOW, BLUE))
+        assert green[0] < blue[0]
+        assert green[1] < yellow[1]
+        assert visit.errors == []
 
 
 @pytest.mark.nightly
 def test_the_viewer_fits_a_phone(browser: Any, server: Any):
     show_scenes(server, {"1 wall": make_scene(), "2 wall": make_scene()})
-    visit = Visit(browser, f"http://127.0.0.1:{server.get_port()}", 390, 800)
-    visit.page.get_by_text("Look through the camera").wait_for()
-    wide = visit.page.evaluate("document.documentElement.scrollWidth")
-    assert wide <= 390
-    assert visit.errors == []
+    with Visit(browser, f"http://127.0.0.1:{server.get_port()}", 390, 800) as visit:
+        visit.page.get_by_text("Look through the camera").wait_for()
+        wide = visit.page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 390
+        assert visit.errors == []
 
 
 def test_the_first_view_is_behind_the_first_camera(server: Any):

@@ -26,7 +26,7 @@ from gen3r.media.images import evenly_spaced
 if TYPE_CHECKING:
     import viser
 
-MAX_GAUSSIANS = 100_000  # about 25 bytes of the page each
+MAX_GAUSSIANS = 150_000  # about 30 bytes of the page each
 MAX_FRUSTA = 4
 PICTURE, FILM = 96, 240  # pixels of the longer side, in the frusta that stand and in the one that moves
 MOVING = (255, 96, 64)

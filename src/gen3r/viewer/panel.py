@@ -1,8 +1,12 @@
 """The controls of `gen3r view`."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from viser import Icon
 
 from gen3r.cameras.formats.gen3r import cameras_to_json
 from gen3r.errors import InputError
@@ -99,9 +103,9 @@ class Panel:
 
         @usual.on_click
         def _(_: Any) -> None:
-            usually = {f.name: f.default for f in fields(ExportOptions)}
+            usually = ExportOptions()
             for name, control in controls.items():
-                control.value = usually[name]
+                control.value = float(getattr(usually, name))
             count.value = MAX_POINTS
 
     def draw(self, **changes: Any) -> None:
@@ -114,9 +118,9 @@ class Panel:
         gui = self.server.gui
         with gui.add_folder("Camera path", expand_by_default=False):
             gui.add_markdown("Fly to a view and add it. Move a key frame by its arrows and arcs.")
-            add, remove = gui.add_button("Add this view", icon="camera-plus"), gui.add_button("Remove the last")
+            add, remove = gui.add_button("Add this view", icon=Icon.CAMERA_PLUS), gui.add_button("Remove the last")
             frames = gui.add_number("Frames", 49, min=1, max=1000, step=1)
-            render = gui.add_button("Render to mp4", icon="movie", hint="drawn from the frames, not by the browser")
+            render = gui.add_button("Render to mp4", icon=Icon.MOVIE, hint="drawn from the frames, not by the browser")
             save = gui.add_button("Save cameras.json", hint="for gen3r generate --camera")
 
         @add.on_click
@@ -133,8 +137,6 @@ class Panel:
             return "path.mp4", video_file(self.shown.scene.render(cameras))
 
         def saved() -> tuple[str, bytes]:
-            import json
-
             cameras = self.key_frames[self.chosen.value].cameras(int(frames.value))
             return "cameras.json", json.dumps(cameras_to_json(cameras)).encode()
 
@@ -161,8 +163,6 @@ class Panel:
 
         @self.server.scene.on_click(modifier="shift")
         def _(event: "viser.SceneClickEvent") -> None:
-            import numpy as np
-
             self.rulers[self.chosen.value].pick(np.array(event.ray_origin), np.array(event.ray_direction))
             say_length()
 
@@ -187,11 +187,11 @@ class Panel:
         """Screenshot, views and exports."""
         gui = self.server.gui
         with gui.add_folder("Files", expand_by_default=False):
-            picture = gui.add_button("Screenshot", icon="camera")
+            picture = gui.add_button("Screenshot", icon=Icon.CAMERA)
             back = gui.add_button("Look through the first camera")
             form = gui.add_dropdown("Format", tuple(available_formats()))
             about = gui.add_markdown(FORMATS[form.value].what)
-            export = gui.add_button("Export", icon="download", hint="with the filters above")
+            export = gui.add_button("Export", icon=Icon.DOWNLOAD, hint="with the filters above")
 
         @form.on_update
         def _(_: Any) -> None:
@@ -200,9 +200,12 @@ class Panel:
         def exported() -> tuple[str, bytes]:
             return export_file(self.shown.scene, form.value, self.options)
 
-        picture.on_click(
-            lambda e: e.client and told(e.client, "Taking a picture ...", lambda: ("view.png", screenshot(e.client)))
-        )
+        @picture.on_click
+        def _(event: "viser.GuiEvent[Any]") -> None:
+            client = event.client
+            if client is not None:
+                told(client, "Taking a picture ...", lambda: ("view.png", screenshot(client)))
+
         back.on_click(lambda e: e.client and look_through(e.client, self.shown, 0))
         export.on_click(lambda e: e.client and told(e.client, f"Writing {form.value} ...", exported))
 

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from viser import Icon
+
 from gen3r.export.nodes import pose, shape
 from gen3r.export.video import FRAMES_PER_SECOND
 from gen3r.viewer.shown import ShownScene
@@ -20,11 +22,12 @@ class Playback:
 
     def __init__(self, server: "viser.ViserServer", scenes: Callable[[], Sequence[ShownScene]]) -> None:
         self.server, self.scenes = server, scenes
+        self._icons = {True: ("Pause", Icon.PLAYER_PAUSE), False: ("Play", Icon.PLAYER_PLAY)}
         self._stopped = threading.Event()
         self._stopped.set()
         gui = server.gui
         self.slider = gui.add_slider("Frame", min=1, max=max(2, self.count), step=1, initial_value=1)
-        self.button = gui.add_button("Play", icon="player-play")
+        self.button = gui.add_button("Play", icon=Icon.PLAYER_PLAY)
         self.follow = gui.add_checkbox("Look through the camera", False, hint="the view moves with the frame's camera")
         self.slider.on_update(lambda _: self.show(int(self.slider.value) - 1))
         self.button.on_click(lambda _: self.play() if self._stopped.is_set() else self.pause())
@@ -56,13 +59,13 @@ class Playback:
     def play(self) -> None:
         """Plays in the background until `pause`."""
         self._stopped.clear()
-        self.button.label, self.button.icon = "Pause", "player-pause"
+        self.button.label, self.button.icon = self._icons[True]
         threading.Thread(target=self._run, daemon=True).start()
 
     def pause(self) -> None:
         """Stops where it is."""
         self._stopped.set()
-        self.button.label, self.button.icon = "Play", "player-play"
+        self.button.label, self.button.icon = self._icons[False]
 
     def _run(self) -> None:
         while not self._stopped.wait(1 / FRAMES_PER_SECOND):

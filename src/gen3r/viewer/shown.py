@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gen3r.export.gaussians import frame_gaussians
+from gen3r.export.gaussians import Gaussians, frame_gaussians
 from gen3r.export.nodes import (
     FRUSTUM,
     add_frustum,
@@ -108,7 +108,7 @@ class ShownScene:
 
     def _draw(self, selection: Selection) -> None:
         colours, start = point_colours(selection, self.colouring), 0
-        parts: list[tuple[int, object]] = list(
+        parts: list[tuple[int, Gaussians | PointCloud]] = list(
             frame_gaussians(selection, "opencv") if self.kind == "Gaussians" else selection.clouds()
         )
         with self.server.atomic():
