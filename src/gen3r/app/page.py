@@ -1,9 +1,8 @@
 """The page of one visitor: a tab to ask for scenes, one with all scenes, and one to look around in a scene."""
 
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -32,6 +31,7 @@ class Page:
 
     def __init__(self, client: viser.ClientHandle, store: Store, runner: Runner) -> None:
         self._client, self._store, self._runner = client, store, runner
+        self._thread = ThreadPoolExecutor(1)
         self._mine: set[str] = set()  # jobs that this visitor waits for
         self._folder: viser.GuiFolderHandle | None = None
         self._shown: ShownScene | None = None
@@ -46,7 +46,7 @@ class Page:
         with tabs.add_tab("Make", icon=viser.Icon.WAND):
             gui.add_markdown(HELP)
             self.form = Form(gui, store.defaults, lambda: self._path_changed())
-            self.path = PathView(client, self.form, self._ask, self._remove_scene)
+            self.path = PathView(client, self.form, self._ask, self._later, self._remove_scene)
             make = gui.add_button("Make the scene", icon=viser.Icon.SPARKLES, color="green")
         with tabs.add_tab("Scenes", icon=viser.Icon.HISTORY):
             acts = [self._guarded(act) for act in (self.show, runner.cancel, self.again, runner.delete)]
@@ -96,12 +96,16 @@ class Page:
         for name in [name for name in self._mine if name not in states or states[name].phase not in _OPEN]:
             self._mine.discard(name)
             if name in states and states[name].phase == "done":
-                threading.Thread(target=self._guarded(self.show), args=(name,), daemon=True).start()
+                self._later(self.show, name)
             elif name in states and states[name].phase == "failed":
                 tell(self._client, states[name].message)
 
     def _ask(self, job: Job, uploads: Sequence[Upload]) -> "Future[Preview]":
         return self._runner.preview(job, uploads)
+
+    def _later(self, act: Callable[[Any], object], argument: Any) -> None:
+        """Does something of this visitor's, one after another; Python waits for it before it ends."""
+        self._thread.submit(self._guarded(act), argument)
 
     def _path_changed(self) -> None:
         if hasattr(self, "path"):  # not while the form is being made

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,22 +27,25 @@ from gen3r.viewer.shown import ShownScene
 MAX_POINTS, MAX_FRUSTA = 200_000, 7
 ALL_POINTS = ExportOptions(unsure=0, outliers=0, max_points=MAX_POINTS)
 STILL = "still"
+Later = Callable[[Callable[[Any], object], Any], None]
 Ask = Callable[[Job, Sequence[Upload]], "Future[Preview]"]
 
 
 class PathView:
     """One visitor's view of the path that the form asks for.
 
-    ask: starts a preview. on_show: called when something is shown.
+    ask: starts a preview. later: does something in a thread of the visitor's. on_show: called when something is shown.
     """
 
-    def __init__(self, client: viser.ClientHandle, form: Form, ask: Ask, on_show: Callable[[], None]) -> None:
-        self._client, self._form, self._ask, self._on_show = client, form, ask, on_show
+    def __init__(
+        self, client: viser.ClientHandle, form: Form, ask: Ask, later: Later, on_show: Callable[[], None]
+    ) -> None:
+        self._client, self._form, self._ask, self._later, self._on_show = client, form, ask, later, on_show
         self._lock = threading.RLock()
         self._preview: Preview | None = None
         self._keys: KeyFrames | None = None
         self._ends: list[torch.Tensor] = []  # the camera of the second photo
-        self._later: list[torch.Tensor] = []  # views for the next drawing
+        self._next_views: list[torch.Tensor] = []  # views for the next drawing
         self._nodes: list[ShownScene | viser.SceneNodeHandle | KeyFrames] = []
         self._shown: tuple[object, ...] | None = None
         self._pending = False
@@ -78,7 +81,7 @@ class PathView:
                 return
             self._shown, self._pending = wanted, True
             self._note.content = "*finding the depth and the cameras ...*"
-            future.add_done_callback(lambda f: threading.Thread(target=self._done, args=(f,), daemon=True).start())
+            future.add_done_callback(lambda f: self._later(self._done, f))
 
     def clear(self) -> None:
         """Removes what is shown."""
@@ -104,7 +107,7 @@ class PathView:
     def draw(self, keys: Cameras) -> None:
         """Takes the views of a path that was drawn before, as soon as its scene is shown."""
         with self._lock:
-            self._later = list(keys.T_world_camera)
+            self._next_views = list(keys.T_world_camera)
 
     def _wanted(self) -> tuple[Job, tuple[object, ...]]:
         """The job to preview, and what of it changes the preview."""
@@ -145,8 +148,8 @@ class PathView:
             lens = Lens(path.K_px[0], path.height, path.width)
             self._keys = KeyFrames(cast(viser.ViserServer, client), "/path", lens, unit, self._changed)
             self._nodes.append(self._keys)
-            self._set_views(self._later)
-            self._later = []
+            self._set_views(self._next_views)
+            self._next_views = []
         else:
             colours = camera_colours(len(path))
             self._nodes.append(client.scene.add_frame("/path", show_axes=False))
