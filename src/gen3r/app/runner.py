@@ -62,7 +62,8 @@ class Runner:
         self._closing = True
         self._kill()
         self._store.notify()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def preview(self, job: Job, uploads: Sequence[Upload] = ()) -> "Future[Preview]":
         """The preview of a job, after what is running. Arguments and errors as `write_job`.
