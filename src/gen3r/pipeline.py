@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -58,6 +58,21 @@ from gen3r.scene import Scene
 TEXT_ONLY_FOV = math.radians(60)  # of a named path without an image
 StepCallback = Callable[["Gen3RPipeline", int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
 Paths = Cameras | Sequence[Cameras] | str
+
+
+@dataclass(frozen=True)
+class Views:
+    """What a generation knows before it samples, of each sample.
+
+    photos: the conditioning frames [B, n, 3, H, W] in [0, 1]. predictions: the geometry of each sample's frames; none
+    where nothing needs it. path: where the cameras will be, at the photos' size, relative to the first; None where the
+    model is free. depth: of each sample's photos [n, H, W], in the unit of its path; none where nothing needs it.
+    """
+
+    photos: Tensor
+    predictions: list[GeometryPrediction]
+    path: list[Cameras] | None
+    depth: list[Tensor]
 
 
 class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
@@ -242,14 +257,10 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         prompts = prompts * batch if len(prompts) == 1 else prompts
         latents = self.prepare_latents(request, batch, generator, latents)
         # 2. predict the geometry of the conditioning frames, and place the cameras
-        needed = self._needs_geometry(request)
-        if self.geometry is not None and not needed:
+        if self.geometry is not None and not self._needs_geometry(request):
             warnings.warn("the geometry model has no effect without an image and a camera path", stacklevel=2)
-        predictions = [self.predict_photos(x) for x in photos] if needed else []
-        if len(photos) == 1:
-            photos, predictions = photos.expand(batch, -1, -1, -1, -1), predictions * batch
-        path = self.prepare_cameras(request, photos, predictions)
-        depth = self.prepare_depth(request, photos, path, predictions)
+        views = self.prepare_views(request, photos, batch)
+        photos, predictions, path, depth = views.photos, views.predictions, views.path, views.depth
         self.maybe_free_model_hooks()
         # 3. encode the conditions
         frames = resize(photos, request.height, request.width)
@@ -372,7 +383,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         frames, far, photos, depth = (x.to(device).float() for x in (scene.images, scene.depth, photos, depth))
         with exact_products(device):
             drawn = [
-                (_eight_bits(colour[None])[0].cpu(), z.cpu(), source.cpu())
+                (eight_bits(colour[None])[0].cpu(), z.cpu(), source.cpu())
                 for colour, z, source in render_photos(
                     frames, far, photos, depth, frame_indices, path.to(device), indices
                 )
@@ -488,7 +499,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     @staticmethod
     def _refined(scene: Scene, images: Images) -> Scene:
         """A reconstruction with cameras and depth refined by its frames, if they can be matched."""
-        matched = _eight_bits(image_batch(images, *matched_size(scene.cameras.height, scene.cameras.width))[0].cpu())
+        matched = eight_bits(image_batch(images, *matched_size(scene.cameras.height, scene.cameras.width))[0].cpu())
         refined = refine(matched, scene.images, scene.depth, scene.cameras)
         if refined is None:
             return scene
@@ -496,6 +507,19 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         points = unproject(depth, cameras.T_world_camera, cameras.K_px)
         changes = {"depth": depth, "cameras": cameras, "points": points, "mask": valid_depth_mask(depth)}
         return replace(scene, **changes, settings=scene.settings | {"refined": True})
+
+    @torch.no_grad()
+    def prepare_views(self, request: Request, photos: Tensor, batch: int = 1) -> Views:
+        """What a generation knows before it samples.
+
+        request: resolved. photos: its images as `Request.read_images` gives them, of one sample or of all `batch`.
+        """
+        photos = photos.to(self._execution_device)
+        predictions = [self.predict_photos(x) for x in photos] if self._needs_geometry(request) else []
+        if len(photos) == 1:
+            photos, predictions = photos.expand(batch, -1, -1, -1, -1), predictions * batch
+        path = self.prepare_cameras(request, photos, predictions)
+        return Views(photos, predictions, path, self.prepare_depth(request, photos, path, predictions))
 
     def prepare_latents(
         self, request: Request, batch: int, generator: Any = None, latents: Tensor | None = None
@@ -732,7 +756,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         depth = prediction.depth[i].float().cpu()
         cameras = _predicted_cameras(prediction, i, *frames.shape[-2:])
         return Scene(
-            frames=_eight_bits(frames).cpu(),
+            frames=eight_bits(frames).cpu(),
             depth=depth,
             confidence=prediction.depth_confidence[i].float().cpu(),
             points=unproject(depth, cameras.T_world_camera, cameras.K_px, self.vggt.config.pixel_centre),
@@ -764,6 +788,6 @@ def _median_depth(depth: Tensor) -> float:
     return float(depth[mask].median()) if bool(mask.any()) else 1.0
 
 
-def _eight_bits(images: Tensor) -> Tensor:
+def eight_bits(images: Tensor) -> Tensor:
     """Images [F, 3, H, W] in [0, 1] as uint8 [F, H, W, 3]."""
     return (images.permute(0, 2, 3, 1) * 255 + 0.5).clamp(0, 255).to(torch.uint8)

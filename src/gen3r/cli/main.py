@@ -12,7 +12,9 @@ from gen3r import __version__
 from gen3r.cli.common import Parser, exit_code, remembered_interrupts, say
 from gen3r.errors import InputError
 
-COMMANDS = ("generate", "batch", "reconstruct", "export", "view", "info", "convert", "data", "train", "evaluate")
+COMMANDS = (
+    "generate", "app", "batch", "reconstruct", "export", "view", "info", "convert", "data", "train", "evaluate",
+)  # fmt: skip
 _DESCRIPTION = """\
 From a photo, two photos, a video or text to one consistent 3-D scene: video, depth, points and cameras."""
 _EPILOG = """\

@@ -1,7 +1,7 @@
 """A time slider with a button that plays, for any number of scenes at once."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from viser import Icon
@@ -44,8 +44,13 @@ class Playback:
         for shown in scenes:
             shown.show_frame(min(number, len(shown.scene.frames) - 1))
         if self.follow.value and scenes:
-            for client in self.server.get_clients().values():
+            for client in self._visitors():
                 look_through(client, scenes[0], scenes[0].frame)
+
+    def _visitors(self) -> "Iterable[viser.ClientHandle]":
+        """All of a server's, or the one whose page this is."""
+        clients = getattr(self.server, "get_clients", None)
+        return [self.server] if clients is None else clients().values()  # pyright: ignore[reportReturnType]
 
     def step(self) -> None:
         """One frame on; after the last one, the first."""
