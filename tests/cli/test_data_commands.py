@@ -103,7 +103,7 @@ def test_check_is_content_with_a_good_dataset(truths: Truths, tmp_path: Path, ca
 def test_broken_frames_are_left_out_or_stop(wild: Path, tmp_path: Path, capsys: Error) -> None:
     break_picture(wild)
     assert data("convert", "wildrgbd", wild, tmp_path / "strict", "--strict") == 2
-    assert "00001.png cannot be read" in capsys.readouterr().err
+    assert "00001.png is damaged" in capsys.readouterr().err
     assert data("convert", "wildrgbd", wild, tmp_path / "made", "--pictures", "png") == 0
     assert "4 frames written, 0 were there, 0 skipped, 1 frames left out" in capsys.readouterr().out
     assert data("check", wild) == 1

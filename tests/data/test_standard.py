@@ -116,7 +116,7 @@ def test_broken_files_are_left_out_and_counted(source: Reader, tmp_path: Path) -
     torch.testing.assert_close(record.read_points().points, right.read_points().points)
     assert torch.equal(record.read_frame(1), right.read_frame(2))
     torch.testing.assert_close(record.cameras.T_world_camera[2], right.cameras.T_world_camera[4])
-    with pytest.raises(InputError, match=r"frame00001.png cannot be read"):
+    with pytest.raises(InputError, match=r"frame00001.png is damaged"):
         list(convert(source, source.scenes, tmp_path / "strict", "png", strict=True))
     assert not (tmp_path / "strict").exists()
 

@@ -188,7 +188,7 @@ def test_latents_of_older_models_are_refused_and_made_again(run: Run, packaged: 
     with pytest.warns(UserWarning, match="goes on at step 1 with steps 1 -> 2"):
         run.train("geometry", {"steps": 2, "batch_size": 2})
     with pytest.raises(
-        InputError, match=r"geometry-000000\.safetensors was made with another vggt .*gen3r train geometry"
+        InputError, match=r"geometry-000000\.safetensors was made with another vggt .*gen3r train latents"
     ):
         stage_of(run, "diffusion")
     run.encode_latents(kinds=["geometry"])

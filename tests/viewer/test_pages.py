@@ -9,7 +9,7 @@ import pytest
 import torch
 from plyfile import PlyData
 
-from gen3r.cameras.formats import read_cameras
+from gen3r.cameras.formats import read_posed_images
 from gen3r.export.nodes import look_from_behind
 from gen3r.scene import Scene
 from gen3r.viewer.view import show_scenes
@@ -60,9 +60,9 @@ def test_the_viewer_is_used(browser: Any, server: Any):
         page.get_by_text("Files", exact=True).click()
         with page.expect_download() as download:
             page.get_by_role("button", name="Save cameras.json").click()
-        cameras = read_cameras(download.value.path())
+        cameras = read_posed_images(download.value.path())
         [client] = server.get_clients().values()
-        np.testing.assert_allclose(cameras.centres[0].numpy(), client.camera.position, atol=1e-5)
+        np.testing.assert_allclose(cameras.T_world_camera[0, :3, 3], client.camera.position, atol=1e-5)
         assert len(panel.key_frames["1 wall"]) == 1
         with page.expect_download() as download:
             page.get_by_role("button", name="Export", exact=True).click()

@@ -252,14 +252,15 @@ def write_job(
     _check_bounds(job)
     names = [f"input-{i}{upload.suffix}" for i, upload in enumerate(uploads)]
     job = replace(job, inputs=tuple(map(Path, names)), camera=job.camera if cameras is None else CAMERAS)
-    job.check()
     with whole_folder(folder) as partial:
         for name, upload in zip(names, uploads, strict=True):
             (partial / name).write_bytes(upload.content)
         if cameras is not None:
             write_cameras(cameras, partial / CAMERAS)
         write_text(json.dumps(job.to_json(), indent=2), partial / JOB)
-        Job.load(partial / JOB).resolve(defaults)
+        written = Job.load(partial / JOB)
+        written.check()
+        written.resolve(defaults)
 
 
 def _check_bounds(job: Job) -> None:

@@ -31,7 +31,7 @@ def find_geometry(model: str | Path) -> Path:
     known = _model_type(folder) is not None
     files = weight_files(folder) if any(folder.glob("*.safetensors*")) else []
     vggt = any(name.startswith("aggregator.") for file in files for name in _tensor_names(folder / file))
-    if not (known or vggt):
+    if not files or not (known or vggt):
         raise InputError(f"{folder} has no geometry model in safetensors; give a VGGT alone, or {ACCEPTED}")
     if known:
         depth_kind(_depth_config(folder))
