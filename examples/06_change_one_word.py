@@ -1,8 +1,6 @@
 """Scenes from text alone, all from the same noise: what does one word change?
 
     python examples/06_change_one_word.py [--colours 5] [--out outputs/06.png]
-
-`docs/images/words.png` is made by the defaults.
 """
 
 import argparse
