@@ -11,7 +11,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 demo: .venv/.demo
 	@photo=$$($(BIN)/python -c "from importlib.resources import files; print(files('sklearn') / 'datasets/images/china.jpg')") && \
 	HF_HUB_OFFLINE=1 $(BIN)/gen3r generate "$$photo" --camera orbit_left --seed 1 --overwrite --out outputs/demo
-	@echo "Look at outputs/demo/preview.png; outputs/demo/rgb.mp4 and depth.mp4 move; outputs/demo/points.ply turns."
+	@echo "Open outputs/demo/scene.html in a browser; preview.png is a still, and rgb.mp4 and depth.mp4 move."
 
 # A few minutes on two cores.
 test: .venv/.dev

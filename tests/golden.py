@@ -72,7 +72,7 @@ class Reference:
                 shapes[kept + key] = shape
         if name == "vggt":
             tensors["camera_head.pose_branch.fc2.bias"][7:9] += 2.0
-        module = _empty(name, component.arguments(shapes, self._config(name)))
+        module = _empty(name, component.arguments(shapes, self._config(name)), len(shapes), Path())
         ours = component.from_published(tensors)
         module.load_state_dict(ours, strict=True, assign=True)
         return module.eval()
@@ -219,7 +219,7 @@ def end_to_end(r: Reference) -> Entries:
 
 def decoded(pipe: Gen3RPipeline, appearance: Tensor, geometry: Tensor) -> Entries:
     """What the latents of two views are decoded to."""
-    prediction = pipe.decode_geometry(geometry)
+    prediction = pipe.decode_geometry(geometry, points=True)
     height, width = prediction.depth.shape[-2:]
     T, K = decode_pose(prediction.pose_enc[-1], height, width, (0.0, float("inf")))  # random heads exceed 180 degrees
     yield "e2e.two_view.point_maps", prediction.points

@@ -1,9 +1,11 @@
 """Files and folders are there whole or not at all, whatever stops the writer."""
 
+import json
 import os
 import resource
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -18,10 +20,12 @@ from gen3r.data.shards import write_shard
 from gen3r.errors import InputError
 from gen3r.export.save import save_scene
 from gen3r.files import (
+    check_folder,
     exchange_folders,
+    exclusive_folder,
     file_hash,
-    locked,
     remove_partial,
+    reserved_folder,
     whole_file,
     whole_folder,
     write_tensors,
@@ -157,6 +161,7 @@ def test_a_process_killed_at_any_line_leaves_the_old_folder_or_the_new_one(tmp_p
     assert {tuple(state) for state in states} == {("old", "kept"), ("new", "kept")}
     assert states[0][0] == "old"
     assert states[-1][0] == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 @contextmanager
@@ -223,19 +228,109 @@ def test_the_same_tensors_give_the_same_bytes(tmp_path: Path) -> None:
         assert torch.equal(file.get_tensor("A"), tensors["A"])
 
 
-def test_a_locked_folder_is_refused_and_what_is_half_written_goes(tmp_path: Path) -> None:
-    (tmp_path / ".scene-0123abcd").mkdir()
-    (tmp_path / ".file-0123abcd.tar").touch()
+def test_what_dead_processes_left_goes_and_what_living_ones_write_stays(tmp_path: Path) -> None:
+    (tmp_path / ".scene-0.partial").mkdir()
     (tmp_path / ".kept").touch()
-    with locked(tmp_path):
-        with pytest.raises(InputError, match="another process works in"), locked(tmp_path):
-            pass
+    with whole_folder(tmp_path / "other") as partial:
         remove_partial(tmp_path)
-    with locked(tmp_path):
-        assert sorted(p.name for p in tmp_path.iterdir()) == [".kept", ".lock"]
+        assert partial.is_dir()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".kept", "other"]
 
 
 def test_an_error_of_the_writer_itself_stays_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         fail_midway(whole_file(tmp_path / "a.txt"))
     assert not list(tmp_path.iterdir())
+
+
+@contextmanager
+def living(block: str, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that enters a context manager of gen3r.files, says so, and waits there."""
+    code = f"import sys; from gen3r.files import *\nwith {block}:\n    print('in', flush=True)\n    sys.stdin.read()"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "in\n"
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_two_processes_do_not_share_an_output(tmp_path: Path) -> None:
+    with living("reserved_folder(sys.argv[1]), exclusive_folder(sys.argv[2])", tmp_path / "out", tmp_path / "clips"):
+        with pytest.raises(InputError, match=r"another process is writing .*out; wait for it"):
+            check_folder(tmp_path / "out")
+        with pytest.raises(InputError, match=r"another process is writing in .*clips; wait for it"):
+            fail_midway(exclusive_folder(tmp_path / "clips"))
+    check_folder(tmp_path / "out")
+    with exclusive_folder(tmp_path / "clips"):
+        write_text("x", tmp_path / "clips" / "a.txt")
+
+
+def test_what_a_killed_process_leaves_is_removed_by_the_next(old: Path) -> None:
+    folder = "sys.argv[1], overwrite=True"
+    with living(f"reserved_folder({folder}), whole_folder({folder}), whole_file(sys.argv[1] + '/b')", old):
+        pass
+    assert len([*old.parent.rglob("*.partial")]) == 3
+    with reserved_folder(old, overwrite=True), whole_folder(old, overwrite=True) as partial:
+        (partial / "a").write_text("new a")
+    write_text("new b", old / "b")
+    assert contents(old) == {"a": b"new a", "b": b"new b", "sub/c": b"old sub/c"}
+    assert [p.name for p in old.parent.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("letters", [255, 256])
+def test_a_name_too_long_is_refused_at_the_start_and_one_as_long_as_can_be_works(letters: int, tmp_path: Path) -> None:
+    for name in ("x" * letters, "ä" * (letters // 2) + "x" * (letters % 2)):
+        if letters > 255:
+            with pytest.raises(InputError, match="File name too long; choose another folder"):
+                check_folder(tmp_path / name)
+            with pytest.raises(InputError, match="File name too long"):
+                write_text("x", tmp_path / name)
+            continue
+        with reserved_folder(tmp_path / name), whole_folder(tmp_path / name) as partial:
+            (partial / "a").write_text("x")
+        write_text("x", tmp_path / name / name)
+        assert contents(tmp_path / name) == {"a": b"x", name: b"x"}
+    assert len([*tmp_path.iterdir()]) == (0 if letters > 255 else 2)
+
+
+def test_a_trial_leaves_nothing_and_refuses_what_is_no_folder(tmp_path: Path) -> None:
+    check_folder(tmp_path / "new" / "deeper" / "out")
+    assert not [*tmp_path.iterdir()]
+    (tmp_path / "loop").symlink_to("loop")
+    for folder, why in (
+        (tmp_path / "loop", "loop"),
+        (Path("/dev/null"), "is a file"),
+        (Path("/proc/out"), "/proc"),
+    ):
+        with pytest.raises(InputError, match=why):
+            check_folder(folder)
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second disk")
+@pytest.mark.parametrize("dangling", [True, False])
+def test_a_link_to_another_disk(dangling: bool, tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        disk = Path(other) / "disk" if dangling else Path(other)
+        (tmp_path / "out").symlink_to(disk)
+        with reserved_folder(tmp_path / "out"), whole_folder(tmp_path / "out") as partial:
+            (partial / "a").write_text("x")
+        (tmp_path / "note").symlink_to(disk / "note")
+        write_text("y", tmp_path / "note")
+        assert contents(disk) == {"a": b"x", "note": b"y"}
+        assert (tmp_path / "note").is_symlink()
+        assert [*disk.parent.glob(".*")] == []
+
+
+def test_names_that_are_not_text_and_devices(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    with reserved_folder(tmp_path / name), whole_folder(tmp_path / name) as partial:
+        write_text(json.dumps([name], ensure_ascii=False), partial / name)
+    assert json.loads((tmp_path / name / name).read_text()) == [name]
+    write_text("nothing", "/dev/null")
+    assert Path("/dev/null").is_char_device()
+    with pytest.raises(InputError, match="is a folder; choose a file"):
+        write_text("x", tmp_path)

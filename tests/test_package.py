@@ -61,6 +61,11 @@ def test_a_missing_extra_is_one_line(command: list[str], tmp_path: Path):
     assert re.fullmatch(r"gen3r: error: .* pip install 'gen3r\[world\]'\n", shown.stderr)
 
 
+def test_real_clips_are_measured_without_the_procedural_world():
+    code = "import sys; sys.modules['embreex'] = None; import gen3r.evaluation.datasets, gen3r.evaluation.generation"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
 def test_linked_files_exist(page: str):
     links = re.findall(r"\]\(([^)#\s]+)", (ROOT / page).read_text(encoding="utf-8"))

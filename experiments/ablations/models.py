@@ -21,7 +21,14 @@ class PlainColumns(Gen3RTransformer):
         self.rope = WanRotaryPosEmbed(*sizes)
 
 
-class StackedChannels(PlainColumns):
+class OneHalf(PlainColumns):
+    """The width of the tokens' grid is that of one half, and so is that of the rays."""
+
+    def embed_cameras(self, rays: Tensor) -> Tensor:
+        return super().embed_cameras(rays.chunk(2, dim=-1)[0])
+
+
+class StackedChannels(OneHalf):
     """A and G are concatenated along channels. The transformer has half the tokens.
 
     The configuration has the channels of one half, as the pipeline expects.
@@ -38,16 +45,17 @@ class StackedChannels(PlainColumns):
         prompt_embeds: Tensor,
         image_embeds: Tensor,
         control: Tensor,
-        rays: Tensor,
+        rays: Tensor | None = None,
+        camera_embeds: Tensor | None = None,
     ) -> Tensor:
         """As `Gen3RTransformer.forward`."""
         latents, control = (torch.cat(x.chunk(2, dim=-1), dim=1) for x in (latents, control))
-        rays = rays.chunk(2, dim=-1)[0]
-        velocity = super().forward(latents, timestep, prompt_embeds, image_embeds, control, rays)
+        cameras = self.embed_cameras(rays) if rays is not None else camera_embeds
+        velocity = super().forward(latents, timestep, prompt_embeds, image_embeds, control, camera_embeds=cameras)
         return torch.cat(velocity.chunk(2, dim=1), dim=-1)
 
 
-class AppearanceOnly(PlainColumns):
+class AppearanceOnly(OneHalf):
     """A is denoised by itself, with half the tokens. The velocity of G is zero; geometry comes from the frames."""
 
     def forward(
@@ -57,11 +65,13 @@ class AppearanceOnly(PlainColumns):
         prompt_embeds: Tensor,
         image_embeds: Tensor,
         control: Tensor,
-        rays: Tensor,
+        rays: Tensor | None = None,
+        camera_embeds: Tensor | None = None,
     ) -> Tensor:
         """As `Gen3RTransformer.forward`."""
-        latents, control, rays = (x.chunk(2, dim=-1)[0] for x in (latents, control, rays))
-        velocity = super().forward(latents, timestep, prompt_embeds, image_embeds, control, rays)
+        latents, control = (x.chunk(2, dim=-1)[0] for x in (latents, control))
+        cameras = self.embed_cameras(rays) if rays is not None else camera_embeds
+        velocity = super().forward(latents, timestep, prompt_embeds, image_embeds, control, camera_embeds=cameras)
         return F.pad(velocity, (0, velocity.shape[-1]))
 
 

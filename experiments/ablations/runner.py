@@ -137,8 +137,8 @@ class Ablation:
         synthetic.synthesize(self.out / "train", self.clips, frames=model.num_frames, size=model.height, workers=1)
         kinds = ["appearance"] if any("diffusion" in v.trains for v in variants) else []
         kinds += ["geometry"] if any(v.trains == DIFFUSION for v in variants) else []
-        for kind in dict.fromkeys([*kinds, *(kind for v in variants for kind in v.latents)]):
-            self._shared.encode_latents(kind, EncodeOptions(clips=self.clips))
+        if kinds := [*dict.fromkeys([*kinds, *(kind for v in variants for kind in v.latents)])]:
+            self._shared.encode_latents(EncodeOptions(clips=self.clips), kinds=kinds)
 
     def _finish(self, name: str, seed: int) -> None:
         """Trains and evaluates a variant, and leaves nothing but its result."""
@@ -176,7 +176,7 @@ class Ablation:
         run.latents_folder().mkdir(exist_ok=True)
         for path in shards_of(self.out / "latents", "appearance").values():
             link(run.latents_folder() / path.name, path)
-        run.encode_latents("geometry", EncodeOptions(clips=self.clips))
+        run.encode_latents(EncodeOptions(clips=self.clips), kinds=["geometry"])
 
     def _changes(self, stage: str, seed: int) -> dict[str, Any]:
         """Values in place of those of nano's recipe."""

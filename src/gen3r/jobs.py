@@ -40,13 +40,16 @@ class Job:
     request: Request = Request()  # noqa: RUF009  (it is frozen)
 
     def check(self) -> None:
-        """Refuses what no model can serve, without reading a file.
+        """Refuses what no model can serve, and inputs that are not there, without reading a file.
 
         Raises:
             InputError: says what to give instead.
         """
         if not self.inputs and not str(self.request.prompt).strip():
             raise InputError('nothing to start from; give an image, or text with --prompt "..."')
+        for path in self.inputs:
+            if not path.exists():
+                raise InputError(f"no image, video or folder at {path}")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"a seed is a whole number from 0 to 2^63 - 1, not {self.seed}")
         if not (math.isfinite(self.camera_scale) and self.camera_scale > 0):

@@ -6,6 +6,7 @@ options from JSON.
 """
 
 import argparse
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields
 from pathlib import Path
@@ -108,8 +109,8 @@ def check_positive(options: type, values: Mapping[str, Any]) -> None:
     """
     for f in fields(options):
         value = values.get(f.name)
-        if f.metadata.get("positive") and value is not None and not value > 0:
-            least = "at least 1" if isinstance(value, int) else "positive"
+        if f.metadata.get("positive") and value is not None and not 0 < value < math.inf:
+            least = "at least 1" if isinstance(value, int) else "finite" if value == math.inf else "positive"
             raise InputError(f"{f.name if f.metadata['positional'] else _flag(f)} must be {least}, not {value:g}")
 
 

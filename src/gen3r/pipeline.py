@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,22 +17,23 @@ from tqdm import tqdm
 from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase, UMT5EncoderModel
 
 from gen3r.cameras.camera import Cameras
-from gen3r.cameras.conventions import decode_pose
+from gen3r.cameras.conventions import decode_pose, square_pixels
 from gen3r.cameras.names import BETWEEN, FREE
 from gen3r.cameras.paths import resample, trajectory
 from gen3r.checkpoints.geometry import load_geometry
-from gen3r.checkpoints.load import PACKAGED, load_components, resolve_model, save_components
+from gen3r.checkpoints.load import load_components, resolve_model, save_components
 from gen3r.checkpoints.lora import check_peft, lora_file
 from gen3r.errors import InputError
 from gen3r.geometry.image_based_rendering import render_photos
 from gen3r.geometry.points import unproject, valid_depth_mask
 from gen3r.geometry.refinement import matched_size, refine
 from gen3r.geometry.structure_from_motion import MIN_FRAMES
+from gen3r.locations import PACKAGED
 from gen3r.media.crop import Size
 from gen3r.media.images import Images, count_images, first_size, image_batch, resize
 from gen3r.media.sequence import ImageSequence, open_paths
 from gen3r.models.adapter import GeometryAdapter
-from gen3r.models.components import Components
+from gen3r.models.components import MODULES, Components
 from gen3r.models.conditioning import (
     Conditions,
     add_noise,
@@ -46,7 +47,7 @@ from gen3r.models.conditioning import (
 from gen3r.models.depth_estimation import depth_ratio
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.geometry import GeometryModel, fitting_size, patch_size, resize_maps, usual_pixels
-from gen3r.models.precision import exact_products, fast_products
+from gen3r.models.precision import exact_products, fast_products, fast_weights, store_weights
 from gen3r.models.tokens import unpack_tokens
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.vggt import VGGT, GeometryPrediction
@@ -57,6 +58,21 @@ from gen3r.scene import Scene
 TEXT_ONLY_FOV = math.radians(60)  # of a named path without an image
 StepCallback = Callable[["Gen3RPipeline", int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
 Paths = Cameras | Sequence[Cameras] | str
+
+
+@dataclass(frozen=True)
+class Views:
+    """What a generation knows before it samples, of each sample.
+
+    photos: the conditioning frames [B, n, 3, H, W] in [0, 1]. predictions: the geometry of each sample's frames; none
+    where nothing needs it. path: where the cameras will be, at the photos' size, relative to the first; None where the
+    model is free. depth: of each sample's photos [n, H, W], in the unit of its path; none where nothing needs it.
+    """
+
+    photos: Tensor
+    predictions: list[GeometryPrediction]
+    path: list[Cameras] | None
+    depth: list[Tensor]
 
 
 class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
@@ -93,6 +109,9 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             tokenizer=tokenizer, image_encoder=image_encoder, scheduler=scheduler,
         )  # fmt: skip
         self.register_to_config(defaults=defaults or {})
+        for module, names in ((text_encoder, ["encoder"]), (image_encoder, ["vision_model", "encoder"])):
+            if module is not None:
+                vars(module)["_group_offload_block_modules"] = names  # their blocks lie deeper than diffusers looks
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -100,18 +119,22 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         return dict(self.config["defaults"])
 
     @classmethod
-    def from_pretrained(cls, model: str | Path = "nano", torch_dtype: torch.dtype | None = None) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls, model: str | Path = "nano", torch_dtype: torch.dtype | None = None, variant: str | None = None
+    ) -> Self:
         """The pipeline of `nano` (in the package), a folder (ours or the published layout), or a Hub id.
 
         torch_dtype: the weights' type; None keeps the stored one, but gives models of the package in float32 with
             `mixed_precision`, which is fast on any machine and small anyway.
+        variant: "fp16" reads files such as `model.fp16.safetensors`, where a component has them.
 
         Raises:
-            InputError: there is no such model, or a tensor is missing, left over, misshapen, damaged or pickled.
+            InputError: there is no such model or variant, or a tensor is missing, left over, misshapen, not finite,
+                damaged or pickled.
         """
         folder = resolve_model(model)
         packaged = torch_dtype is None and folder.parent == PACKAGED
-        pipe = cls(**vars(load_components(folder, torch.float32 if packaged else torch_dtype)))
+        pipe = cls(**vars(load_components(folder, torch.float32 if packaged else torch_dtype, variant=variant)))
         pipe.mixed_precision = packaged
         return pipe
 
@@ -147,6 +170,56 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             InputError: it is neither, or it is damaged.
         """
         self.geometry = load_geometry(model, self._own_geometry, torch_dtype)
+
+    def enable_layerwise_casting(
+        self, storage_dtype: torch.dtype = torch.float8_e4m3fn, compute_dtype: torch.dtype | None = None
+    ) -> None:
+        """Keeps the weights of all components in a small type; each layer is cast to another as it runs.
+
+        compute_dtype: None means the transformer's. Norms, tables, first and last layers and VGGT's heads keep their
+        types.
+        """
+        compute = compute_dtype or self.transformer.dtype
+        for name in MODULES:
+            if (module := getattr(self, name)) is not None:
+                store_weights(module, storage_dtype, compute)
+
+    def enable_group_offload(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, onload_device: torch.device | str, *, offload_to_disk_path: str | Path | None = None, **options: Any
+    ) -> None:
+        """diffusers' group offload of all components, with its options.
+
+        offload_to_disk_path: where a folder for each component keeps weights that are not on the device, not memory.
+        """
+        from diffusers.hooks import apply_group_offloading
+
+        excluded = options.pop("exclude_modules", None) or []
+        excluded = [excluded] if isinstance(excluded, str) else excluded
+        if self.text_encoder is not None:  # one layer for the two with these weights, which must be on disk once
+            self.text_encoder.set_input_embeddings(self.text_encoder.get_input_embeddings())
+        for name in MODULES:
+            module = getattr(self, name)
+            if name in excluded and module is not None:
+                module.to(onload_device)
+            elif module is not None:
+                place = offload_to_disk_path and str(Path(offload_to_disk_path) / name)
+                apply_group_offloading(module, onload_device, offload_to_disk_path=place, **options)
+
+    def enable_attention_slicing(self, slice_size: str | int | None = "auto") -> None:
+        """Refuses: diffusers' slices exist for older models only.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError("attention is never held whole here; pipe.transformer.set_attention_backend chooses how")
+
+    def enable_xformers_memory_efficient_attention(self, attention_op: Any = None) -> None:
+        """Refuses: diffusers sets it for older models only.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError('use pipe.transformer.set_attention_backend("xformers")')
 
     @torch.no_grad()
     def __call__(
@@ -184,24 +257,25 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         prompts = prompts * batch if len(prompts) == 1 else prompts
         latents = self.prepare_latents(request, batch, generator, latents)
         # 2. predict the geometry of the conditioning frames, and place the cameras
-        needed = self._needs_geometry(request)
-        if self.geometry is not None and not needed:
+        if self.geometry is not None and not self._needs_geometry(request):
             warnings.warn("the geometry model has no effect without an image and a camera path", stacklevel=2)
-        predictions = [self.predict_photos(x) for x in photos] if needed else []
-        if len(photos) == 1:
-            photos, predictions = photos.expand(batch, -1, -1, -1, -1), predictions * batch
-        path = self.prepare_cameras(request, photos, predictions)
-        depth = self.prepare_depth(request, photos, path, predictions)
+        views = self.prepare_views(request, photos, batch)
+        photos, predictions, path, depth = views.photos, views.predictions, views.path, views.depth
+        self.maybe_free_model_hooks()
         # 3. encode the conditions
         frames = resize(photos, request.height, request.width)
         prompt_embeds, negative_prompt_embeds = self.encode_prompt(request, prompts)
         image_embeds = self.encode_image(frames, request.image_embeds)
         control = self.prepare_control(request, frames, path, depth)
-        rays = self.prepare_rays(request, batch, path)
-        conditions = Conditions(prompt_embeds, negative_prompt_embeds, image_embeds, control, rays)
+        embeds = (prompt_embeds, negative_prompt_embeds, image_embeds)
         self.maybe_free_model_hooks()
-        # 4. denoise Z = [A; G]
-        latents = self.denoise(latents, conditions, request, callback_on_step_end)
+        # 4. denoise Z = [A; G]; the rays are large, and freed once they are embedded, so no name keeps them
+        latents = self.denoise(
+            latents,
+            Conditions(*embeds, control, self.prepare_rays(request, batch, path)),
+            request,
+            callback_on_step_end,
+        )
         if output_type == "latent":
             self.maybe_free_model_hooks()
             return latents
@@ -227,6 +301,10 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         if request.num_inference_steps == 1 and self.scheduler.config.get("shift_terminal"):
             own = self.defaults["num_inference_steps"]
             raise InputError(f"this model samples in {own} steps; it cannot in 1")
+        self._check_scheduler()
+        cache = self.transformer._cache_config
+        if request.guidance_scale == 1 and getattr(cache, "is_guidance_distilled", True) is False:
+            raise InputError("FasterCache without guidance needs is_guidance_distilled=True")
         if output_type not in ("scene", "latent"):
             raise InputError(f"output_type is scene or latent, not {output_type}")
         return batch_size(
@@ -238,6 +316,30 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             prompt_embeds=sample_count(request.prompt_embeds),
             image_embeds=sample_count(request.image_embeds),
         )
+
+    def relative_work(self, request: Request) -> float:
+        """How many times as long as the model's own clip the denoising of a resolved request takes, by its products."""
+        width = self.transformer.config.num_attention_heads * self.transformer.config.attention_head_dim
+
+        def work(frames: int, height: int, across: int, steps: int, guidance: float) -> float:
+            tokens = (1 + (frames - 1) // 4) * (height // 16) * (2 * across // 16)
+            return steps * (1 if guidance == 1 else 2) * tokens * (6 * width + tokens)
+
+        names = ("num_frames", "height", "width", "num_inference_steps", "guidance_scale")
+        own = self.defaults
+        return work(*(getattr(request, name) for name in names)) / work(*(own[name] for name in names))
+
+    def _check_scheduler(self) -> None:
+        """Refuses schedulers of diffusers that do not integrate a flow, which would give noise."""
+        scheduler, config = self.scheduler, self.scheduler.config
+        flow = isinstance(scheduler, FlowMatchEulerDiscreteScheduler) or (
+            config.get("use_flow_sigmas") and config.get("prediction_type") == "flow_prediction"
+        )
+        if not flow:
+            raise InputError(
+                f"{type(scheduler).__name__} does not sample a flow as it is configured; make it with from_config(..., "
+                'use_flow_sigmas=True, prediction_type="flow_prediction"), or keep the model\'s own'
+            )
 
     @torch.no_grad()
     def decode(
@@ -281,7 +383,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         frames, far, photos, depth = (x.to(device).float() for x in (scene.images, scene.depth, photos, depth))
         with exact_products(device):
             drawn = [
-                (_eight_bits(colour[None])[0].cpu(), z.cpu(), source.cpu())
+                (eight_bits(colour[None])[0].cpu(), z.cpu(), source.cpu())
                 for colour, z, source in render_photos(
                     frames, far, photos, depth, frame_indices, path.to(device), indices
                 )
@@ -314,22 +416,22 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         return (video / 2 + 0.5).clamp(0, 1).transpose(1, 2)
 
     @torch.no_grad()
-    def decode_geometry(self, geometry: Tensor) -> GeometryPrediction:
-        """Cameras, depth and points of geometry latents [B, 16, f, h, w]."""
+    def decode_geometry(self, geometry: Tensor, points: bool = False) -> GeometryPrediction:
+        """Cameras and depth of geometry latents [B, 16, f, h, w]; the points of VGGT's own head, if asked for."""
         with self._autocast():
             levels = unpack_tokens(self.geo_adapter.decode(geometry.to(self.geo_adapter.dtype)))
-        return self.vggt.heads(levels, 8 * geometry.shape[-2], 8 * geometry.shape[-1])
+        return self.vggt.heads(levels, 8 * geometry.shape[-2], 8 * geometry.shape[-1], points=points)
 
     @torch.no_grad()
-    def predict_geometry(self, frames: Tensor) -> GeometryPrediction:
-        """Cameras, depth and points of frames [B, F, 3, H, W] in [0, 1], by VGGT."""
+    def predict_geometry(self, frames: Tensor, points: bool = False) -> GeometryPrediction:
+        """Cameras and depth of frames [B, F, 3, H, W] in [0, 1], by VGGT; the points of its own head, if asked for."""
         with self._autocast():
             levels = self.vggt.tokens(frames.to(self.vggt.dtype))
-        return self.vggt.heads(levels, *frames.shape[-2:])
+        return self.vggt.heads(levels, *frames.shape[-2:], points=points)
 
     @torch.no_grad()
     def predict_photos(self, photos: Tensor) -> GeometryPrediction:
-        """Cameras, depth and points of one sample's conditioning frames [n, 3, H, W] in [0, 1], a batch of one.
+        """Cameras and depth of one sample's conditioning frames [n, 3, H, W] in [0, 1], a batch of one.
 
         VGGT sees each frame whole, at the model's usual number of pixels, in multiples of its patch size. The model of
         `load_geometry` chooses its size.
@@ -397,7 +499,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     @staticmethod
     def _refined(scene: Scene, images: Images) -> Scene:
         """A reconstruction with cameras and depth refined by its frames, if they can be matched."""
-        matched = _eight_bits(image_batch(images, *matched_size(scene.cameras.height, scene.cameras.width))[0].cpu())
+        matched = eight_bits(image_batch(images, *matched_size(scene.cameras.height, scene.cameras.width))[0].cpu())
         refined = refine(matched, scene.images, scene.depth, scene.cameras)
         if refined is None:
             return scene
@@ -405,6 +507,19 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         points = unproject(depth, cameras.T_world_camera, cameras.K_px)
         changes = {"depth": depth, "cameras": cameras, "points": points, "mask": valid_depth_mask(depth)}
         return replace(scene, **changes, settings=scene.settings | {"refined": True})
+
+    @torch.no_grad()
+    def prepare_views(self, request: Request, photos: Tensor, batch: int = 1) -> Views:
+        """What a generation knows before it samples.
+
+        request: resolved. photos: its images as `Request.read_images` gives them, of one sample or of all `batch`.
+        """
+        photos = photos.to(self._execution_device)
+        predictions = [self.predict_photos(x) for x in photos] if self._needs_geometry(request) else []
+        if len(photos) == 1:
+            photos, predictions = photos.expand(batch, -1, -1, -1, -1), predictions * batch
+        path = self.prepare_cameras(request, photos, predictions)
+        return Views(photos, predictions, path, self.prepare_depth(request, photos, path, predictions))
 
     def prepare_latents(
         self, request: Request, batch: int, generator: Any = None, latents: Tensor | None = None
@@ -484,20 +599,26 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """Text features [B, L, D] of the prompts and, where there is guidance, of the negative prompt."""
         device, length = self._execution_device, self.defaults["text_length"]
 
-        def encode(texts: list[str]) -> Tensor:
+        def encode(texts: list[str]) -> dict[str, Tensor]:
+            if not texts:
+                return {}
             tokens = max(len(ids) for ids in self.tokenizer(texts)["input_ids"])  # pyright: ignore[reportArgumentType]
             if tokens > length:
                 warnings.warn(f"the prompt has {tokens} tokens; only the first {length} count", stacklevel=5)
-            return encode_text(self.tokenizer, self.text_encoder, texts, length, device)
+            return dict(zip(texts, encode_text(self.tokenizer, self.text_encoder, texts, length, device), strict=True))
 
         def expand(features: Tensor) -> Tensor:
             return features.to(device).expand(len(prompts), -1, -1)
 
         embeds, negative = request.prompt_embeds, request.negative_prompt_embeds
-        prompt_embeds = encode(prompts) if embeds is None else expand(embeds)
-        if request.guidance_scale == 1:
+        guided = request.guidance_scale != 1
+        wanted = prompts if embeds is None else []
+        others = [request.negative_prompt] if guided and negative is None else []
+        features = encode(list(dict.fromkeys([*wanted, *others])))  # one batch, each text once
+        prompt_embeds = torch.stack([features[x] for x in wanted]) if embeds is None else expand(embeds)
+        if not guided:
             return prompt_embeds, None
-        return prompt_embeds, expand(encode([request.negative_prompt]) if negative is None else negative)
+        return prompt_embeds, expand(features[request.negative_prompt] if negative is None else negative)
 
     def encode_image(self, frames: Tensor, image_embeds: Tensor | None = None) -> Tensor:
         """CLIP features [B, N, D'] of the first conditioning frame; zeros of the same shape for text alone."""
@@ -549,9 +670,12 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         noise = latents
         clean, known = known_latents(conditions.control)
         known = known & request.clamp_known
+        inputs = self._network_inputs(conditions)
+        del conditions
+        weights = fast_weights(self.transformer, latents.device) if self._mixes else {}
         with self.progress_bar(total=request.num_inference_steps) as bar:  # pyright: ignore[reportCallIssue]
             for i, t in enumerate(self.scheduler.timesteps):
-                noise_pred = self._predict_velocity(latents, t, conditions, request.guidance_scale)
+                noise_pred = self._predict_velocity(latents, i, inputs, weights, request.guidance_scale)
                 latents = self.scheduler.step(noise_pred, t, latents, return_dict=False)[0]
                 sigma = self.scheduler.sigmas[i + 1].to(latents.device)
                 latents = torch.where(known, add_noise(clean, noise, sigma), latents)
@@ -562,25 +686,56 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             raise InputError(f"sampling overflowed in {self.transformer.dtype}; use float32 or bfloat16")
         return latents
 
-    def _predict_velocity(self, latents: Tensor, t: Tensor, conditions: Conditions, guidance_scale: float) -> Tensor:
-        """The velocity noise - x; with guidance, both conditions in one batch: v0 + guidance_scale * (v1 - v0)."""
-        prompt_embeds, negative = conditions.prompt_embeds, conditions.negative_prompt_embeds
-        inputs = [latents, conditions.image_embeds, conditions.control, conditions.rays]
-        if negative is not None:
-            prompt_embeds = torch.cat([negative, prompt_embeds])
-            inputs = [torch.cat([x, x]) for x in inputs]
-        z, *others = (x.to(self.transformer.dtype) for x in inputs)
+    def _network_inputs(self, conditions: Conditions) -> dict[str, Tensor]:
+        """What the network is given at every step, by name; twice where there is guidance, for both conditions."""
+        dtype, negative = self.transformer.dtype, conditions.negative_prompt_embeds
         with self._autocast():
-            timestep = t.expand(len(z)).to(z.device)
-            noise_pred = self.transformer(z, timestep, prompt_embeds.to(z.dtype), *others).float()
+            camera_embeds = self.transformer.embed_cameras(conditions.rays.to(dtype))
+        inputs = {
+            "prompt_embeds": conditions.prompt_embeds.to(dtype),
+            "image_embeds": conditions.image_embeds.to(dtype),
+            "control": conditions.control.to(dtype),
+            "camera_embeds": camera_embeds,
+        }
         if negative is None:
+            return inputs
+        other = inputs | {"prompt_embeds": negative.to(dtype)}
+        return {name: torch.cat([other[name], x]) for name, x in inputs.items()}
+
+    def _predict_velocity(
+        self, latents: Tensor, step: int, inputs: dict[str, Tensor], weights: dict[str, Tensor], guidance_scale: float
+    ) -> Tensor:
+        """The velocity noise - x; with guidance, both conditions in one batch: v0 + guidance_scale * (v1 - v0).
+
+        inputs: of `_network_inputs`. weights: of the network, in place of its own.
+        """
+        self._current_timestep = t = self.scheduler.timesteps[step]
+        guided = len(inputs["prompt_embeds"]) == 2 * len(latents)
+        z = (torch.cat([latents, latents]) if guided else latents).to(self.transformer.dtype)
+        schedule = {"timestep": t, "sigma": self.scheduler.sigmas[step], "step_index": step}
+        schedule["num_inference_steps"] = len(self.scheduler.timesteps)
+        inputs = inputs | {"latents": z, "timestep": t.expand(len(z)).to(z.device)}
+        with self._autocast(), self.transformer.cache_context("velocity", **schedule):
+            noise_pred = torch.func.functional_call(self.transformer, weights, (), inputs).float()
+        if not guided:
             return noise_pred
         unconditional, conditional = noise_pred.chunk(2)
         return unconditional + guidance_scale * (conditional - unconditional)
 
+    @property
+    def current_timestep(self) -> Any:
+        """The time of the step that is being taken, 1000 to 0, a tensor, for the callbacks of diffusers' caches."""
+        return self._current_timestep
+
+    @property
+    def _mixes(self) -> bool:
+        """Whether float32 weights multiply in bfloat16."""
+        present = (x for x in (self.transformer, self.vggt, self.vae) if x is not None)  # training may need only some
+        return self.mixed_precision and next(present).dtype == torch.float32
+
     def _autocast(self) -> AbstractContextManager[Any]:
         """bfloat16 products of float32 weights, where `mixed_precision` asks for it and the device is fast at them."""
-        if self.mixed_precision and self.transformer.dtype == torch.float32:
+        if self._mixes:
             return fast_products(self._execution_device)
         return nullcontext()
 
@@ -601,7 +756,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         depth = prediction.depth[i].float().cpu()
         cameras = _predicted_cameras(prediction, i, *frames.shape[-2:])
         return Scene(
-            frames=_eight_bits(frames).cpu(),
+            frames=eight_bits(frames).cpu(),
             depth=depth,
             confidence=prediction.depth_confidence[i].float().cpu(),
             points=unproject(depth, cameras.T_world_camera, cameras.K_px, self.vggt.config.pixel_centre),
@@ -613,9 +768,9 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
 
 def _predicted_cameras(prediction: GeometryPrediction, i: int, height: int, width: int) -> Cameras:
-    """The cameras of sample i, relative to the first."""
+    """The cameras of sample i, relative to the first, with square pixels."""
     T, K = decode_pose(prediction.pose_enc[-1, i].float().cpu(), height, width)
-    return Cameras(T, K, height, width).relative_to_first()
+    return Cameras(T, square_pixels(K), height, width).relative_to_first()
 
 
 def _metres(prediction: GeometryPrediction, depth: Tensor) -> dict[str, float]:
@@ -633,6 +788,6 @@ def _median_depth(depth: Tensor) -> float:
     return float(depth[mask].median()) if bool(mask.any()) else 1.0
 
 
-def _eight_bits(images: Tensor) -> Tensor:
+def eight_bits(images: Tensor) -> Tensor:
     """Images [F, 3, H, W] in [0, 1] as uint8 [F, H, W, 3]."""
     return (images.permute(0, 2, 3, 1) * 255 + 0.5).clamp(0, 255).to(torch.uint8)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from gen3r.cameras.camera import Cameras
 
 SIZE_STEP = 112
+MAX_STEPS = 1_000_000
 PHOTO_SIDE = 768  # longer side of frames rendered from photos, where neither the request nor the photo says less
-MAX_ASPECT = 4.0  # of these frames; longer photos are cropped
 TASKS = ("text", "one view", "two views")  # by the number of conditioning frames
 _DEFAULTED = (
     "negative_prompt", "num_frames", "height", "width", "num_inference_steps", "guidance_scale", "clamp_known",
@@ -93,6 +93,13 @@ class Request:
         request = replace(request, images=open_paths(self.images), prompt="" if self.prompt is None else self.prompt)
         check_size(request.num_frames, request.height, request.width)
         request._check_sampling()
+        own = defaults["height"], defaults["width"]
+        if (request.height, request.width) != own:
+            warnings.warn(
+                f"this model was trained on clips of {own[0]} x {own[1]}: others are blurred or distorted. Without a "
+                "size, frames of a photo have the photo's size all the same",
+                stacklevel=3,
+            )
         if request.output_size and request.output_size < max(request.height, request.width):
             least = max(request.height, request.width)
             raise InputError(f"the output size is at least the model's, {least}, or 0; not {request.output_size}")
@@ -136,6 +143,7 @@ class Request:
     def frame_size(self) -> tuple[int, int]:
         """Height and width of the frames of a resolved request: the first photo's shape, in even numbers, where the
         frames are rendered from it, else the model's."""
+        from gen3r.media.crop import MAX_ASPECT
         from gen3r.media.images import first_size
         from gen3r.media.sequence import ImageSequence
 
@@ -164,8 +172,8 @@ class Request:
         return image_batch(images, *size)
 
     def _check_sampling(self) -> None:
-        if self.num_inference_steps < 1:
-            raise InputError(f"sampling needs at least 1 step, not {self.num_inference_steps}")
+        if not 1 <= self.num_inference_steps <= MAX_STEPS:
+            raise InputError(f"sampling needs 1 to {MAX_STEPS} steps, not {self.num_inference_steps}")
         if not 0 <= self.guidance_scale <= 100:
             raise InputError(f"guidance must lie between 0 and 100, not {self.guidance_scale}; 1 turns it off")
         if self.geometry_from not in ("frames", "latents"):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from gen3r.cameras.conventions import world_axes
 from gen3r.errors import InputError
 from gen3r.files import write_tensors
 from gen3r.geometry.clouds import PointCloud
+from gen3r.geometry.novel_views import render_views
 from gen3r.geometry.points import unproject, valid_depth_mask
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ _OPTIONAL = ("points", "mask", "source")  # left out of a file where they follow
 _CAMERAS = ("T_world_camera", "K_px")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scene:
     """One consistent scene: RGB video, depth, points and cameras, in the first camera's frame.
 
@@ -62,6 +64,10 @@ class Scene:
                 raise ValueError(f"scene.{name} has shape {[*getattr(self, name).shape]}, not {[*shape]}")
         assert len(self.cameras) == size[0]
 
+    def __repr__(self) -> str:
+        frames, height, width = self.frames.shape[:3]
+        return f"Scene({frames} frames of {height} x {width}, prompt={self.prompt!r}, settings={self.settings})"
+
     @property
     def images(self) -> Tensor:
         """The frames as models take them: float32 [F, 3, H, W] in [0, 1]."""
@@ -91,6 +97,38 @@ class Scene:
         from gen3r.export.mesh import to_trimesh
 
         return to_trimesh(_selection(self, options))
+
+    def render(self, cameras: Cameras) -> Tensor:
+        """Pictures uint8 [N, h, w, 3] of the scene from other cameras, in the size of the cameras.
+
+        cameras: in the scene's world, which is the first frame's camera, and in its unit. What no frame shows is
+        continued smoothly from its surroundings.
+        """
+        pictures = render_views(self.images, self.depth, self.cameras, cameras)
+        return torch.stack([(255 * x).round().to(torch.uint8).permute(1, 2, 0) for x in pictures])
+
+    def to_html(self, options: "ExportOptions | None" = None) -> str:
+        """The page `scene.html`: it opens offline in any browser."""
+        from gen3r.export.page import to_html
+
+        return to_html(_selection(self, options))
+
+    def show(self, options: "ExportOptions | None" = None) -> Path:
+        """Opens the page in the usual browser; returns its file, which stays in the folder for temporary files.
+
+        In a notebook, a scene at the end of a cell shows itself.
+        """
+        import tempfile
+        import webbrowser
+
+        path = Path(tempfile.mkdtemp(prefix="gen3r-")) / "scene.html"
+        path.write_text(self.to_html(options), encoding="utf-8")
+        webbrowser.open(path.as_uri())
+        return path
+
+    def _repr_html_(self) -> str:
+        """The page in a notebook."""
+        return f'<iframe srcdoc="{escape(self.to_html())}" width="100%" height="480" style="border:0"></iframe>'
 
     def export(
         self, folder: str | Path, *formats: str, options: "ExportOptions | None" = None, overwrite: bool = False

@@ -28,7 +28,7 @@ from gen3r.batch.worker import Settings, Worker, from_row, to_row
 from gen3r.cli.main import main
 from gen3r.errors import InputError
 from gen3r.export.save import WRITERS
-from gen3r.files import locked
+from gen3r.files import exclusive_folder
 from gen3r.geometry.points import unproject
 from gen3r.jobs import Job
 from gen3r.request import Request
@@ -259,9 +259,9 @@ def test_a_full_disk_stops_the_batch_and_the_next_run_goes_on(tmp_path: Path, mo
 
 
 def test_only_one_batch_works_in_a_folder(model: Path, photos: Path, tmp_path: Path, capsys):
-    with locked(tmp_path / "out"):
+    with exclusive_folder(tmp_path / "out"):
         assert batch(model, photos, tmp_path / "out") == 2
-    assert "another process works in" in capsys.readouterr().err
+    assert "another process is writing in" in capsys.readouterr().err
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").touch()
     assert batch(model, photos, tmp_path / "other") == 2

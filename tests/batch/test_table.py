@@ -89,7 +89,7 @@ WRONG = [
     ('{"prompt": "x", "camera": "between"}', "leads from one image to another"),
     ('{"prompt": "x", "camera": "dolly_in", "extent": NaN}', "extent must be a number"),
     ('{"prompt": "x", "camera": "broken.json"}', "broken.json"),
-    ('{"inputs": ["nowhere.png"]}', "no image at"),
+    ('{"inputs": ["nowhere.png"]}', "no image, video or folder at"),
     ('{"inputs": ["empty.png"]}', "is empty"),
     ('{"inputs": ["cut.png"]}', "is damaged or unusual"),
     ('{"inputs": ["letter.png"]}', "not an image"),
@@ -148,7 +148,11 @@ def test_a_task_is_known_by_request_contents_and_model(tmp_path: Path) -> None:
     assert task_id(Job(inputs=(copy,))) == own
     assert task_id(Job(inputs=(a,), request=Request(num_inference_steps=DEFAULTS["num_inference_steps"]))) == own
     others = [Job(inputs=(other,)), Job(inputs=(a,), seed=1), Job(inputs=(a,), request=Request(prompt="a room"))]
-    others += [Job(inputs=(a,), camera="dolly_in"), Job(inputs=(a, other)), Job(inputs=(a,), size=(112, 224))]
+    others += [
+        Job(inputs=(a,), camera="dolly_in"),
+        Job(inputs=(a, other)),
+        Job(inputs=(a,), request=Request(guidance_scale=3.5)),
+    ]
     own_path = Job(inputs=(a,), camera=str(tmp_path / "cameras.json"))
     lens = torch.tensor([[100.0, 0, 56], [0, 100, 56], [0, 0, 1]])
     cameras = trajectory("dolly_in", 9, lens, 112, 112)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from gen3r.checkpoints import load_components, model_defaults
-from gen3r.checkpoints.load import PACKAGED, transformer_config
+from gen3r.checkpoints.load import transformer_config
 from gen3r.errors import InputError
+from gen3r.locations import PACKAGED
 from gen3r.models.presets import nano
 
 # What the configurations of nano held in version 0.1.

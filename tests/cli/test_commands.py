@@ -1,11 +1,14 @@
 """The command line as people use it: what works gives whole folders, what cannot work gives one line and code 2."""
 
+import io
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,10 +20,13 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from gen3r.cli.common import OutputOptions, write_scene
 from gen3r.cli.main import main
+from gen3r.errors import InputError
 from gen3r.export.save import WRITERS
 from gen3r.export.video import write_video
 from gen3r.scene import Scene
+from tests.export.conftest import make_scene
 from tests.tiny import tiny_pipeline
 
 FRAMES, SIZE = 5, 112
@@ -113,6 +119,7 @@ class TestGenerate:
         assert torch.equal(a, b)
         assert not torch.equal(a, c)
 
+    @pytest.mark.filterwarnings("ignore:this model was trained")
     def test_a_size_that_is_not_square(self, model: Path, photo: Path, tmp_path: Path):
         assert generate(model, tmp_path / "out", photo, "--size", "112x224", "--frames", "1", "--guidance", "1") == 0
         assert Scene.load(tmp_path / "out" / "scene.safetensors").frames.shape == (1, 112, 224, 3)
@@ -243,7 +250,8 @@ def test_an_existing_scene_is_kept_unless_told_otherwise(model: Path, photo: Pat
     assert (tmp_path / "out" / "rgb.mp4").read_bytes() != before
 
 
-def test_an_interrupted_run_leaves_nothing(model: Path, photo: Path, tmp_path: Path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing(number: signal.Signals, model: Path, photo: Path, tmp_path: Path):
     command = ["generate", str(photo), "--model", str(model), "--device", "cpu", "--steps", "100000"]
     process = subprocess.Popen(
         [sys.executable, "-m", "gen3r.cli.main", *command, "--out", str(tmp_path / "out")], stderr=subprocess.PIPE
@@ -254,9 +262,10 @@ def test_an_interrupted_run_leaves_nothing(model: Path, photo: Path, tmp_path: P
         piece = process.stderr.read1(200)  # pyright: ignore[reportAttributeAccessIssue]
         assert piece, seen
         seen += piece
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, rest = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
+    assert rest.splitlines()[-1] == b"gen3r: interrupted; nothing was written"
     assert b"Traceback" not in seen + rest
     assert [p.name for p in tmp_path.iterdir()] == ["photo.png"]
 
@@ -312,3 +321,48 @@ def test_info_and_convert(model: Path, tmp_path: Path, capsys):
         tables.append(capsys.readouterr().out.splitlines()[1:])
     assert tables[0] == tables[1] == tables[2]
     assert any("transformer" in line for line in tables[0])
+
+
+def test_an_empty_output_is_refused(photo: Path, capsys):
+    assert main(["generate", str(photo), "--out", ""]) == 2
+    assert "argument --out: the name is empty" in capsys.readouterr().err
+
+
+def test_names_that_the_console_cannot_show(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    picture(tmp_path / os.fsdecode(b"caf\xe9.png"), 0)
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="cp1252"))
+    command = ["reconstruct", str(next(tmp_path.iterdir())), "--model", str(model), "--device", "cpu"]
+    assert main([*command, "--out", str(tmp_path / "мир\x1b[31m")]) == 0
+    assert b"\\u043c\\u0438\\u0440" in printed.getvalue()
+    about = json.loads((tmp_path / "мир\x1b[31m" / "metadata.json").read_text())
+    assert [os.fsencode(name) for name in about["settings"]["inputs"]] == [b"caf\xe9.png"]
+
+
+def test_control_characters_do_not_reach_the_console(tmp_path: Path, capsys):
+    assert main(["reconstruct", str(tmp_path / "a\x1b[31m.png"), "--out", str(tmp_path / "out")]) == 2
+    assert "a\\x1b[31m.png" in capsys.readouterr().err
+
+
+def test_a_scene_that_cannot_be_written_goes_somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    (tmp_path / "rescued").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "rescued"))
+    scene, out = make_scene(), tmp_path / "out"
+    with OutputOptions(out=out).reserved():
+        out.write_text("in the way")
+        with pytest.raises(InputError, match=r"is a file; .*; the finished scene is in .*rescued/out-") as caught:
+            write_scene(scene, OutputOptions(out=out, export=("glb",)))
+    [folder] = (tmp_path / "rescued").iterdir()
+    assert str(caught.value).endswith(str(folder))
+    assert {p.name for p in folder.iterdir()} == set(WRITERS)
+    assert torch.equal(Scene.load(folder / "scene.safetensors").frames, scene.frames)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
+@pytest.mark.parametrize(("output", "code"), [("| true", 0), ("> /dev/full", 2), (">&-", 0)])
+def test_an_output_that_nobody_reads(output: str, code: int):
+    command = f"set -o pipefail; PYTHONUNBUFFERED= {sys.executable} -m gen3r.cli.main --version {output}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "Traceback" not in done.stdout
+    assert ("gen3r: error: cannot print: No space left on device" in done.stderr) == bool(code)

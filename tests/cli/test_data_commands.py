@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import torch
 from PIL import Image
 
 from gen3r.cli.main import main
 from gen3r.data.readers import READERS, open_dataset
 from gen3r.data.shards import ClipShards
-from gen3r.data.synthetic import light, places
+from gen3r.data.synthetic import light, places, synthesize
 from gen3r.data.synthetic.options import Place, Time, Weather
 from tests.data.layouts import Truths, write_colmap, write_realestate, write_standard, write_wildrgbd
 
@@ -102,7 +103,7 @@ def test_check_is_content_with_a_good_dataset(truths: Truths, tmp_path: Path, ca
 def test_broken_frames_are_left_out_or_stop(wild: Path, tmp_path: Path, capsys: Error) -> None:
     break_picture(wild)
     assert data("convert", "wildrgbd", wild, tmp_path / "strict", "--strict") == 2
-    assert "00001.png cannot be read" in capsys.readouterr().err
+    assert "00001.png is damaged" in capsys.readouterr().err
     assert data("convert", "wildrgbd", wild, tmp_path / "made", "--pictures", "png") == 0
     assert "4 frames written, 0 were there, 0 skipped, 1 frames left out" in capsys.readouterr().out
     assert data("check", wild) == 1
@@ -169,3 +170,19 @@ def test_the_console_script(wild: Path, tmp_path: Path) -> None:
     done = subprocess.run([*map(str, command), "--workers", "2"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "5 frames written" in done.stdout
+
+
+def test_own_clips_are_shown_checked_and_converted(tmp_path: Path, capsys: Error) -> None:
+    synthesize(tmp_path / "clips", 2, frames=3, size=28, workers=1)
+    assert data("show", tmp_path / "clips", "--out", tmp_path / "sheet.png") == 0
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert len(sheet.getcolors(2**24) or []) > 100
+    assert data("check", tmp_path / "clips") in (0, 1)
+    assert "clips-000000/01" in capsys.readouterr().out
+    assert data("convert", "clips", tmp_path / "clips", tmp_path / "made") == 0
+    clips, made = ClipShards(tmp_path / "clips"), open_dataset("standard", tmp_path / "made")
+    assert len(made) == len(clips) == 2
+    assert torch.equal(made[1].read_frame(2), clips[1].frames[2])
+    assert made[1].read_depth is not None
+    torch.testing.assert_close(made[1].read_depth(2), clips[1].depth[2], rtol=0.01, atol=0.01)
+    assert made[1].captions == (clips.captions[1],)

@@ -100,7 +100,7 @@ def test_datasets(dataset: str, write, model: Path, truths: Truths, tmp_path: Pa
         (["--dataset", "co3d"], "leave out --dataset"),
         (["--shard", "2", "--num-shards", "2"], "there is no shard 2 of 2"),
         (["--clips", "0"], "--clips must be at least 1"),
-        (["--model", "nowhere"], "no model at nowhere"),
+        (["--model", "nowhere"], "no model at 'nowhere'"),
     ],
 )
 def test_what_cannot_work_is_one_line(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
@@ -117,6 +118,26 @@ def axes(T: np.ndarray, x: str, y: str, z: str) -> np.ndarray:
 
 def bent(truth: Truth, coefficients: Sequence[float]) -> np.ndarray:
     """The frames as a lens with k1, k2, p1, p2, k3 would have taken them."""
+    places = bent_places(truth, coefficients)
+    channels = [
+        [map_coordinates(frame[..., c].astype(float), places, order=1, mode="nearest") for c in range(3)]
+        for frame in truth.frames
+    ]
+    return np.moveaxis(np.array(channels), 1, -1).round().astype(np.uint8)
+
+
+def bent_depth(truth: Truth, coefficients: Sequence[float]) -> np.ndarray:
+    """The depth as a sensor behind the same lens would have measured it: between pixels, but not across edges."""
+    places = bent_places(truth, coefficients)
+    nearest, between = (
+        np.stack([map_coordinates(depth, places, order=order, mode="nearest") for depth in truth.depth])
+        for order in (0, 1)
+    )
+    return np.where(np.abs(between - nearest) < 0.1 * nearest, between, nearest)
+
+
+def bent_places(truth: Truth, coefficients: Sequence[float]) -> list[np.ndarray]:
+    """The rows and columns [H, W] in the straight image of what lies at each pixel behind the lens."""
     fx, fy, cx, cy = truth.intrinsics
     k1, k2, p1, p2, k3 = coefficients
     height, width = truth.size
@@ -130,12 +151,7 @@ def bent(truth: Truth, coefficients: Sequence[float]) -> np.ndarray:
             (u - 2 * p1 * x * y - p2 * (r2 + 2 * x**2)) / radial,
             (v - p1 * (r2 + 2 * y**2) - 2 * p2 * x * y) / radial,
         )
-    places = [y * fy + cy - 0.5, x * fx + cx - 0.5]
-    channels = [
-        [map_coordinates(frame[..., c].astype(float), places, order=1, mode="nearest") for c in range(3)]
-        for frame in truth.frames
-    ]
-    return np.moveaxis(np.array(channels), 1, -1).round().astype(np.uint8)
+    return [y * fy + cy - 0.5, x * fx + cx - 0.5]
 
 
 # A patch of pixels on a thing that is said to move in this frame; no pair of frames is measured from it.
@@ -503,11 +519,11 @@ def write_nerfstudio(root: Path, truth: Truth) -> None:
     fx, fy, cx, cy = truth.intrinsics
     data: dict[str, Any] = {"camera_angle_x": 2 * np.arctan(width / 2 / fx), "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy,
                             "w": width, "h": height, "k1": RADIAL[0], "k2": RADIAL[1], "frames": []}  # fmt: skip
-    straight, lens = truth.frames, bent(truth, RADIAL)
+    straight, lens, depth = truth.frames, bent(truth, RADIAL), bent_depth(truth, RADIAL)
     assert not np.array_equal(straight, lens)
     for i, M in enumerate(axes(truth.T, "right", "up", "back")):
         save(root / "images" / f"frame_{i}.jpg", lens[i])
-        save(root / "depths" / f"frame_{i}.png", (truth.depth[i] * 1000).round().astype(np.uint16))
+        save(root / "depths" / f"frame_{i}.png", (depth[i] * 1000).round().astype(np.uint16))
         data["frames"].append({"file_path": f"./images/frame_{i}.jpg", "depth_file_path": f"depths/frame_{i}.png",
                                "transform_matrix": M.tolist()})  # fmt: skip
     write_cloud(root / "sparse_pc.ply", truth)
@@ -526,6 +542,18 @@ class Layout:
     points: bool = False
 
 
+def write_clips(root: Path, truth: Truth) -> None:
+    tensors = {
+        "frames": torch.from_numpy(truth.frames),
+        "depth": torch.from_numpy(truth.depth).half(),
+        "T_world_camera": torch.from_numpy(np.linalg.inv(truth.T[0]) @ truth.T).float(),
+        "K_px": torch.from_numpy(truth.K).float().repeat(len(truth.T), 1, 1),
+    }
+    metadata = {"captions": json.dumps([truth.caption]), "made": "{}"}
+    root.mkdir(exist_ok=True)
+    save_file({k: v[None].contiguous() for k, v in tensors.items()}, root / "clips-000000.safetensors", metadata)
+
+
 LAYOUTS = {
     "re10k": Layout(write_realestate, depth=False, metric=False),
     "acid": Layout(write_realestate, depth=False, metric=False),
@@ -540,4 +568,5 @@ LAYOUTS = {
     "standard": Layout(write_standard, depth=True, metric=True, points=True),
     "nerfstudio": Layout(write_nerfstudio, depth=True, metric=False, points=True),
     "colmap": Layout(write_colmap, depth=False, metric=False, points=True),
+    "clips": Layout(write_clips, depth=True, metric=True),
 }

@@ -65,8 +65,8 @@ def test_what_is_there_is_kept_and_what_is_unfinished_is_not(source: Reader, tmp
     list(convert(source, source.scenes[:1], made))
     first = made / "a__plaza" / "transforms.json"
     written = first.stat().st_mtime_ns
-    (made / ".b__plaza-0x1y2z" / "images").mkdir(parents=True)
-    (made / ".b__plaza-0x1y2z" / "images" / "frame00099.png").write_bytes(b"half")
+    (made / ".b__plaza-0.partial" / "images").mkdir(parents=True)
+    (made / ".b__plaza-0.partial" / "images" / "frame00099.png").write_bytes(b"half")
     (made / ".notes-mine").mkdir()
     results = list(convert(source, source.scenes, made))
     assert [r.there for r in results] == [True, False, False]
@@ -106,7 +106,7 @@ def test_broken_files_are_left_out_and_counted(source: Reader, tmp_path: Path) -
         cut(source.root / "c" / "plaza" / "images" / f"frame{number:05d}.png")
     a, b, c = convert(source, source.scenes, tmp_path / "made", "png")
     assert (a.written, a.left_out, a.error) == (3, 2, "")
-    assert "no whole transforms.json" in b.error
+    assert "not whole JSON" in b.error
     assert "only 1 of 5 frames" in c.error
     (record,) = open_dataset("standard", tmp_path / "made")
     assert len(record) == 3
@@ -116,9 +116,9 @@ def test_broken_files_are_left_out_and_counted(source: Reader, tmp_path: Path) -
     torch.testing.assert_close(record.read_points().points, right.read_points().points)
     assert torch.equal(record.read_frame(1), right.read_frame(2))
     torch.testing.assert_close(record.cameras.T_world_camera[2], right.cameras.T_world_camera[4])
-    with pytest.raises(InputError, match=r"frame00001.png cannot be read"):
+    with pytest.raises(InputError, match=r"frame00001.png is damaged"):
         list(convert(source, source.scenes, tmp_path / "strict", "png", strict=True))
-    assert list((tmp_path / "strict").iterdir()) == []
+    assert not (tmp_path / "strict").exists()
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -260,7 +260,7 @@ def test_scenes_that_cannot_be_read_are_left_out(pipe: Gen3RPipeline, tmp_path: 
     write_scene(record(), tmp_path / "a")
     next((tmp_path / "a" / "images").iterdir()).write_bytes(b"")
     broken = detect_dataset(tmp_path)[0]
-    with pytest.warns(UserWarning, match="a left out: .* cannot be read"):
+    with pytest.warns(UserWarning, match="a left out: .* is not an image that can be read"):
         found = evaluate_records(pipe, {"a": broken, "b": record()}, ["reconstruction"])
     assert list(found) == ["b"]
     with pytest.warns(UserWarning, match="a left out"), pytest.raises(InputError, match="no scene can be read"):

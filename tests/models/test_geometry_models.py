@@ -13,7 +13,6 @@ from torch import Tensor
 from gen3r.cameras.conventions import decode_pose
 from gen3r.checkpoints.geometry import load_geometry
 from gen3r.errors import InputError
-from gen3r.geometry.points import unproject
 from gen3r.media.images import resize
 from gen3r.models.depth_estimation import (
     DepthEstimator,
@@ -104,8 +103,6 @@ class TestDepthEstimators:
         assert got.depth.isfinite().all()
         assert (got.depth > 0).all()
         assert got.depth.std() > 1e-4
-        T, K = decode_pose(got.pose_enc[-1], 70, 98)
-        assert torch.allclose(got.points, unproject(got.depth, T, K))
         own = reference(frames)
         assert torch.equal(got.pose_enc[-1, ..., :7], own.pose_enc[-1, ..., :7])
         assert (got.metres_per_unit is None) == (model.kind == "relative")
@@ -219,12 +216,10 @@ class TestVGGT:
 def test_maps_change_their_size_and_keep_their_edges():
     depth = torch.ones(1, 1, 8, 8)
     depth[..., 4:] = 3
-    ones, points = torch.ones_like(depth), torch.ones(1, 1, 8, 8, 3) * torch.tensor([1.0, 2, 3])
-    prediction = GeometryPrediction(depth, ones, points, ones, torch.zeros(1, 1, 1, 9))
+    prediction = GeometryPrediction(depth, torch.ones_like(depth), torch.zeros(1, 1, 1, 9))
     small = resize_maps(prediction, 4, 4)
     assert small.depth.unique().tolist() == [1, 3]
     large = resize_maps(prediction, 16, 16)
     assert large.depth[0, 0, 0].tolist() == pytest.approx([1] * 7 + [1.5, 2.5] + [3] * 7, abs=0.51)
-    assert torch.allclose(large.points[0, 0, 5, 5], torch.tensor([1.0, 2, 3]))
     assert resize_maps(prediction, 8, 8) is prediction
     assert math.isclose(float(large.depth.mean()), 2, rel_tol=0.01)

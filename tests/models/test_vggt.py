@@ -22,9 +22,14 @@ def test_shapes_of_a_picture_that_is_not_square(vggt: VGGT) -> None:
     seen = vggt.heads(levels, 42, 70)
     assert seen.pose_enc.shape == (4, 2, 3, 9)
     assert seen.depth.shape == seen.depth_confidence.shape == (2, 3, 42, 70)
+    assert seen.points is not None
     assert seen.points.shape == (2, 3, 42, 70, 3)
     assert (seen.depth > 0).all()
     assert (seen.depth_confidence > 1).all()
+    without = vggt.heads(levels, 42, 70, points=False)
+    assert without.points is None
+    assert torch.equal(without.depth, seen.depth)
+    assert torch.equal(without.pose_enc, seen.pose_enc)
 
 
 def test_frames_in_chunks_give_the_same_numbers(vggt: VGGT) -> None:
@@ -45,6 +50,7 @@ def test_the_first_frame_is_special_and_the_others_are_a_set(vggt: VGGT) -> None
 
 def test_every_weight_but_the_mask_token_is_trained(vggt: VGGT) -> None:
     seen = vggt(torch.rand(1, 2, 3, 28, 28))
+    assert seen.points is not None
     (seen.pose_enc.sum() + seen.depth.log().sum() + seen.points.sum() + seen.depth_confidence.sum()).backward()
     still = [n for n, p in vggt.named_parameters() if p.grad is None]
     assert still == ["aggregator.patch_embed.mask_token"]

@@ -13,6 +13,7 @@ from gen3r.checkpoints.identity import component_hash
 from gen3r.cli.main import main
 from gen3r.data.synthetic import synthesize
 from gen3r.errors import InputError
+from gen3r.files import exclusive_folder
 from gen3r.media.drawing import GAP, LABEL, THUMBNAILS, WIDTH
 from gen3r.models.components import MODULES
 from gen3r.models.presets import tiny
@@ -83,6 +84,18 @@ def test_every_stage_drew_what_it_makes_of_held_out_clips(packaged: Path) -> Non
             row = LABEL + (WIDTH - (THUMBNAILS + 1) * GAP) // THUMBNAILS + GAP
             assert sheet.size == (WIDTH, rows * row + GAP)
             assert len(sheet.getcolors(2**24) or []) > 1000
+
+
+def test_a_stage_that_starts_from_a_model_draws_too(run: Run, packaged: Path, tmp_path: Path) -> None:
+    for name in ("train", "held-out"):
+        (tmp_path / name).symlink_to(run.folder / name)
+    Run(tmp_path, start=packaged).train("geometry", ONE_STEP | {"batch_size": 2})
+    assert {p.name for p in (tmp_path / "geometry").iterdir()} == {"checkpoint.safetensors", "metrics.jsonl", "sheets"}
+
+
+def test_a_stage_is_trained_by_one_launch_at_a_time(run: Run, packaged: Path) -> None:
+    with exclusive_folder(run.folder / "geometry"), pytest.raises(InputError, match="another process is writing in"):
+        run.train("geometry", ONE_STEP | {"batch_size": 2})
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +188,7 @@ def test_latents_of_older_models_are_refused_and_made_again(run: Run, packaged: 
     with pytest.warns(UserWarning, match="goes on at step 1 with steps 1 -> 2"):
         run.train("geometry", {"steps": 2, "batch_size": 2})
     with pytest.raises(
-        InputError, match=r"geometry-000000\.safetensors was made with another vggt .*gen3r train geometry"
+        InputError, match=r"geometry-000000\.safetensors was made with another vggt .*gen3r train latents"
     ):
         stage_of(run, "diffusion")
     run.encode_latents(kinds=["geometry"])

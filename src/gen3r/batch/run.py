@@ -17,7 +17,7 @@ from gen3r.batch.table import Line
 from gen3r.batch.tasks import Task, batches
 from gen3r.batch.worker import UNWRITABLE, Settings, failure, request_text
 from gen3r.errors import InputError
-from gen3r.files import locked, remove_partial, whole_file
+from gen3r.files import exclusive_folder, remove_partial, whole_file
 
 MANIFEST, PROGRESS = "manifest.parquet", "progress.jsonl"
 LOST = "its worker died each time; smaller batches or fewer workers leave more memory"
@@ -102,7 +102,7 @@ def open_batch(
     strangers -= {KEPT, REJECTED, SHARDS, MANIFEST, PROGRESS}
     if strangers:
         raise InputError(f"{out} holds {min(strangers)}, which is no part of a batch; choose another folder")
-    with locked(out):
+    with exclusive_folder(out):
         _clean(out)
         records = sort_scenes(out, find_records(out), settings.rules)
         other = next((r for r in records.values() if r.formats != [*settings.formats]), None)

@@ -1,12 +1,14 @@
 """The frozen value in which all of Gen3R passes cameras."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from gen3r.cameras.conventions import relative_to_first
+from gen3r.cameras.conventions import intrinsic_matrices, relative_to_first
 from gen3r.errors import InputError
 from gen3r.media.crop import cover_crop
 
@@ -110,3 +112,48 @@ class Cameras:
         K[:, 0, 2] -= left
         K[:, 1, 2] -= top
         return replace(self, K_px=K, height=height, width=width)
+
+
+def check_poses(T_world_camera: np.ndarray, names: Sequence[str] = ()) -> None:
+    """Refuses float64 poses [F, 4, 4] that are not rigid.
+
+    Raises:
+        InputError: one is not; it says which frame, by number and (with `names`) by name, and what is wrong.
+    """
+    last_row = np.array([0.0, 0.0, 0.0, 1.0])
+    finite = np.isfinite(T_world_camera.reshape(len(T_world_camera), -1)).all(axis=1)
+    T = np.nan_to_num(T_world_camera, nan=0.0, posinf=0.0, neginf=0.0).clip(-1e30, 1e30)
+    R, no_last_row = T[:, :3, :3], (np.abs(T[:, 3] - last_row) > 1e-6).any(1)
+    tests = {
+        "is not finite": ~finite,
+        "is transposed: its last column is 0 0 0 1": no_last_row & (T[:, :, 3] == last_row).all(1),
+        "has a last row that is not 0 0 0 1": no_last_row,
+        "has no rotation: its axes are not of length 1 and at right angles": (
+            np.abs(R @ R.swapaxes(1, 2) - np.eye(3)).max((1, 2)) > ROTATION_TOLERANCE
+        ),
+        "mirrors the world: its axes are left-handed": np.linalg.det(R) <= 0,
+    }
+    for what, bad in tests.items():
+        if bad.any():
+            number = int(np.argmax(bad))
+            name = f" ({names[number]})" if names else ""
+            raise InputError(f"the pose of frame {number}{name} {what}; mend or leave out that frame")
+
+
+def inverted_poses(T: np.ndarray, names: Sequence[str] = ()) -> np.ndarray:
+    """The inverses [F, 4, 4] of rigid poses, float64. Errors as `check_poses`."""
+    check_poses(T, names)
+    return np.linalg.inv(T)
+
+
+def make_cameras(T_world_camera: np.ndarray, K_px: np.ndarray, size: tuple[int, int]) -> Cameras:
+    """Cameras from float64 poses [F, 4, 4] and intrinsics [4] or [F, 4] (fx, fy, cx, cy), for (height, width).
+
+    Poses become relative to the first camera before they are rounded to float32: worlds measured in kilometres from
+    their origin lose nothing. Errors as `check_poses` and `Cameras`.
+    """
+    check_poses(T_world_camera)
+    poses = relative_to_first(torch.from_numpy(T_world_camera))
+    poses[:, 3] = torch.tensor([0.0, 0.0, 0.0, 1.0])
+    K = intrinsic_matrices(np.broadcast_to(K_px, (len(poses), 4)))
+    return Cameras(poses.float(), K.float(), *size)

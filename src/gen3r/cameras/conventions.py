@@ -91,6 +91,17 @@ def decode_pose(
     return T, K
 
 
+def square_pixels(K_px: Tensor) -> Tensor:
+    """Intrinsics [..., 3, 3] with one focal length, the geometric mean of the two: a photo's pixels are square.
+
+    A camera head that has seen few shapes of images says angles of view that do not fit the shape.
+    """
+    focal = (K_px[..., 0, 0] * K_px[..., 1, 1]).sqrt()
+    K = K_px.clone()
+    K[..., 0, 0] = K[..., 1, 1] = focal
+    return K
+
+
 def opengl_to_opencv(T_world_camera: Tensor) -> Tensor:
     """Poses [..., 4, 4] with camera axes x right, y up, z backward (OpenGL, nerfstudio, Blender), and the inverse."""
     return T_world_camera * torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=T_world_camera.dtype)

@@ -1,6 +1,5 @@
 """Loading a model for the geometry of photos: VGGT in its own public layout, or a depth-estimation model."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModelForDepthEstima
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from gen3r.checkpoints.load import load_vggt, resolve_model
+from gen3r.checkpoints.weights import read_json, weight_files
 from gen3r.errors import InputError
 from gen3r.models.depth_estimation import ACCEPTED, DepthEstimator, depth_kind
 from gen3r.models.geometry import GeometryModel, VGGTGeometry
@@ -28,9 +28,10 @@ def find_geometry(model: str | Path) -> Path:
         InputError: it is neither a VGGT nor a depth-estimation model that is known, or it has no safetensors.
     """
     folder = resolve_model(model, "the folder of a VGGT or of a depth-estimation model,")
-    files = sorted(folder.glob("*.safetensors"))
     known = _model_type(folder) is not None
-    if not files or not (known or any(name.startswith("aggregator.") for name in _tensor_names(files[0]))):
+    files = weight_files(folder) if any(folder.glob("*.safetensors*")) else []
+    vggt = any(name.startswith("aggregator.") for file in files for name in _tensor_names(folder / file))
+    if not files or not (known or vggt):
         raise InputError(f"{folder} has no geometry model in safetensors; give a VGGT alone, or {ACCEPTED}")
     if known:
         depth_kind(_depth_config(folder))
@@ -73,12 +74,8 @@ def load_geometry(
 
 def _model_type(folder: Path) -> str | None:
     """transformers' name of a model's class; VGGT's own config.json has none."""
-    try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except FileNotFoundError:
-        return None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{folder / 'config.json'} is damaged ({error}); fetch the model again") from error
+    path = folder / "config.json"
+    return read_json(path).get("model_type") if path.exists() else None
 
 
 def _depth_config(folder: Path) -> Any:

@@ -1,6 +1,7 @@
 """Loading, saving and converting model folders. Only safetensors, JSON and tokenizer files are read."""
 
 import json
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from diffusers import FlowMatchEulerDiscreteScheduler, ModelMixin, UniPCMultistepScheduler
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import (
     AutoTokenizer,
@@ -19,10 +19,12 @@ from transformers import (
     UMT5EncoderModel,
 )
 
-from gen3r.checkpoints.published import COMPONENTS, PublishedComponent, check_publishable, published_config
+from gen3r.checkpoints.published import COMPONENTS, PublishedComponent, published_config
 from gen3r.checkpoints.retired import current_arguments, current_defaults
+from gen3r.checkpoints.weights import has_variant, open_tensors, read_json
 from gen3r.errors import InputError
 from gen3r.files import whole_folder, write_tensors
+from gen3r.locations import local_model
 from gen3r.models import presets
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.components import MODULES, Components
@@ -30,10 +32,10 @@ from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.vggt import VGGT
 from gen3r.models.video_vae import VideoVAE
 
-PACKAGED = Path(__file__).parent.parent / "weights"
 _CLASSES = {"transformer": Gen3RTransformer, "vae": VideoVAE, "geo_adapter": GeometryAdapter, "vggt": VGGT}
 _SCHEDULERS = {c.__name__: c for c in (FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler)}
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_KINDS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+LARGEST_ARGUMENT = 1 << 20  # of a configuration; the largest real one is the count of words, 256384
 _ALLOWED = ["*.json", "*.safetensors", "*.model", "*.txt"]
 
 
@@ -45,13 +47,8 @@ def resolve_model(model: str | Path, accepted: str = "nano, a model folder,") ->
     Raises:
         InputError: it is none of these, or cannot be fetched.
     """
-    if (PACKAGED / str(model) / "model_index.json").is_file():
-        return PACKAGED / str(model)
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists() or str(model).count("/") != 1 or str(model).startswith((".", "/", "~")):
-        raise InputError(f"no model at {model}: give {accepted} or a Hub id such as owner/name")
+    if (folder := local_model(model, accepted)) is not None:
+        return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -68,8 +65,23 @@ def is_published_layout(folder: Path) -> bool:
 
 def model_defaults(model: str | Path) -> dict[str, Any]:
     """The clip length, size, steps and guidance of a model, without loading it."""
-    index = _read_json(resolve_model(model) / "model_index.json")
-    return {**presets.published().defaults, **current_defaults(index.get("defaults", {}))}
+    path = resolve_model(model) / "model_index.json"
+    index = read_json(path)
+    return _checked_defaults(index.get("defaults", {}), path)
+
+
+def _checked_defaults(given: Any, path: Path) -> dict[str, Any]:
+    """The defaults of a model_index.json, with the published ones where it has none; each of its kind."""
+    plain = presets.published().defaults
+    if not isinstance(given, dict):
+        raise InputError(f"{path} has defaults that are no object; fetch the model again")
+    values = {**plain, **current_defaults(given)}
+    for key, usual in plain.items():
+        value, kind = values[key], (int, type(None)) if usual is None else type(usual)
+        whole_for_float = kind is float and type(value) is int
+        if not (isinstance(value, kind) or whole_for_float) or isinstance(value, bool) != isinstance(usual, bool):
+            raise InputError(f"{path} has a default {key} of {json.dumps(value)[:40]}; fetch the model again")
+    return values
 
 
 def transformer_config(model: str | Path) -> dict[str, Any]:
@@ -77,26 +89,33 @@ def transformer_config(model: str | Path) -> dict[str, Any]:
     place = resolve_model(model) / "transformer"
     if is_published_layout(place.parent):
         return {}
-    return current_arguments("transformer", _read_json(place / "config.json"), place)
+    return current_arguments("transformer", read_json(place / "config.json"), place)
 
 
 def load_components(
-    model: str | Path, dtype: torch.dtype | None = None, only: Collection[str] | None = None
+    model: str | Path,
+    dtype: torch.dtype | None = None,
+    only: Collection[str] | None = None,
+    variant: str | None = None,
 ) -> Components:
     """The components of a model, without a second copy of the weights in memory.
 
     dtype: the type of floating-point weights; None keeps the stored one. only: the modules to load, and "tokenizer";
-    by default all. Scheduler and defaults are always loaded.
+    by default all. Scheduler and defaults are always loaded. variant: the files to read where a component has such
+    ones, as in diffusers: "fp16" for `model.fp16.safetensors`.
 
     Raises:
-        InputError: a folder, tensor or config is missing, left over, misshapen, truncated, pickled or not supported.
+        InputError: a folder, tensor or config is missing, left over, misshapen, not finite, truncated, pickled or not
+            supported; or no component has the variant.
     """
     folder = resolve_model(model)
+    if variant and not any(has_variant(_place(name, folder), variant) for name in MODULES):
+        raise InputError(f"{folder} has no weights of the variant {variant}; leave the variant out")
     wanted = {*MODULES, "tokenizer"} if only is None else {*only}
     components = Components(defaults=model_defaults(folder), scheduler=_load_scheduler(folder / "scheduler"))
     for name in MODULES:
         if name in wanted:
-            setattr(components, name, _load_module(name, folder, dtype))
+            setattr(components, name, _load_module(name, folder, dtype, variant))
     if "tokenizer" in wanted:
         components.tokenizer = load_tokenizer(folder / "tokenizer")
     return components
@@ -129,7 +148,6 @@ def convert(source: str | Path, target: Path) -> str:
 
 
 def _save_published(components: Components, folder: Path) -> None:
-    check_publishable(components)
     with whole_folder(folder) as partial:
         for name, component in COMPONENTS.items():
             module, place = getattr(components, name), partial / component.folder
@@ -147,25 +165,20 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing; the folder is not a complete model") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid JSON ({error}); fetch the model again") from error
+def _place(name: str, folder: Path) -> Path:
+    """The folder of a component in a model folder of either layout."""
+    return folder / (COMPONENTS[name].folder if is_published_layout(folder) else name)
 
 
-def _load_module(name: str, folder: Path, dtype: torch.dtype | None) -> nn.Module:
+def _load_module(name: str, folder: Path, dtype: torch.dtype | None, variant: str | None) -> nn.Module:
     """A component with the weights in a model folder of either layout."""
-    component, published = COMPONENTS[name], is_published_layout(folder)
-    place = folder / (component.folder if published else name)
-    tensors = _open_tensors(place)
-    if published:
-        arguments, tensors = _read_published(component, place, tensors)
+    place = _place(name, folder)
+    tensors = open_tensors(place, variant)
+    if is_published_layout(folder):
+        arguments, tensors = _read_published(COMPONENTS[name], place, tensors)
     else:
-        arguments = current_arguments(name, _read_json(place / "config.json"), place)
-    return _assign(_empty(name, arguments), tensors, place, dtype)
+        arguments = current_arguments(name, read_json(place / "config.json"), place)
+    return _assign(_empty(name, arguments, len(tensors), place), tensors, place, dtype)
 
 
 def load_vggt(folder: Path, dtype: torch.dtype | None = None) -> VGGT:
@@ -176,30 +189,10 @@ def load_vggt(folder: Path, dtype: torch.dtype | None = None) -> VGGT:
     Raises:
         InputError: a tensor is missing, left over, misshapen, truncated or pickled.
     """
-    arguments, tensors = _read_published(COMPONENTS["vggt"], folder, _open_tensors(folder))
-    vggt = _assign(_empty("vggt", arguments), tensors, folder, dtype)
+    arguments, tensors = _read_published(COMPONENTS["vggt"], folder, open_tensors(folder))
+    vggt = _assign(_empty("vggt", arguments, len(tensors), folder), tensors, folder, dtype)
     assert isinstance(vggt, VGGT)
     return vggt
-
-
-def _open_tensors(place: Path) -> dict[str, Tensor]:
-    """All tensors of a component's safetensors files, mapped from disk, not read."""
-    if not place.is_dir():
-        raise InputError(f"{place} is missing; the folder is not a complete model")
-    files = sorted(place.glob("*.safetensors"))
-    if not files:
-        pickles = [p.name for p in place.iterdir() if p.suffix in _PICKLES]
-        if pickles:
-            raise InputError(f"{place / pickles[0]} is a pickle, which can run code; convert it to safetensors first")
-        raise InputError(f"{place} holds no .safetensors file; the folder is not a complete model")
-    tensors: dict[str, Tensor] = {}
-    for file in files:
-        try:
-            with safe_open(str(file), framework="pt") as handle:
-                tensors.update({name: handle.get_tensor(name) for name in handle.keys()})
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{file} is damaged ({error}); fetch it again") from error
-    return tensors
 
 
 def _read_published(
@@ -212,21 +205,36 @@ def _read_published(
         raise InputError(f"{place} has an unknown tensor {strangers[0]} ({len(strangers)} in all)")
     plain = {k.removeprefix(component.prefix): tensors[k] for k in names}
     shapes = {k: list(v.shape) for k, v in plain.items()}
-    config = _read_json(place / "config.json") if (place / "config.json").exists() else {}
+    config = read_json(place / "config.json") if (place / "config.json").exists() else {}
     try:
         return component.arguments(shapes, config), component.from_published(plain)
-    except (KeyError, IndexError, ValueError) as error:
-        raise InputError(f"{place} lacks the tensor {error}; fetch the model again") from error
+    except (KeyError, IndexError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
+        raise InputError(f"{place} lacks or misstates {_first_line(error)}; fetch the model again") from error
 
 
-def _empty(name: str, arguments: dict[str, Any]) -> nn.Module:
-    """A component whose parameters have no storage yet; its computed buffers are real."""
-    with init_empty_weights(include_buffers=False):
-        if name == "text_encoder":
-            return UMT5EncoderModel(UMT5Config(**arguments))
-        if name == "image_encoder":
-            return CLIPVisionModelWithProjection(CLIPVisionConfig(**arguments))
-        return _CLASSES[name].from_config(arguments)
+def _empty(name: str, arguments: dict[str, Any], tensors: int, place: Path) -> nn.Module:
+    """A component whose parameters have no storage yet; its computed buffers are real.
+
+    tensors: how many there are, which bounds the counts of layers that a damaged configuration may ask for.
+    """
+    try:
+        for key, value in arguments.items():
+            count = re.search("layers|depth|blocks", key) and isinstance(value, int) and value > tensors
+            if count or (isinstance(value, int) and value > LARGEST_ARGUMENT):
+                raise ValueError(f"{key} is {value}")
+        with init_empty_weights(include_buffers=False):
+            if name == "text_encoder":
+                return UMT5EncoderModel(UMT5Config(**arguments))
+            if name == "image_encoder":
+                return CLIPVisionModelWithProjection(CLIPVisionConfig(**arguments))
+            return _CLASSES[name].from_config(arguments)
+    except Exception as error:  # of any kind: other libraries' constructors meet values that they do not check
+        raise InputError(f"{place / 'config.json'} describes no {name} ({_first_line(error)}); "
+                         "fetch the model again") from error  # fmt: skip
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)[:200]
 
 
 def _assign(module: nn.Module, tensors: dict[str, Tensor], place: Path, dtype: torch.dtype | None) -> nn.Module:
@@ -243,8 +251,15 @@ def _assign(module: nn.Module, tensors: dict[str, Tensor], place: Path, dtype: t
     if wrong:
         shapes = f"{list(tensors[wrong[0]].shape)} instead of {list(wanted[wrong[0]])}"
         raise InputError(f"{place}: tensor {wrong[0]} has shape {shapes}; it is not this model")
+    odd = [k for k in wanted if k in tensors and tensors[k].dtype not in _KINDS]
+    if odd:
+        raise InputError(f"{place}: tensor {odd[0]} holds {tensors[odd[0]].dtype}; give weights of 16 or 32 bits")
     exact = tuple(f"{name}." for name in getattr(module, "_keep_in_fp32_modules", None) or ())
     tensors = {k: _typed(v, torch.float32 if k.startswith(exact) else dtype) for k, v in tensors.items()}
+    spoilt = next((k for k, v in tensors.items() if v.numel() and not all(x.isfinite() for x in v.aminmax())), None)
+    if spoilt is not None:
+        raise InputError(f"{place}: tensor {spoilt} holds values that are not finite in {tensors[spoilt].dtype}; "
+                         "fetch the model again, or load it in float32 or bfloat16")  # fmt: skip
     module.load_state_dict(tensors, strict=not tied, assign=True)
     if tied and hasattr(module, "tie_weights"):
         module.tie_weights()  # pyright: ignore[reportCallIssue]
@@ -265,16 +280,19 @@ def load_tokenizer(place: Path) -> Any:
         raise InputError(f"{place} is missing; the folder is not a complete model")
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"the tokenizer in {place} cannot be read: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # its library raises plain ones, too
+        raise InputError(f"the tokenizer in {place} cannot be read: {_first_line(error)}") from error
     for how in ("is_local", "local_files_only"):  # arguments of reading, which would be saved with the tokenizer
         tokenizer.init_kwargs.pop(how, None)
     return tokenizer
 
 
 def _load_scheduler(place: Path) -> Any:
-    config = _read_json(place / "scheduler_config.json")
-    name = config.get("_class_name")
+    config = read_json(place / "scheduler_config.json")
+    name = str(config.get("_class_name"))
     if name not in _SCHEDULERS:
         raise InputError(f"{place} has the scheduler {name}; gen3r samples with {' or '.join(_SCHEDULERS)}")
-    return _SCHEDULERS[name].from_config({k: v for k, v in config.items() if not k.startswith("_")})
+    try:
+        return _SCHEDULERS[name].from_config({k: v for k, v in config.items() if not k.startswith("_")})
+    except Exception as error:  # of any kind, as in `_empty`
+        raise InputError(f"{place} describes no {name} ({_first_line(error)}); fetch the model again") from error

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 
 from gen3r.checkpoints import keymaps_vae, keymaps_wan
-from gen3r.errors import InputError
-from gen3r.models.components import Components
 from gen3r.models.presets import GEOMETRY_MEAN, GEOMETRY_STD, WAN_MEAN, WAN_STD, build_components, published
 
 Tensors = dict[str, Tensor]
@@ -31,31 +29,21 @@ class PublishedComponent:
 
 # Constructor arguments that shapes do not tell; `gen3r convert` writes them to config.json.
 _KEPT = {
+    "transformer": ("unseen_frames",),
     "vae": (
         "dim_mult", "num_res_blocks", "temperal_downsample", "patch_size", "in_channels", "out_channels",
         "latents_mean", "latents_std",
     ),
-    "geo_adapter": ("latents_mean", "latents_std"),
+    "geo_adapter": ("multipliers", "latents_mean", "latents_std"),
     "vggt": ("patch_embed_heads", "camera_heads", "pixel_centre"),
 }  # fmt: skip
-
-
-def check_publishable(components: Components) -> None:
-    """Refuses a model that the published layout cannot hold.
-
-    Raises:
-        InputError: names the argument.
-    """
-    unseen = components.transformer.config["unseen_frames"]
-    if unseen != "black":
-        raise InputError(f"the published layout has no place for a transformer whose unseen_frames is {unseen}")
 
 
 def published_config(name: str, config: Any) -> dict[str, Any]:
     """The config.json of a component: what shapes do not tell."""
     kept = {key: getattr(config, key) for key in _KEPT.get(name, ())}
     if name in ("transformer", "image_encoder"):
-        return {"num_heads": config.num_attention_heads}
+        return {"num_heads": config.num_attention_heads, **kept}
     if name == "vggt":
         levels = list(config.intermediate_levels)
         kept |= {"num_heads": config.num_heads, "patch_size": config.patch_size, "intermediate_layer_idx": levels}
@@ -82,7 +70,7 @@ def _transformer(shapes: Shapes, config: dict[str, Any]) -> dict[str, Any]:
         "ffn_dim": shapes["blocks.0.ffn.0.weight"][0],
         "num_layers": _layers(shapes, "blocks."),
         "image_dim": shapes["img_emb.proj.0.weight"][0],
-    }
+    } | _kept("transformer", config)
 
 
 def _vae(shapes: Shapes, config: dict[str, Any]) -> dict[str, Any]:

@@ -1,24 +1,35 @@
 """Options and steps that several subcommands share."""
 
 import argparse
+import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from gen3r.errors import InputError, out_of_memory
-from gen3r.options import option
+from gen3r.locations import local_model
+from gen3r.options import option, read_options
 
 if TYPE_CHECKING:
     import torch
 
     from gen3r.pipeline import Gen3RPipeline
     from gen3r.scene import Scene
+
+
+def parse_output(text: str) -> Path:
+    """A path to write to."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the name is empty; give a path, or . for this folder")
+    return Path(text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +43,9 @@ class ModelOptions:
     dtype: Literal["float32", "bfloat16", "float16"] | None = option(
         None, "type of the weights (default: the best for model and device)"
     )
+
+    def __post_init__(self) -> None:
+        local_model(self.model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,21 +64,35 @@ class GeometryOptions:
 class OutputOptions:
     """Where a command writes its scene."""
 
-    out: Path = option(help="folder for the scene; it appears when the scene is complete", metavar="DIR")
+    out: Path = option(
+        help="folder for the scene; it appears when the scene is complete", metavar="DIR", parse=parse_output
+    )
     overwrite: bool = option(False, "replace the files of an earlier scene in DIR")
     export: tuple[str, ...] = option((), "write these formats of gen3r export into DIR/export, too", metavar="FORMAT")
 
-    def check(self) -> None:
-        """Refuses a folder and formats that cannot be written, before any work.
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Keeps the folder for this command; refuses one, and formats, that cannot be written, before any work.
 
         Raises:
             InputError: says what to do.
         """
         from gen3r.export.formats import check_formats
-        from gen3r.files import check_folder
+        from gen3r.files import reserved_folder
 
-        check_folder(self.out, self.overwrite)
         check_formats(self.export)
+        with reserved_folder(self.out, self.overwrite):
+            yield
+
+    @classmethod
+    def reserve(cls, run: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], None]:
+        """A command that runs with its folder reserved."""
+
+        def reserved(args: argparse.Namespace) -> None:
+            with read_options(args, cls).reserved():
+                run(args)
+
+        return reserved
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -144,12 +172,38 @@ _NO_MEMORY = "out of memory; try fewer --frames, a smaller --size, --dtype bfloa
 
 
 def write_scene(scene: "Scene", output: OutputOptions) -> None:
-    """Writes all files of a scene and prints their paths."""
-    from gen3r.export.save import save_scene
+    """Writes all files of a scene and prints their paths. Where that fails, the scene goes somewhere else.
+
+    Raises:
+        InputError: why it failed, and where the scene is.
+    """
+    from gen3r.export.save import PAGE, save_scene
 
     say("writing ...")
-    for path in save_scene(scene, output.out, output.overwrite, output.export):
+    try:
+        paths = save_scene(scene, output.out, output.overwrite, output.export)
+    except Exception as error:
+        rescued = _rescue(scene, output)
+        if rescued is None:
+            raise
+        raise InputError(f"{error}; the finished scene is in {rescued}") from error
+    for path in paths:
         print(path)
+    say(f"open {output.out / PAGE} in a browser to look around, or run: gen3r view {output.out}")
+
+
+def _rescue(scene: "Scene", output: OutputOptions) -> Path | None:
+    """Writes a scene without exports to the first folder that takes it; returns that folder."""
+    from gen3r.export.save import save_scene
+
+    name = f"{output.out.name or 'scene'}-{datetime.now():%Y%m%d-%H%M%S}"
+    places = [(output.out, output.overwrite)] if output.export else []
+    places += [(Path(place) / name, False) for place in (tempfile.gettempdir(), ".", os.path.expanduser("~"))]
+    for folder, overwrite in places:
+        with suppress(Exception):
+            save_scene(scene, folder, overwrite)
+            return folder
+    return None
 
 
 @contextmanager
@@ -165,46 +219,59 @@ def exit_code(command: Callable[[], int | None]) -> int:
     """Runs a command; returns its own exit code or 0, 2 for bad input, 130 when interrupted. Says why in one line."""
     try:
         return command() or 0
-    except InputError as error:
-        say(f"error: {' '.join(str(error).split())}")
+    except (InputError, MemoryError, OSError) as error:
+        say(f"error: {' '.join(_reason(error).split())}")
         return 2
     except KeyboardInterrupt as interruption:
-        say(f"interrupted; {interruption or 'nothing was written'}")
-        return 130
+        say(f"interrupted; {str(interruption) or 'nothing was written'}")
+        return 128 + (_received[0] if _received else signal.SIGINT)
 
 
-_interrupted = threading.Event()
+def _reason(error: Exception) -> str:
+    """What a person reads of an error."""
+    if isinstance(error, OSError):  # of a file that nothing is known about but its name
+        return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+    return str(error) if isinstance(error, InputError) else _NO_MEMORY
+
+
+_received: list[int] = []  # the signal that interrupts this command
 
 
 @contextmanager
 def remembered_interrupts() -> Iterator[None]:
-    """Ctrl-C raises KeyboardInterrupt, as ever, and is remembered for `stop_if_interrupted`.
+    """Ctrl-C and the signals that end a process raise KeyboardInterrupt, and are remembered for `stop_if_interrupted`.
 
     An exception that comes while a library runs a callback of its own can be lost there.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        _interrupted.set()
+        _received.append(number)
         signal.default_int_handler(number, frame)
 
-    _interrupted.clear()
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not so where Ctrl-C is to be ignored
-    if not usual or threading.current_thread() is not threading.main_thread():
+    _received.clear()
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signal.signal(signal.SIGINT, interrupt)
+    usual = (signal.default_int_handler, signal.SIG_DFL)  # not so where a signal is to be ignored
+    signals = [s for s in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)) if s is not None]
+    before = {number: signal.getsignal(number) for number in signals if signal.getsignal(number) in usual}
+    for number in before:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def stop_if_interrupted() -> None:
     """Raises the KeyboardInterrupt of a Ctrl-C that was lost."""
-    if _interrupted.is_set():
+    if _received:
         raise KeyboardInterrupt
 
 
 def say(text: str) -> None:
-    """A line about what is being done, to standard error."""
-    print(f"gen3r: {text}", file=sys.stderr, flush=True)
+    """A line about what is being done, to standard error. Control characters of names become escapes."""
+    plain = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in f"gen3r: {text}")
+    with suppress(OSError):  # nobody listens
+        print(plain, file=sys.stderr, flush=True)

@@ -1,10 +1,10 @@
 """`gen3r convert`: the published checkpoint layout <-> our pipeline folder."""
 
 import argparse
-from pathlib import Path
 
-from gen3r.cli.common import say
-from gen3r.errors import InputError
+from gen3r.cli.common import parse_output, say
+from gen3r.files import reserved_folder
+from gen3r.locations import local_model
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -17,15 +17,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog="examples:\n  gen3r convert published-folder my-model\n  gen3r convert my-model published-folder",
     )
     parser.add_argument("source", metavar="IN", help="nano, a model folder, or a Hub id")
-    parser.add_argument("target", metavar="OUT", type=Path, help="a folder that does not exist yet")
+    parser.add_argument("target", metavar="OUT", type=parse_output, help="a folder that does not exist yet")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Converts and says what it wrote."""
-    from gen3r.checkpoints import convert
+    local_model(args.source)
+    with reserved_folder(args.target):
+        from gen3r.checkpoints import convert
 
-    if args.target.exists() and not (args.target.is_dir() and not any(args.target.iterdir())):
-        raise InputError(f"{args.target} exists already; choose another output folder or remove it")
-    say(f"converting {args.source} ...")
-    print(f"{args.target}: {convert(args.source, args.target)} layout")
+        say(f"converting {args.source} ...")
+        print(f"{args.target}: {convert(args.source, args.target)} layout")

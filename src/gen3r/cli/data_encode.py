@@ -56,6 +56,10 @@ class DrawOptions:
     seed: int = option(0, "which clips are drawn (default: 0)", metavar="N")
     strict: bool = option(False, "stop at a scene that cannot be read")
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InputError(f"--seed must not be negative, as {self.seed} is")
+
 
 def add_parser(actions: argparse._SubParsersAction) -> None:
     """Adds the action."""
@@ -78,6 +82,8 @@ def run(args: argparse.Namespace) -> None:
     """Encodes."""
     vars(args).update(vars(read_options(args, ModelOptions)))
     options = read_options(args, EncodeOptions)
+    if not args.source.is_dir():
+        raise InputError(f"no folder at {args.source}")
     if args.target.is_file():
         raise InputError(f"{args.target} is a file; choose a folder")
     from gen3r.checkpoints.load import model_defaults, transformer_config
@@ -124,7 +130,7 @@ def _load(args: argparse.Namespace, names: set[str]) -> "Components":
     import torch
 
     from gen3r.checkpoints import load_components, resolve_model
-    from gen3r.checkpoints.load import PACKAGED
+    from gen3r.locations import PACKAGED
 
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, device)

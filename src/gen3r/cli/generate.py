@@ -49,6 +49,9 @@ examples:
   gen3r generate --request job.json --out scene                         options from a file"""
 
 
+LONG = 4.0  # times the work of the model's own clip, from which a person is told
+
+
 @dataclass(frozen=True, kw_only=True)
 class GenerateOptions:
     """What the command line adds to a `Job`."""
@@ -87,19 +90,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_options(model, GenerateOptions, "lora")
     add_options(model, GeometryOptions)
     add_options(parser.add_argument_group("output"), OutputOptions)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=OutputOptions.reserve(run))
 
 
 def run(args: argparse.Namespace) -> None:
     """Checks everything that can be checked first, cheapest first; then loads, generates and writes."""
-    from gen3r.checkpoints.lora import check_peft, lora_file
-
     options, output = read_options(args, GenerateOptions), read_options(args, OutputOptions)
-    output.check()
     job = Job.load(options.request) if options.request else Job()
     job = replace(job, **given_options(args, Job), request=replace(job.request, **given_options(args, Request)))
     job.check()
     if options.lora:
+        from gen3r.checkpoints.lora import check_peft, lora_file
+
         check_peft()
         lora_file(options.lora)
     model, geometry = read_options(args, ModelOptions), read_options(args, GeometryOptions).geometry
@@ -123,6 +125,9 @@ def _generate(job: Job, request: Request, lora: Path | None, model: ModelOptions
         f"generating {request.num_frames} frames of {request.height} x {request.width} from {request.task}, "
         f"camera {request.cameras if isinstance(request.cameras, str) else job.camera} ..."
     )
+    if (times := pipe.relative_work(request)) >= LONG:
+        own = "{num_frames} frames of {height} x {width} in {num_inference_steps} steps".format(**pipe.defaults)
+        say(f"this takes about {times:.0f} times as long as the model's own {own}; Ctrl-C stops it")
     with enough_memory():
         scene = job.generate(pipe, request, _after_step)
     scene.settings["model"] = str(model.model)

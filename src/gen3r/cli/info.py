@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+from gen3r.locations import local_model
+
 _ROW = "  {:<14} {:<30} {:>11} {:>12}  {}"
 
 
@@ -20,6 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Loads the model and prints a table."""
+    local_model(args.model)
     from gen3r.checkpoints import load_components, resolve_model
 
     components = load_components(args.model)

@@ -1,14 +1,20 @@
 """`gen3r`: parses the arguments and runs a subcommand."""
 
+import io
+import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 
 from gen3r import __version__
 from gen3r.cli.common import Parser, exit_code, remembered_interrupts, say
+from gen3r.errors import InputError
 
-COMMANDS = ("generate", "batch", "reconstruct", "export", "info", "convert", "data", "train", "evaluate")
+COMMANDS = (
+    "generate", "app", "batch", "reconstruct", "export", "view", "info", "convert", "data", "train", "evaluate",
+)  # fmt: skip
 _DESCRIPTION = """\
 From a photo, two photos, a video or text to one consistent 3-D scene: video, depth, points and cameras."""
 _EPILOG = """\
@@ -32,14 +38,34 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code: 0, 1 for findings of a check, 2 for bad input, 130 when
     interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the console cannot show
     return exit_code(lambda: _run(argv))
 
 
 def _run(argv: Sequence[str] | None) -> int | None:
-    args = build_parser().parse_args(argv)
-    with warnings.catch_warnings(), remembered_interrupts():
+    with warnings.catch_warnings(), remembered_interrupts(), _printed():
         warnings.showwarning = _show_warning
+        args = build_parser().parse_args(argv)
         return args.run(args)
+
+
+@contextmanager
+def _printed() -> Iterator[None]:
+    """Makes sure that what was printed arrives, or says that it does not; quiet where nobody reads on."""
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None:  # of a file, not of the output
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again at its end
+        if not isinstance(error, BrokenPipeError):
+            raise InputError(f"cannot print: {error.strerror}") from error
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:

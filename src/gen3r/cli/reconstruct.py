@@ -57,7 +57,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_options(model, ModelOptions)
     add_options(model, GeometryOptions)
     add_options(parser.add_argument_group("output"), OutputOptions)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=OutputOptions.reserve(run))
 
 
 def run(args: argparse.Namespace) -> None:
@@ -66,7 +66,6 @@ def run(args: argparse.Namespace) -> None:
 
     options, model = read_options(args, ReconstructOptions), read_options(args, ModelOptions)
     output, geometry = read_options(args, OutputOptions), read_options(args, GeometryOptions).geometry
-    output.check()
     sequence = ImageSequence.open(options.inputs)
     from gen3r.checkpoints import find_geometry, model_defaults  # loads all model classes: after the quick checks
     from gen3r.geometry.refinement import matched_size

@@ -1,12 +1,15 @@
 """`gen3r train`: the stages that make a model."""
 
 import argparse
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gen3r.cli.common import whole_files_stay
+from gen3r.cli.common import parse_output, whole_files_stay
 from gen3r.errors import InputError
+from gen3r.files import reserved_folder
+from gen3r.locations import local_model
 from gen3r.options import add_options, given_options, option, read_options
 from gen3r.training.engine.config import TrainConfig
 from gen3r.training.latent_cache.options import EncodeOptions
@@ -54,6 +57,13 @@ class RunOptions:
         metavar="FOLDER",
     )
 
+    def __post_init__(self) -> None:
+        if self.start:
+            local_model(self.start)
+        most = 64 * (os.cpu_count() or 1)
+        if self.threads and self.threads > most:
+            raise InputError(f"--threads must be at most {most} on this machine, not {self.threads}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchOptions:
@@ -68,7 +78,7 @@ class LaunchOptions:
 class PackageOptions:
     """The model folder that is written."""
 
-    out: Path = option(help="folder for the model", metavar="DIR")
+    out: Path = option(help="folder for the model", metavar="DIR", parse=parse_output)
     teacher: bool = option(False, "take the transformer of diffusion, not the distilled one")
     max_shard_size: str = option("5GB", "size limit of each file of weights (default: 5GB)", metavar="SIZE")
 
@@ -158,7 +168,8 @@ def _encode(args: argparse.Namespace) -> None:
 
 def _package(args: argparse.Namespace) -> None:
     options = read_options(args, PackageOptions)
-    run = _open(args)
-    from gen3r.training.package import package
+    with reserved_folder(options.out):
+        run = _open(args)
+        from gen3r.training.package import package
 
-    package(run, options.out, options.teacher, options.max_shard_size)
+        package(run, options.out, options.teacher, options.max_shard_size)

@@ -129,6 +129,7 @@ class ClipRecord:
     -> float32 [H, W], z-depth in the cameras' unit, 0 where it is unknown or something moves; None for a dataset
     without depth. metric: the unit is the metre; otherwise it is the dataset's own. captions: any number of them.
     read_points: -> the scene's points, float32 [N, 3], in the frame and unit of its cameras; None where it has none.
+    left_out: how many images the camera file names that are missing, or that it names again.
     """
 
     dataset: str
@@ -139,6 +140,7 @@ class ClipRecord:
     metric: bool = False
     captions: tuple[str, ...] = ()
     read_points: Callable[[], PointCloud] | None = None
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.cameras)

@@ -59,13 +59,14 @@ def has_room(device: torch.device, size: int) -> bool:
 
 
 class ClipShards:
-    """The clips of a folder of shards, by number: a `ClipSource`.
+    """The clips of a folder of shards, or of one shard, by number: a `ClipSource`.
 
     zero_is_sky: nothing moves in them, so that a depth of 0 is the sky.
     """
 
-    def __init__(self, folder: Path) -> None:
-        paths = sorted(Path(folder).glob("clips-*.safetensors"))
+    def __init__(self, folder: str | Path) -> None:
+        folder = Path(folder)
+        paths = [folder] if folder.is_file() else sorted(folder.glob("clips-*.safetensors"))
         if not paths:
             raise InputError(f"{folder} holds no clips; make some with: gen3r data synthesize 4096 {folder}")
         self._files = [open_shard(p) for p in paths]

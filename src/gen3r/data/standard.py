@@ -2,7 +2,7 @@
 
 import json
 import math
-import shutil
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,11 +13,12 @@ from PIL import Image
 
 from gen3r.data.readers.base import Reader
 from gen3r.data.readers.frames import DepthFiles
+from gen3r.data.readers.pictures import find_pictures
 from gen3r.data.readers.transforms import CAPTIONS, TRANSFORMS, TransformsReader, load_transforms
 from gen3r.data.records import ClipRecord
 from gen3r.data.workers import SceneResult, in_parallel
 from gen3r.errors import InputError
-from gen3r.files import whole_folder
+from gen3r.files import exclusive_folder, whole_folder
 from gen3r.geometry.clouds import write_ply
 from gen3r.media.images import depth_per_unit, write_depth
 
@@ -47,9 +48,9 @@ class Standard(TransformsReader):
         data = load_transforms(self.root / next(iter(self.find_scenes())) / TRANSFORMS)
         return "fl_x" in data["frames"][0] and not {"fl_x", "camera_angle_x", "camera_model"} & set(data)
 
-    def picture(self, folder: Path, file_path: str) -> Path:
+    def pictures(self, folder: Path, names: list[str]) -> list[Path | None]:
         """Only the base name of an entry counts, as in the published implementation."""
-        return folder / IMAGES / Path(file_path).name
+        return find_pictures([folder / IMAGES], [re.split(r"[/\\\\]", name)[-1] for name in names])
 
     def depth(self, folder: Path, pictures: list[Path], data: dict[str, Any]) -> DepthFiles | None:
         stored = [float({**data, **frame}.get("depth_per_unit", 0)) for frame in data["frames"]]
@@ -86,19 +87,11 @@ def convert(
     """Writes scenes into `folder`, each whole or not at all; scenes that are there are kept.
 
     Frames that cannot be read, or whose depth cannot, are left out; a scene with fewer than two left, or that cannot
-    be read at all, is skipped. `strict` raises instead. What a killed run left of one of these scenes is removed.
+    be read at all, is skipped. `strict` raises instead.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    _remove_partial(scenes, folder)
-    yield from in_parallel(partial(_convert_scene, reader, folder, image_format, with_depth, strict), scenes, workers)
-
-
-def _remove_partial(scenes: Sequence[str], folder: Path) -> None:
-    """Removes the hidden folders that `whole_folder` works in, of these scenes."""
-    names = {folder_name(scene) for scene in scenes}
-    for path in folder.glob(".*-*"):
-        if path.is_dir() and path.name[1:].rpartition("-")[0] in names:
-            shutil.rmtree(path)
+    work = partial(_convert_scene, reader, folder, image_format, with_depth, strict)
+    with exclusive_folder(folder):
+        yield from in_parallel(work, scenes, workers)
 
 
 def _convert_scene(
@@ -151,7 +144,7 @@ def write_scene(
         write_ply(record.read_points(), folder / POINTS)
     (folder / CAPTIONS).write_text("\n".join(record.captions) + "\n", encoding="utf-8")
     (folder / TRANSFORMS).write_text(json.dumps({**about, "frames": frames}), encoding="utf-8")
-    return len(frames), len(failures)
+    return len(frames), len(failures) + record.left_out
 
 
 def _write_frame(

@@ -1,9 +1,12 @@
 """The same work on many scenes or shards, in this process or in several."""
 
+import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from typing import TypeVar
 
 import torch
@@ -21,9 +24,14 @@ class SceneResult:
     error: str = ""
 
 
-def in_parallel(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:
-    """The results in order. After a failure, or when the caller stops, running jobs finish and no other starts."""
-    if workers == 1:
+def in_parallel(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Generator[Result]:
+    """The results in order. After a failure, or when the caller stops, running jobs finish and no other starts.
+
+    A worker does not outlive this process.
+    """
+    jobs = list(jobs)
+    workers = min(workers, len(jobs))
+    if workers <= 1:
         yield from map(work, jobs)
         return
     with ProcessPoolExecutor(workers, initializer=_start_worker) as pool:
@@ -33,4 +41,14 @@ def in_parallel(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int
 def _start_worker() -> None:
     """One thread per process; the parent handles an interruption."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends this process as soon as its parent has ended, however that was."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

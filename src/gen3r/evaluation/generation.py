@@ -45,13 +45,13 @@ def along_true_path(pipe: Gen3RPipeline, clip: Clip, given: list[int], seed: int
     made = resize_and_crop(scene.images[[places[i] for i in others]], cameras.height, cameras.width)
     nearest = [min(given, key=lambda g: abs(g - i)) for i in others]
     real = clip.images[others]
+    detail = fine_detail(real)  # 0 for black frames, of which no share can be taken
     methods = {"": made, ", repeat": clip.images[nearest], ", depth warp": warped}
     return {
         **{f"PSNR{name}": psnr(images, real) for name, images in methods.items()},
         "PSNR, exported": psnr(exported, real),
         **{f"SSIM{name}": ssim(images, real) for name, images in methods.items()},
-        "detail": fine_detail(made) / fine_detail(real),
-        "detail, depth warp": fine_detail(warped) / fine_detail(real),
+        **{f"detail{name}": fine_detail(methods[name]) / detail for name in ("", ", depth warp") if detail > 0},
         "coverage": float(known.double().mean()),
         "fit PSNR, exported": psnr(exported, made),
         "fit PSNR, depth warp": psnr(warped, made),

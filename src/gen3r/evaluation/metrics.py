@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+SSIM_WINDOW = 11  # pixels
 NO_BASELINE = 1e-3  # of the longest baseline of a clip: pairs of cameras that are nearer have no direction
 ROUNDING = 1e-5  # what float32 poses of a still camera may differ by, in a unit in which the scene is about 1 in size
 
@@ -18,9 +19,14 @@ def psnr(image: Tensor, target: Tensor) -> float:
 
 
 def ssim(images: Tensor, target: Tensor) -> float:
-    """Structural similarity of images [F, 3, H, W] in [0, 1], mean over frames (Wang et al. 2004)."""
+    """Structural similarity of images [F, 3, H, W] in [0, 1], mean over frames (Wang et al. 2004).
+
+    Images with a side under the window's 11 pixels are continued by their last row or column.
+    """
     from skimage.metrics import structural_similarity
 
+    missing = [max(0, SSIM_WINDOW - side) for side in images.shape[-2:]]
+    images, target = (F.pad(x, (0, missing[1], 0, missing[0]), mode="replicate") for x in (images, target))
     as_published = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     pairs = zip(images.numpy(), target.numpy(), strict=True)
     scores = [structural_similarity(a, b, channel_axis=0, data_range=1.0, **as_published) for a, b in pairs]
@@ -45,7 +51,7 @@ def l1_scale(depth: Tensor, target: Tensor) -> Tensor:
 def absolute_relative(
     depth: Tensor, target: Tensor, valid: Tensor, scale: Callable[[Tensor, Tensor], Tensor] = l1_scale
 ) -> float:
-    """AbsRel of a clip, [F, H, W], over its valid pixels, with one scale for the clip."""
+    """AbsRel of a clip, [F, H, W], over its valid pixels, with one scale for the clip; NaN where no pixel is valid."""
     depth, target = depth[valid].clamp_min(1e-6), target[valid]
     return float(((scale(depth, target) * depth - target).abs() / target).mean())
 
@@ -53,7 +59,7 @@ def absolute_relative(
 def depth_inliers(depth: Tensor, target: Tensor, valid: Tensor, ratio: float = 1.25) -> float:
     """The share of a clip's valid pixels, [F, H, W], whose depth is within a factor `ratio` of the target (delta_1).
 
-    One scale for the clip, the L1 scale.
+    One scale for the clip, the L1 scale. NaN where no pixel is valid.
     """
     depth, target = depth[valid].clamp_min(1e-6), target[valid]
     quotient = l1_scale(depth, target) * depth / target
@@ -85,10 +91,16 @@ def pair_errors(T_world_camera: Tensor, target: Tensor) -> tuple[Tensor, Tensor]
     rotation = ours[:, :3, :3].mT @ truth[:, :3, :3]
     cosine = (rotation.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
     along = F.cosine_similarity(ours[:, :3, 3], truth[:, :3, 3], dim=-1)
-    baseline = truth[:, :3, 3].norm(dim=-1)
-    along = torch.where(baseline <= (NO_BASELINE * baseline.max()).clamp_min(ROUNDING), 1, along)
+    along = torch.where(moved_apart(target), along, 1)
     turn, direction = (torch.rad2deg(torch.arccos(c.clamp(-1, 1))) for c in (cosine, along))
     return turn, direction
+
+
+def moved_apart(T_world_camera: Tensor) -> Tensor:
+    """The pairs of cameras [F, 4, 4] that have a baseline, bool [F(F-1)/2]: see `pair_errors`."""
+    baseline = pair_distances(T_world_camera)
+    longest = baseline.max() if len(baseline) else 0.0
+    return baseline > max(NO_BASELINE * float(longest), ROUNDING)
 
 
 def camera_auc(T_world_camera: Tensor, target: Tensor, limit: int = 30) -> float:
@@ -101,7 +113,9 @@ def camera_auc(T_world_camera: Tensor, target: Tensor, limit: int = 30) -> float
 
 
 def error_auc(error: Tensor, limit: int = 30) -> float:
-    """The share of errors [N] in degrees that are under t degrees, mean over t = 1..limit."""
+    """The share of errors [N] in degrees that are under t degrees, mean over t = 1..limit; 1 where there is none."""
+    if not len(error):
+        return 1.0
     thresholds = torch.arange(1, limit + 1, dtype=error.dtype)
     return float((error[:, None] < thresholds).double().mean())
 
@@ -116,11 +130,13 @@ def pair_distances(T_world_camera: Tensor) -> Tensor:
 def trajectory_error(T_world_camera: Tensor, target: Tensor) -> float:
     """Absolute trajectory error (Sturm et al. 2012): the RMS distance of camera centres [F, 4, 4] from the target's.
 
-    It is taken after the similarity that aligns the centres best (Umeyama 1991), in units of the target's path length,
-    which must not be 0.
+    It is taken after the similarity that aligns the centres best (Umeyama 1991), in units of the target's path length.
+    It is 0 for a target that stands still (within `ROUNDING` a step): a similarity brings any path onto one point.
     """
     ours, truth = (T[:, :3, 3].double() for T in (T_world_camera, target))
     length = truth.diff(dim=0).norm(dim=-1).sum()
+    if length <= ROUNDING * len(truth):
+        return 0.0
     ours, truth = ours - ours.mean(0), truth - truth.mean(0)
     U, S, Vh = torch.linalg.svd(truth.mT @ ours)
     flip = torch.ones(3, dtype=S.dtype)
@@ -131,6 +147,11 @@ def trajectory_error(T_world_camera: Tensor, target: Tensor) -> float:
 
 
 def fine_detail(images: Tensor) -> float:
-    """The mean absolute Laplacian of images [F, 3, H, W]: how much there is of what blur takes first."""
+    """The mean absolute Laplacian of images [F, 3, H, W]: how much there is of what blur takes first.
+
+    It is 0 for images with a side under 3 pixels, which have no inner one.
+    """
+    if min(images.shape[-2:]) < 3:
+        return 0.0
     kernel = images.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
     return float(F.conv2d(images.flatten(0, 1)[:, None], kernel).abs().mean())

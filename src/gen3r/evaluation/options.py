@@ -31,6 +31,10 @@ class EvaluateOptions:
     seed: int = option(0, "seed of the first scene; the seed of each next scene is one more (default: 0)", metavar="N")
     json: bool = option(False, "print JSON instead of a table")
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InputError(f"--seed must not be negative, as {self.seed} is")
+
     @property
     def parts(self) -> tuple[str, ...]:
         """The parts to measure.

@@ -5,6 +5,7 @@ Each `..._scores` function takes a pipeline and a clip and returns numbers; `eva
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,15 +15,16 @@ from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import decode_pose
 from gen3r.cameras.paths import BETWEEN, FREE
 from gen3r.data.records import Clip
-from gen3r.data.synthetic import render_clip
 from gen3r.evaluation.metrics import absolute_relative, camera_auc, median_scale, psnr, ssim
 from gen3r.evaluation.options import PARTS
-from gen3r.evaluation.probe import Probe, asked_for
 from gen3r.geometry.normalise import normalise_scene
 from gen3r.geometry.splatting import warp_views
 from gen3r.models.tokens import packed_tokens
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
+
+if TYPE_CHECKING:
+    from gen3r.evaluation.probe import Probe  # which needs gen3r[world]
 
 Scores = dict[str, float]
 
@@ -102,9 +104,11 @@ def no_path_scores(pipe: Gen3RPipeline, clip: Clip, seed: int) -> Scores:
 
 
 @torch.inference_mode()
-def text_scores(pipe: Gen3RPipeline, clip: Clip, seed: int, probe: Probe) -> Scores:
+def text_scores(pipe: Gen3RPipeline, clip: Clip, seed: int, probe: "Probe") -> Scores:
     """The caption alone with free cameras: 1 if the probe finds the asked-for place, indoors or outdoors, else 0.
     References: the probe on the real clip, and the commonest answer."""
+    from gen3r.evaluation.probe import asked_for
+
     wanted = asked_for(clip)
     answers = {
         "text alone": probe.answer(_generate(pipe, clip, seed)), "probe": probe.answer(clip), "chance": probe.commonest,
@@ -158,7 +162,7 @@ def evaluate(
     clips: Iterable[Clip],
     parts: Collection[str] = PARTS,
     seed: int = 0,
-    probe: Probe | None = None,
+    probe: "Probe | None" = None,
 ) -> dict[str, Mean]:
     """Mean scores over clips. The seed of the first clip's sampling is `seed`; each next clip's is one more.
 
@@ -184,5 +188,7 @@ def evaluate(
 
 def held_out_clips(count: int, frames: int, height: int, width: int) -> Iterator[Clip]:
     """The first `count` scenes of the procedural world's test split, rendered one by one."""
+    from gen3r.data.synthetic import render_clip
+
     for seed in tqdm(range(count), desc="scenes", unit="scene"):
         yield render_clip(seed, frames, height, width, split="test")

@@ -12,6 +12,7 @@ from gen3r.evaluation.metrics import (
     absolute_relative,
     depth_inliers,
     error_auc,
+    moved_apart,
     pair_distances,
     pair_errors,
     rank_correlation,
@@ -69,15 +70,20 @@ def depth_scores(depth: Tensor, truth: Tensor) -> Scores:
 
 
 def camera_scores(T_world_camera: Tensor, truth: Tensor, direction: str) -> Scores:
-    """Of cameras [F, 4, 4] against the true ones. Far pairs are those farther apart than the median pair."""
+    """Of cameras [F, 4, 4] against the true ones. Far pairs are those farther apart than the median pair.
+
+    Cameras that stand at one place have no far pair and no path, and no score of them; a single camera has no score.
+    """
+    if len(truth) < 2:
+        return {}
     still, line = standing_still(len(truth)), straight_line(len(truth), direction)
-    baseline = pair_distances(truth)
+    baseline, apart = pair_distances(truth), moved_apart(truth)
     far = baseline > baseline.median()
-    far = far if bool(far.any()) else baseline > 0
+    far = far if bool(far.any()) else apart
 
     def errors(T: Tensor) -> Scores:
         turn, along = pair_errors(T, truth)
-        return {
+        scores = {
             "AUC@30": error_auc(torch.maximum(turn, along)),
             "far AUC@30": error_auc(torch.maximum(turn, along)[far]),
             "far direction [deg]": float(along[far].median()),
@@ -85,6 +91,7 @@ def camera_scores(T_world_camera: Tensor, truth: Tensor, direction: str) -> Scor
             "rotation [deg]": float(turn.median()),
             "ATE/length": trajectory_error(T, truth),
         }
+        return {k: v for k, v in scores.items() if bool(apart.any()) or not k.startswith(("far", "ATE"))}
 
     ours, at_rest, moving = errors(T_world_camera), errors(still), errors(line)
     scores: Scores = {}

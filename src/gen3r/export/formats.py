@@ -26,6 +26,7 @@ FORMATS: dict[str, Format] = {
     "ply": Format("points.ply", "points with colours, normals and confidence", _ANY, "ply.write_points"),
     "glb": Format("mesh.glb", "textured mesh and moving camera: Blender, Unity, web", _GL, "gltf.write_mesh"),
     "glb-points": Format("points.glb", "points and moving camera: Blender, Unity, web", _GL, "gltf.write_points"),
+    "html": Format("scene.html", "a page that any browser opens, offline", "-", "page.write"),
     "colmap": Format("colmap", "images and binary COLMAP model: splat training", _CV, "colmap.write_binary"),
     "colmap-text": Format("colmap-text", "the same with COLMAP's text files", _CV, "colmap.write_text"),
     "nerfstudio": Format("nerfstudio", "transforms.json, images and points", "z up", "nerfstudio.write"),

@@ -40,14 +40,16 @@ class Gaussians:
 
 def to_gaussians(selection: Selection, axes: Axes) -> Gaussians:
     """The Gaussians of all exported points."""
-    parts = list(_parts(selection, axes)) or [_flat(selection.cloud(), torch.zeros(3), torch.ones(1))]
+    parts = [part for _, part in frame_gaussians(selection, axes)] or [
+        _flat(selection.cloud(), torch.zeros(3), torch.ones(1))
+    ]
     return Gaussians(**{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
 
 def write(selection: Selection, path: Path) -> None:
     """Writes INRIA's columns frame by frame: colours as spherical harmonics of degree 0, logits of opacity, logarithms
     of scale."""
-    vertices = (_columns(part) for part in _parts(selection, selection.options.axes))
+    vertices = (_columns(part) for _, part in frame_gaussians(selection, selection.options.axes))
     write_vertices(vertices, dict.fromkeys(COLUMNS, "<f4"), len(selection.pixels), path, comments(selection))
 
 
@@ -61,14 +63,14 @@ def write_spz(selection: Selection, path: Path) -> None:
     gsply.write_spz(path, data)
 
 
-def _parts(selection: Selection, axes: Axes) -> Iterator[Gaussians]:
-    """The Gaussians of each frame that has any."""
+def frame_gaussians(selection: Selection, axes: Axes) -> Iterator[tuple[int, Gaussians]]:
+    """The Gaussians of each frame that has any, with the frame's number."""
     turn, cameras = world_axes(axes), selection.scene.cameras
     confidence = selection.scene.confidence.flatten()[selection.pixels]
     ranked = thinned(confidence, 100_000).sort().values
     for frame, cloud in selection.clouds():
         centre = (turn[:3, :3] @ cameras.centres[frame].double()).float()
-        yield _flat(cloud.moved(turn), centre, ranked)
+        yield frame, _flat(cloud.moved(turn), centre, ranked)
 
 
 def _flat(cloud: PointCloud, centre: Tensor, ranked: Tensor) -> Gaussians:

@@ -10,6 +10,7 @@ from gen3r.errors import InputError
 from gen3r.export.formats import FORMATS, check_formats
 from gen3r.export.metadata import metadata
 from gen3r.export.options import ExportOptions
+from gen3r.export.page import write as write_page
 from gen3r.export.ply import write_points
 from gen3r.export.preview import contact_sheet
 from gen3r.export.selection import Selection
@@ -19,7 +20,7 @@ from gen3r.files import check_folder, whole_file, whole_folder, write_text
 from gen3r.media.drawing import colour_depth
 from gen3r.scene import Scene
 
-SCENE = "scene.safetensors"
+SCENE, PAGE = "scene.safetensors", "scene.html"
 EXPORTS = "export"  # folder of a saved scene's exports
 
 WRITERS: dict[str, Callable[[Scene, Path], None]] = {
@@ -28,6 +29,7 @@ WRITERS: dict[str, Callable[[Scene, Path], None]] = {
     "points.ply": lambda scene, path: write_points(Selection(scene, ExportOptions()), path),
     "cameras.json": lambda scene, path: write_cameras(scene.cameras, path),
     SCENE: Scene.save,
+    PAGE: lambda scene, path: write_page(Selection(scene, ExportOptions()), path),
     "preview.png": lambda scene, path: contact_sheet(scene).save(path),
     "metadata.json": lambda scene, path: write_text(
         json.dumps(metadata(scene), indent=2, ensure_ascii=False) + "\n", path

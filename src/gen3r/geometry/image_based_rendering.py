@@ -83,11 +83,14 @@ def render_photos(
         views = [draw_photo(*x, target) for x in zip(exposed, depth, taken, strict=True)]
         base = torch.cat([generated[f], generated_depth[f].clamp_min(NEAR).log()[None]])
         base = F.interpolate(base[None], photos.shape[-2:], mode="bicubic", align_corners=False)[0]
-        yield _composite(base, views)
+        yield composite(base, views)
 
 
-def _composite(base: Tensor, views: list[View]) -> tuple[Tensor, Tensor, Tensor]:
-    """Colours, z-depth and source of blended views, over the generated colours and log depth [4, H, W]."""
+def composite(base: Tensor, views: list[View]) -> tuple[Tensor, Tensor, Tensor]:
+    """Colours, z-depth and source of blended views, over the generated colours and log depth [4, H, W].
+
+    Over a base of zeros, what no photo shows is continued from what they show.
+    """
     colour, z, opacity, penalty = (torch.stack([getattr(v, x.name) for v in views]) for x in fields(View))
     hidden = z > z.where(opacity > 0.5, torch.inf).amin(0) * (1 + SAME_SURFACE)
     weight = opacity * torch.where(hidden, HIDDEN, 1) / (penalty + ANGLE).square()
@@ -146,20 +149,26 @@ def push_pull(values: Tensor, weight: Tensor) -> Tensor:
     return values + (1 - weight) * filled[..., :height, :width]
 
 
-def draw_photo(photo: Tensor, depth: Tensor, source: Camera, target: Camera) -> View:
-    """A photo [3, H, W] of z-depth [H, W], taken by the camera `source`, as the camera `target` sees it."""
-    height, width = depth.shape
+def draw_photo(
+    photo: Tensor, depth: Tensor, source: Camera, target: Camera, size: tuple[int, int] | None = None
+) -> View:
+    """A photo [3, H, W] of z-depth [H, W], taken by the camera `source`, as the camera `target` sees it.
+
+    size: height and width of the target's image; the photo's own by default.
+    """
+    height, width = size or depth.shape
     longer = max(height, width)
-    z = _close_gaps(draw_depth(depth, source, target), 1 + round(GAP * longer))
+    z = _close_gaps(draw_depth(depth, source, target, (height, width)), 1 + round(GAP * longer))
     seen = _window_max(_window_min(z.isfinite().float(), 3), 3) > 0.5  # no floating specks
     z = z.where(seen, 1)
     points = unproject(z, *target)
     pixel = project(points.flatten(0, 1), *source)[0].view(height, width, 2)
-    seen &= ((pixel >= 0) & (pixel <= pixel.new_tensor([width, height]))).all(-1)
+    edge = pixel.new_tensor([depth.shape[1], depth.shape[0]])
+    seen &= ((pixel >= 0) & (pixel <= edge)).all(-1)
     to_source, to_target = (points - T[:3, 3] for T in (source[0], target[0]))
     angle = torch.atan2(torch.linalg.cross(to_source, to_target).norm(dim=-1), (to_source * to_target).sum(-1))
     farther = (to_source.norm(dim=-1) / to_target.norm(dim=-1).clamp_min(NEAR)).clamp_min(1).log()
-    place = (2 * pixel / pixel.new_tensor([width, height]) - 1)[None]
+    place = (2 * pixel / edge - 1)[None]
     colour = F.grid_sample(photo[None], place, mode="bicubic", padding_mode="border", align_corners=False)[0]
     opacity = _feather(seen, max(1, round(FEATHER * longer / 2)))
     return View(colour.clamp(0, 1), z, opacity, angle + FARTHER * farther)
@@ -175,8 +184,10 @@ def exposure_gain(photos: Tensor, depth: Tensor, views: list[Camera]) -> Tensor:
     return ratio.clamp(1 / MAX_GAIN, MAX_GAIN).log()
 
 
-def draw_depth(depth: Tensor, source: Camera, target: Camera) -> Tensor:
+def draw_depth(depth: Tensor, source: Camera, target: Camera, target_size: tuple[int, int] | None = None) -> Tensor:
     """Depth [H, W] of one camera as another sees it: the nearest z-depth in each pixel, inf where there is none.
+
+    target_size: height and width of the other's image; the first one's by default.
 
     Between the pixels of a surface, points are interpolated. Where the photo would be stretched more than
     `MAX_STRETCH` times, it is torn.
@@ -190,6 +201,7 @@ def draw_depth(depth: Tensor, source: Camera, target: Camera) -> Tensor:
     place = (torch.stack(pixel_grid(*size, like=z)) / SUBPIXELS).frac() - 0.5
     nearest = F.interpolate(drawn, size)[0] + torch.cat([place, torch.zeros_like(place[:1])])
     points = torch.where(torn, nearest, F.interpolate(drawn, size, mode="bilinear", align_corners=False)[0]).flatten(1)
+    height, width = target_size or depth.shape
     inside = ((points >= 0).all(0) & (points[0] < width) & (points[1] < height) & (points[2] > NEAR)).nonzero()[:, 0]
     x, y, z = points[:, inside]
     buffer = depth.new_full((height * width,), torch.inf)

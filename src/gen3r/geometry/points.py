@@ -51,10 +51,12 @@ def surface_normals(depth: Tensor, K_px: Tensor, pixels: Tensor) -> Tensor:
 
     pixels: indices into the flat image. A plane's inverse depth is linear in the pixel, so its gradient gives the
     normal n: n (x, y, 1) = c / z for the ray (x, y, 1) = ((u - cx) / fx, (v - cy) / fy, 1). Depth that is not finite
-    and positive counts as infinitely far.
+    and positive counts as infinitely far. Along a side of one pixel, the plane does not tilt.
     """
     inverse = _inverse_depth(depth)
-    along_y, along_x = torch.gradient(inverse)
+    along_y, along_x = (
+        torch.gradient(inverse, dim=d)[0] if inverse.shape[d] > 1 else torch.zeros_like(inverse) for d in (0, 1)
+    )
     along_x, along_y, inverse = (x.flatten()[pixels] for x in (along_x, along_y, inverse))
     fx, fy, cx, cy = (K_px[i, j] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
     u, v = pixels % depth.shape[1] + 0.5, pixels // depth.shape[1] + 0.5

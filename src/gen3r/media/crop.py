@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 Size = tuple[int, int]  # height, width
+MAX_ASPECT = 4.0  # of frames in the shape of a photo; longer photos are cropped
 
 
 class CoverCrop(NamedTuple):

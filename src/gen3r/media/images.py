@@ -1,7 +1,6 @@
 """Images as people have them, files or values in Python, as tensors; resizing, cropping and lists of them."""
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from gen3r.errors import InputError
 from gen3r.media.crop import Size, cover_crop
 from gen3r.media.decoding import decode, opened, readable, upright_size
+from gen3r.media.order import natural_order
 
 # What a folder's images are called. A file that is named may have any suffix.
 IMAGE_SUFFIXES = (
@@ -212,7 +212,7 @@ def list_images(folder: Path) -> list[Path]:
     paths = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not is_junk(p) and p.is_file()]
     if not paths:
         raise InputError(f"{folder} holds no images (.jpg, .png, .heic, .tif, ...)")
-    return sorted(paths, key=lambda p: [(int(x), "") if x.isdecimal() else (-1, x) for x in re.split(r"(\d+)", p.name)])
+    return sorted(paths, key=lambda p: natural_order(p.name))
 
 
 def depth_per_unit(farthest: float) -> float:

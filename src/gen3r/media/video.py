@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gen3r.errors import InputError
 from gen3r.media.colour import HDR, PRIMARIES, to_srgb
+from gen3r.media.crop import Size
 from gen3r.media.decoding import Turn, convert_rows, shrink_factor
 from gen3r.media.images import check_file, resize_and_crop
 
@@ -82,6 +83,16 @@ def read_timeline(path: Path) -> Timeline:
     if not count:
         _refuse_empty(path)
     return Timeline(count, first, last, True) if timed else Timeline(count, 0, count - 1, False)
+
+
+def read_size(path: Path) -> Size:
+    """Height and width of a video before it is turned, without decoding it.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    with _opened(path) as (_, stream):
+        return stream.codec_context.height, stream.codec_context.width
 
 
 def sample_frames(path: Path, timeline: Timeline, wanted: int) -> Iterator[Tensor]:

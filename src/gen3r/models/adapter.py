@@ -15,6 +15,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from gen3r.models.gaussian import DiagonalGaussian, statistics
+from gen3r.models.torch_attention import TorchAttention
 
 CACHED_FRAMES = 2
 HALVED = (False, True, True)  # whether the encoder halves time after each stage but the last
@@ -26,6 +27,10 @@ class Stream:
     def __init__(self, module: nn.Module) -> None:
         self.cache: list[Tensor | None] = [None] * sum(isinstance(m, WanCausalConv3d) for m in module.modules())
         self.index = [0]
+
+    def through(self, block: nn.Module, x: Tensor) -> Tensor:
+        """A block of diffusers' that convolves. By keywords, since hooks of offloading copy other lists."""
+        return block(x, feat_cache=self.cache, feat_idx=self.index)
 
     def convolve(self, conv: WanCausalConv3d, x: Tensor) -> Tensor:
         """`conv` of the kept frames and a chunk. The last two frames are kept for the next one."""
@@ -57,8 +62,8 @@ class Middle(nn.Module):
         self.attention = WanAttentionBlock(dim)
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
-        x = self.resnets[0](x, stream.cache, stream.index)
-        return self.resnets[1](self.attention(x), stream.cache, stream.index)
+        x = stream.through(self.resnets[0], x)
+        return stream.through(self.resnets[1], self.attention(x))
 
 
 class Coder(nn.Module):
@@ -92,7 +97,7 @@ class Encoder(Coder):
         stream.index = [0]
         x = stream.convolve(self.conv_in, x)
         for block in self.blocks:
-            x = block(x, stream.cache, stream.index)
+            x = stream.through(block, x)
         return self._out(self.middle(x, stream), stream)
 
 
@@ -116,16 +121,21 @@ class Decoder(Coder):
         stream.index = [0]
         x = self.middle(stream.convolve(self.conv_in, x), stream)
         for block in self.blocks:
-            x = block(x, stream.cache, stream.index)
+            x = stream.through(block, x)
         return self._out(x, stream)
 
 
-class GeometryAdapter(ModelMixin, ConfigMixin):
+class GeometryAdapter(TorchAttention, ModelMixin, ConfigMixin):
     """Packed tokens [B, C, F, h, w] <-> geometry latents [B, 16, 1 + (F - 1) / 4, 7h / 4, 7w / 4].
 
     The default sizes are the published ones (318 M parameters). Time is streamed in chunks of 1, 4, 4, ... frames, so
     memory does not grow with the clip beyond its input and output.
     """
+
+    _group_offload_block_modules = [
+        "conv_tokens_in", "encoder", "quant_conv", "post_quant_conv", "decoder", "conv_tokens_out",
+    ]  # fmt: skip
+    _skip_keys = ["feat_cache", "feat_idx"]  # lists that hooks must not copy
 
     @register_to_config
     def __init__(

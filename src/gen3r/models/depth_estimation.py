@@ -9,9 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gen3r.cameras.conventions import decode_pose
 from gen3r.errors import InputError
-from gen3r.geometry.points import unproject
 from gen3r.models.geometry import patch_size, resize_maps
 from gen3r.models.vggt import GeometryPrediction
 
@@ -106,12 +104,9 @@ class DepthEstimator:
             depth = depth.clamp(NEAREST, FARTHEST)
             metres = tuple(depth_ratio(*x) for x in zip(depth, own.depth, strict=True))
             depth = depth / torch.tensor(metres, device=depth.device)[:, None, None, None]
-        T, K = decode_pose(pose_enc[-1].float(), *size)
-        sure = torch.ones_like(depth)
         return replace(
-            own, depth=depth, depth_confidence=sure, points=unproject(depth, T, K), points_confidence=sure,
-            pose_enc=pose_enc, metres_per_unit=metres,
-        )  # fmt: skip
+            own, depth=depth, depth_confidence=torch.ones_like(depth), pose_enc=pose_enc, metres_per_unit=metres
+        )
 
     def estimate(self, image: Tensor, height: int, width: int) -> tuple[Tensor, Tensor | None]:
         """The model's output [height, width] for an image [3, H, W], and its horizontal field of view [] in radians."""

@@ -12,19 +12,15 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 def encode_text(
     tokenizer: PreTrainedTokenizerBase, encoder: UMT5EncoderModel, prompts: list[str], length: int, device: torch.device
 ) -> Tensor:
-    """Text features [B, length, D]: each prompt cut to its own length, the rest zeros.
+    """Text features [B, length, D]: those of each prompt's own tokens, the rest zeros.
 
-    A prompt longer than `length` tokens is cut.
+    A prompt longer than `length` tokens is cut. The encoder sees no more tokens than the longest prompt has.
     """
     batch = tokenizer(
-        prompts,
-        padding="max_length",
-        max_length=length,
-        truncation=True,
-        return_tensors="pt",
-        return_attention_mask=True,
+        prompts, padding=True, max_length=length, truncation=True, return_tensors="pt", return_attention_mask=True
     )
-    return encode_tokens(encoder, batch["input_ids"].to(device), batch["attention_mask"].to(device))
+    features = encode_tokens(encoder, batch["input_ids"].to(device), batch["attention_mask"].to(device))
+    return F.pad(features, (0, 0, 0, length - features.shape[1]))
 
 
 def encode_tokens(encoder: UMT5EncoderModel, ids: Tensor, mask: Tensor) -> Tensor:

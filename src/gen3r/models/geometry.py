@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gen3r.media.crop import Size
+from gen3r.media.crop import MAX_ASPECT, Size
 from gen3r.media.images import resize
 from gen3r.models.vggt import VGGT, GeometryPrediction
 
@@ -22,7 +22,7 @@ class GeometryModel(Protocol):
     """Cameras and depth of photos of any size."""
 
     def predict(self, frames: Tensor) -> GeometryPrediction:
-        """Cameras, depth and points of frames [B, n, 3, H, W] in [0, 1], at `patch_size(H, W)`."""
+        """Cameras and depth of frames [B, n, 3, H, W] in [0, 1], at `patch_size(H, W)`."""
         ...
 
 
@@ -34,7 +34,7 @@ class VGGTGeometry:
 
     @torch.no_grad()
     def predict(self, frames: Tensor) -> GeometryPrediction:
-        """Cameras, depth and points of frames [B, n, 3, H, W] in [0, 1], at `patch_size(H, W)`.
+        """Cameras and depth of frames [B, n, 3, H, W] in [0, 1], at `patch_size(H, W)`.
 
         One frame at a time goes through the dense heads, to bound memory.
         """
@@ -42,7 +42,7 @@ class VGGTGeometry:
         size = patch_size(height, width)
         self.vggt.to(frames.device)  # pyright: ignore[reportArgumentType]
         levels = self.vggt.tokens(resize(frames, *size).to(self.vggt.dtype))
-        return self.vggt.heads(levels, *size, frames_chunk=1)
+        return self.vggt.heads(levels, *size, frames_chunk=1, points=False)
 
 
 def patch_size(height: int, width: int) -> Size:
@@ -59,13 +59,19 @@ def usual_pixels(defaults: Mapping[str, Any], frames: int) -> int:
 
 
 def fitting_size(height: int, width: int, pixels: int, patch: int = PATCH) -> Size:
-    """Multiples of the patch size in the shape of `height` x `width`, with about this number of pixels."""
-    high, wide = (max(1, round(math.sqrt(pixels * x) / patch)) for x in (height / width, width / height))
+    """Multiples of the patch size in the shape of `height` x `width`, with about this number of pixels.
+
+    One side is at most four times the other.
+    """
+    aspect = min(max(height / width, 1 / MAX_ASPECT), MAX_ASPECT)
+    high, wide = (max(1, round(math.sqrt(pixels * x) / patch)) for x in (aspect, 1 / aspect))
     return patch * high, patch * wide
 
 
 def resize_maps(prediction: GeometryPrediction, height: int, width: int) -> GeometryPrediction:
-    """A prediction with maps of another size. Larger maps are interpolated; smaller ones keep pixels, and so edges.
+    """A prediction of cameras and depth with maps of another size.
+
+    Larger maps are interpolated; smaller ones keep pixels, and so edges.
 
     The cameras stay: their angles of view do not depend on the size.
     """
@@ -74,12 +80,7 @@ def resize_maps(prediction: GeometryPrediction, height: int, width: int) -> Geom
         return prediction
 
     def resized(maps: Tensor) -> Tensor:
-        flat = maps.flatten(0, 1) if maps.ndim == 4 else maps.flatten(0, 1).movedim(-1, 1)
-        flat = flat[:, None] if maps.ndim == 4 else flat
         mode = "bilinear" if height * width > before[0] * before[1] else "nearest-exact"
-        flat = F.interpolate(flat, (height, width), mode=mode)
-        flat = flat[:, 0] if maps.ndim == 4 else flat.movedim(1, -1)
-        return flat.unflatten(0, maps.shape[:2])
+        return F.interpolate(maps, (height, width), mode=mode)
 
-    names = ("depth", "depth_confidence", "points", "points_confidence")
-    return replace(prediction, **{name: resized(getattr(prediction, name)) for name in names})
+    return replace(prediction, depth=resized(prediction.depth), depth_confidence=resized(prediction.depth_confidence))

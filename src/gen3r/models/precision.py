@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 
 def fast_dtype(device: torch.device | str = "cpu") -> torch.dtype:
@@ -28,6 +30,33 @@ def fast_products(device: torch.device) -> Iterator[None]:
         yield
 
 
+def fast_weights(module: nn.Module, device: torch.device) -> dict[str, Tensor]:
+    """The float32 weights of linear layers and convolutions in the fast type, for `torch.func.functional_call`.
+
+    `fast_products` casts them to the same values, but at every call.
+    """
+    dtype = fast_dtype(device)
+    layers = {name: m for name, m in module.named_modules() if isinstance(m, nn.Linear | _ConvNd)}
+    weights = {f"{name}.{key}": p for name, m in layers.items() for key, p in m.named_parameters(recurse=False)}
+    return {name: p.to(dtype) for name, p in weights.items() if p.dtype == torch.float32 != dtype}
+
+
 def exact_products(device: torch.device) -> torch.autocast:
     """Products of float32 numbers stay float32 inside `fast_products`: cameras and points need their digits."""
     return torch.autocast(device.type, enabled=False)
+
+
+def store_weights(module: nn.Module, storage: torch.dtype, compute: torch.dtype) -> None:
+    """diffusers' layerwise casting of any component: weights are kept in `storage`, and cast as a layer runs.
+
+    UMT5's feed-forward layers are cast whole, since they cast their input to the type of their last weights.
+    """
+    from diffusers.hooks import apply_layerwise_casting
+
+    if hasattr(module, "enable_layerwise_casting"):
+        module.enable_layerwise_casting(storage, compute)  # pyright: ignore[reportCallIssue]
+        return
+    apply_layerwise_casting(module, storage, compute, ("norm", "patch_embed", "DenseReluDense"))
+    for name, layer in list(module.named_modules()):
+        if name.endswith("DenseReluDense"):
+            apply_layerwise_casting(layer, storage, compute, None)  # pyright: ignore[reportArgumentType]

@@ -4,14 +4,20 @@ Both halves of the width share their column positions, and Pluecker rays of the 
 embedding.
 """
 
-from typing import Literal, cast
+import inspect
+from dataclasses import replace
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from diffusers import WanTransformer3DModel
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from diffusers.models.transformers.transformer_wan import WanAttention, WanRotaryPosEmbed, WanTransformerBlock
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
+
+from gen3r.errors import InputError
 
 
 class SharedColumnRope(WanRotaryPosEmbed):
@@ -27,6 +33,8 @@ class SharedColumnRope(WanRotaryPosEmbed):
 class ImageTextAttention:
     """Cross-attention to the pair (image, text): the sum of two attentions with the same queries."""
 
+    _attention_backend: AttentionBackendName | None = None  # of `set_attention_backend`
+
     def __call__(
         self,
         attn: WanAttention,
@@ -37,17 +45,20 @@ class ImageTextAttention:
     ) -> Tensor:
         image, text = encoder_hidden_states
         assert attn.norm_added_k is not None
-        assert attn.add_k_proj is not None
-        assert attn.add_v_proj is not None
         query = attn.norm_q(attn.to_q(hidden_states))
-        from_text = _attend(query, attn.norm_k(attn.to_k(text)), attn.to_v(text), attn.heads)
-        from_image = _attend(query, attn.norm_added_k(attn.add_k_proj(image)), attn.add_v_proj(image), attn.heads)
+        if attn.fused_projections:
+            (k, v), (k_image, v_image) = attn.to_kv(text).chunk(2, -1), attn.to_added_kv(image).chunk(2, -1)
+        else:
+            assert attn.add_k_proj is not None
+            assert attn.add_v_proj is not None
+            k, v, k_image, v_image = attn.to_k(text), attn.to_v(text), attn.add_k_proj(image), attn.add_v_proj(image)
+        from_text = self._attend(query, attn.norm_k(k), v, attn.heads)
+        from_image = self._attend(query, attn.norm_added_k(k_image), v_image, attn.heads)
         return attn.to_out[1](attn.to_out[0](from_text + from_image))
 
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
-    return F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype)).transpose(1, 2).flatten(2)
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+        q, k, v = (x.to(query.dtype).unflatten(-1, (heads, -1)) for x in (query, key, value))
+        return dispatch_attention_fn(q, k, v, backend=self._attention_backend).flatten(2)
 
 
 class CameraResidual(nn.Module):
@@ -85,6 +96,8 @@ class Gen3RTransformer(WanTransformer3DModel):
     unseen_frames: the content of frames that are no conditioning frames. "black": nothing, as published. "warped":
         warped views of the conditioning frames, which the network learns to correct.
     """
+
+    _group_offload_block_modules = ["camera_branch"]  # `embed_cameras` calls it outside of `forward`
 
     @register_to_config
     def __init__(
@@ -131,6 +144,48 @@ class Gen3RTransformer(WanTransformer3DModel):
             for parameter in module.parameters():
                 nn.init.zeros_(parameter)
 
+    def enable_cache(self, config: Any) -> None:
+        """Any of diffusers' caches of steps, with what it needs to know of this transformer.
+
+        Raises:
+            InputError: the cache is for other transformers, or lacks a callback.
+        """
+        from diffusers import hooks
+
+        if isinstance(config, hooks.TextKVCacheConfig):
+            raise InputError("TextKVCache is for other transformers; here text keys and values are 0.1 % of a step")
+        if isinstance(config, hooks.FasterCacheConfig):
+            if config.current_timestep_callback is None:
+                raise InputError("FasterCache needs current_timestep_callback=lambda: pipe.current_timestep")
+            names = list(inspect.signature(type(self).forward).parameters)
+            config = replace(config, _unconditional_conditional_input_kwargs_identifiers=names)
+        if isinstance(config, hooks.SeaCacheConfig) and config.raw_vision_callback is None:
+            config = replace(config, raw_vision_callback=lambda module, args, kwargs: list(kwargs["latents"]))
+        if isinstance(config, hooks.TaylorSeerCacheConfig) and not (
+            config.use_lite_mode or config.cache_identifiers or config.skip_predict_identifiers
+        ):
+            config = replace(config, cache_identifiers=[r"blocks\.\d+\.attn[12]"])  # diffusers' pattern fits no layer
+        super().enable_cache(config)
+
+    def _check_parallel(self, tokens: int) -> None:
+        """Refuses a number of devices that context parallelism cannot split the tokens and heads over."""
+        parallel = self._parallel_config and self._parallel_config.context_parallel_config
+        if not parallel or parallel.ulysses_anything or parallel.ring_anything:
+            return
+        heads, ulysses = self.config["num_attention_heads"], parallel.ulysses_degree or 1
+        degree = ulysses * (parallel.ring_degree or 1)
+        if tokens % degree or heads % ulysses:
+            fitting = ", ".join(str(n) for n in range(2, heads + 1) if tokens % n == 0 and heads % n == 0)
+            raise InputError(
+                f"{tokens} tokens and {heads} heads cannot be split over {degree} devices; they can over "
+                f"{fitting or 'one only'}"
+            )
+
+    @apply_forward_hook
+    def embed_cameras(self, rays: Tensor) -> Tensor:
+        """Rays [B, 24, f, H, 2W] -> what every step adds to its patches, [B, dim, f, h / 2, w]."""
+        return self.camera_branch(rays)
+
     def forward(
         self,
         latents: Tensor,
@@ -138,18 +193,25 @@ class Gen3RTransformer(WanTransformer3DModel):
         prompt_embeds: Tensor,
         image_embeds: Tensor,
         control: Tensor,
-        rays: Tensor,
+        rays: Tensor | None = None,
+        camera_embeds: Tensor | None = None,
     ) -> Tensor:
         """The velocity [B, 16, f, h, 2w].
 
         latents: noisy Z [B, 16, f, h, 2w]. timestep: [B], 0 to 1000. prompt_embeds: [B, L, D].
         image_embeds: [B, N, D']. control: [B, 20, f, h, 2w]. rays: [B, 24, f, H, 2W], zeros where cameras are free.
+        camera_embeds: `embed_cameras` of the rays, which are not needed then.
+
+        Raises:
+            InputError: context parallelism over a number of devices that does not divide the tokens or heads.
         """
         # 1. embed the patches, and add the cameras
         rope = self.rope(latents)
-        x = self.patch_embedding(torch.cat([latents, control], dim=1)) + self.camera_branch(rays)
+        x = self.patch_embedding(torch.cat([latents, control], dim=1))
+        x = x + (self.camera_branch(rays) if camera_embeds is None else camera_embeds)
         grid = x.shape[2:]
         x = x.flatten(2).transpose(1, 2)
+        self._check_parallel(x.shape[1])
         # 2. embed time, text and image
         time, modulation, text, image = self.condition_embedder(timestep, prompt_embeds, image_embeds)
         modulation = modulation.unflatten(1, (6, -1))

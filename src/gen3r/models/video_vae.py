@@ -8,9 +8,10 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
 from gen3r.models.gaussian import DiagonalGaussian, statistics
+from gen3r.models.torch_attention import TorchAttention
 
 
-class VideoVAE(AutoencoderKLWan):
+class VideoVAE(TorchAttention, AutoencoderKLWan):
     """diffusers' `AutoencoderKLWan` on normalised latents.
 
     Frames come as [B, 3, F, H, W] in [-1, 1] with F = 4k + 1; latents are [B, 16, 1 + (F - 1) / 4, H / 8, W / 8].

@@ -10,6 +10,7 @@ STAGE/          checkpoints, logs and sample sheets of a stage
 
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from gen3r.checkpoints.load import load_components, transformer_config
 from gen3r.data.records import ClipSource, MixedClips
 from gen3r.data.shards import ClipShards
 from gen3r.errors import InputError
+from gen3r.files import exclusive_folder
 from gen3r.models import presets
 from gen3r.models.components import Components
 from gen3r.pipeline import Gen3RPipeline
@@ -104,8 +106,15 @@ class Run:
         """Trains a stage to its end, from its checkpoint on.
 
         changes: values for fields of the engine's or the stage's configuration, in place of the recipe's.
+
+        Raises:
+            InputError: as `loop.train`; or another launch trains this stage in this folder.
         """
         phases = recipes.phases(self.recipe, stage, changes)
+        with exclusive_folder(self.folder / stage) if self.process.is_main_process else nullcontext():
+            self._train(stage, phases, trackers)
+
+    def _train(self, stage: str, phases: Sequence[recipes.Phase], trackers: Sequence[str]) -> None:
         done = saved_step(self.folder / stage)
         for phase in [p for p in phases if p.train.steps > done] or phases[-1:]:
             torch.manual_seed(phase.train.seed)

@@ -2,10 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from gen3r.data.records import Clip
 from gen3r.data.shards import ClipShards, write_shard
 from gen3r.data.synthetic import WorldOptions, render_clip, shards, synthesize
 from gen3r.errors import InputError
@@ -35,6 +38,33 @@ def test_more_clips_complete_the_last_shard(tmp_path: Path, monkeypatch: pytest.
     synthesize(tmp_path, 5, frames=1, size=28, workers=1)
     assert kept.stat().st_mtime_ns == written
     assert ClipShards(tmp_path).captions == [render_clip(seed, 1, 28, 28).caption for seed in range(5)]
+
+
+def test_an_interruption_keeps_the_clips_that_are_rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(seed: int, *arguments: Any) -> Clip:
+        if seed == 2:
+            raise KeyboardInterrupt
+        return render_clip(seed, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "render_clip", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            synthesize(tmp_path / "a", 4, frames=1, size=28, workers=1)
+    assert len(ClipShards(tmp_path / "a")) == 2
+    for name in "ab":
+        synthesize(tmp_path / name, 4, frames=1, size=28, workers=1)
+    stopped, whole = (load_file(tmp_path / name / "clips-000000.safetensors") for name in "ab")
+    assert stopped.keys() == whole.keys()
+    assert all(torch.equal(stopped[name], whole[name]) for name in whole)
+
+
+def test_clips_that_the_disk_has_no_room_for_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"the clips take \d+\.\d GB and .* free; make fewer or smaller ones"):
+        synthesize(tmp_path / "made", 1, frames=10**9, workers=1)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is a file; choose a folder"):
+        synthesize(tmp_path / "file", 1, workers=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_seeds_go_on_from_the_first(tmp_path: Path) -> None:

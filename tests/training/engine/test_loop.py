@@ -230,6 +230,13 @@ class TestBreakdowns:
         assert [line["step"] for line in lines] == [n for n in range(30) if n not in stage.bad]
         assert lines[-1]["skipped"] == 3
 
+    def test_weights_that_are_not_finite_are_not_saved(self, tmp_path: Path) -> None:
+        stage = Regression()
+        next(stage.parameters()).data.fill_(torch.inf)
+        with pytest.raises(InputError, match=r"weights are not finite after step 1, .* with a lower --learning-rate"):
+            train(stage, replace(CONFIG, steps=1), tmp_path)
+        assert not (tmp_path / CHECKPOINT).exists()
+
     def test_too_many_in_a_row_stop_the_run_and_change_nothing(self, tmp_path: Path) -> None:
         stage = Poisoned(range(100))
         with pytest.raises(InputError, match=r"in 10 steps in a row, up to 9; go on from the checkpoint"):

@@ -1,55 +1,75 @@
 """Files of cameras in every format that Gen3R reads; a file's format is recognised by its content."""
 
 import json
+import os
 from pathlib import Path
-from typing import Any
 
 from gen3r.cameras.camera import Cameras
+from gen3r.cameras.formats.camera_path import parse_camera_path
 from gen3r.cameras.formats.colmap import read_colmap
-from gen3r.cameras.formats.gen3r import FORMAT, cameras_from_json, cameras_to_json
-from gen3r.cameras.formats.nerfstudio import read_nerfstudio
-from gen3r.cameras.formats.realestate10k import read_realestate
+from gen3r.cameras.formats.gen3r import FORMAT, cameras_to_json, parse_gen3r
+from gen3r.cameras.formats.nerfstudio import parse_transforms
+from gen3r.cameras.formats.posed_images import PosedImages
+from gen3r.cameras.formats.published import parse_published
+from gen3r.cameras.formats.realestate10k import parse_realestate
 from gen3r.errors import InputError
-from gen3r.files import write_text
+from gen3r.files import parse_json, read_text, write_text
+from gen3r.media.crop import Size
 
 REALESTATE_SIZE = (360, 640)
 
 
 def write_cameras(cameras: Cameras, path: str | Path) -> None:
-    """Writes Gen3R's JSON, whole or not at all; `read_cameras` returns the same float32 numbers."""
+    """Writes Gen3R's JSON, whole or not at all. `read_cameras` returns the same float32 numbers, if the first camera
+    is the identity."""
     write_text(json.dumps(cameras_to_json(cameras), indent=1) + "\n", path)
 
 
-def read_cameras(path: str | Path, size: tuple[int, int] = REALESTATE_SIZE) -> Cameras:
+def read_cameras(path: str | Path, size: Size | None = None) -> Cameras:
     """The cameras of a file or, for COLMAP, of a folder with cameras.txt/.bin and images.txt/.bin.
 
-    size: (height, width) of the image; only RealEstate10K files need it, whose intrinsics are fractions of it.
+    They are in the frame of the first, to which they become relative in double precision, and in the natural order of
+    their images' names.
+
+    size: (height, width) of the images, for files that do not give it: a transforms.json without w and h, and
+        RealEstate10K's, whose intrinsics are fractions (by default 360 x 640).
 
     Raises:
-        InputError: there is no such file, its format is unknown or damaged, or a camera is impossible.
+        InputError: there is no such file, its format is unknown or damaged, a camera is impossible, or a lens is so
+            unlike a pinhole that its pictures have to be undistorted first.
     """
     path = Path(path)
+    images = read_posed_images(path, size)
     try:
-        if path.is_dir():
-            return read_colmap(path)
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise InputError(f"no camera file at {path}") from error
-    except (UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path} is not a camera file: it is no text ({error})") from error
-    if not text.strip():
-        raise InputError(f"{path} is empty; export the cameras again")
-    try:
-        return _from_json(json.loads(text)) if text.lstrip().startswith(("{", "[")) else read_realestate(text, size)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not whole JSON (line {error.lineno}); export the cameras again") from error
+        return (images.at(size or REALESTATE_SIZE) if images.fractions else images).cameras()
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
-def _from_json(data: Any) -> Cameras:
-    if isinstance(data, dict) and data.get("format") == FORMAT:
-        return cameras_from_json(data)
-    if isinstance(data, dict) and isinstance(data.get("frames"), list):
-        return read_nerfstudio(data)
-    raise InputError("this JSON holds no cameras; give Gen3R's cameras.json or nerfstudio's transforms.json")
+def read_posed_images(path: Path, size: Size | None = None) -> PosedImages:
+    """As `read_cameras`, with the images' names and lenses, and poses in the file's world; fractions stay fractions."""
+    if os.path.isdir(path):  # also of a name too long for a file
+        return read_colmap(path)
+    text = read_text(path, "camera file")
+    if not text.strip():
+        raise InputError(f"{path} is empty; export the cameras again")
+    json_like = text.lstrip().startswith(("{", "["))
+    data = parse_json(text, path) if json_like else None
+    try:
+        if not json_like:
+            return parse_realestate(text)
+        if isinstance(data, dict):
+            if data.get("format") == FORMAT:
+                return parse_gen3r(data)
+            if "extrinsics" in data and "intrinsics" in data:
+                return parse_published(data)
+            if "camera_path" in data:
+                return parse_camera_path(data)
+            if isinstance(data.get("frames"), list):
+                return parse_transforms(data, size)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    raise InputError(
+        f"{path}: this JSON holds no cameras; give Gen3R's cameras.json, or nerfstudio's transforms.json or "
+        "camera_path.json"
+    )

@@ -1,91 +1,120 @@
-"""COLMAP's sparse models, text and binary: cameras and images, sorted by image name, and points."""
+"""COLMAP's sparse models, text and binary: cameras, images and points."""
 
+import mmap
 import struct
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gen3r.cameras.camera import Cameras
-from gen3r.cameras.conventions import colmap_to_opencv, intrinsic_matrices
+from gen3r.cameras.conventions import colmap_to_opencv
+from gen3r.cameras.formats.posed_images import PosedImages
+from gen3r.cameras.lens import Lens
 from gen3r.errors import InputError
-from gen3r.media.crop import Size
-
-# Model: (name, number of parameters). The first parameters are f, cx, cy or fx, fy, cx, cy; the rest is distortion.
-MODELS = {
-    0: ("SIMPLE_PINHOLE", 3), 1: ("PINHOLE", 4), 2: ("SIMPLE_RADIAL", 4), 3: ("RADIAL", 5), 4: ("OPENCV", 8),
-}  # fmt: skip
-NAMES = tuple(name for name, _ in MODELS.values())
-ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
-Lens = tuple[Size, list[float], tuple[float, ...]]  # size; fx, fy, cx, cy; k1, k2, p1, p2, k3
-Image = tuple[str, int, list[float], list[float]]  # name, camera, quaternion, translation
 
 
-@dataclass(frozen=True)
-class ColmapModel:
-    """Images in the order of their names: T_world_camera float64 [F, 4, 4], intrinsics [F, 4] (fx, fy, cx, cy), size
-    (height, width), one distortion (k1, k2, p1, p2, k3; OpenCV's order), and the file of the points, if it is there."""
+class Model(NamedTuple):
+    """A camera model: its name, whether it has one focal length for both axes, what kind of lens it is, and the names
+    of the coefficients that follow the focal lengths and the principal point."""
 
-    names: list[str]
-    T_world_camera: Tensor
-    intrinsics: np.ndarray
-    size: Size
-    distortion: tuple[float, ...]
-    points: Path | None
+    name: str
+    one_focal: bool
+    kind: str
+    coefficients: tuple[str, ...] = ()
 
 
-def read_colmap(folder: Path) -> Cameras:
-    """The cameras of a sparse model's folder, or of its `sparse/0` or `0` below; lens distortion is ignored.
+BROWN = ("k1", "k2", "p1", "p2")
+MODELS = (  # in the order of COLMAP's numbers; a panorama is no lens in front of an image
+    Model("SIMPLE_PINHOLE", True, "perspective"),
+    Model("PINHOLE", False, "perspective"),
+    Model("SIMPLE_RADIAL", True, "perspective", ("k1",)),
+    Model("RADIAL", True, "perspective", ("k1", "k2")),
+    Model("OPENCV", False, "perspective", BROWN),
+    Model("OPENCV_FISHEYE", False, "fisheye", ("k1", "k2", "k3", "k4")),
+    Model("FULL_OPENCV", False, "perspective", (*BROWN, "k3", "d1", "d2", "d3")),
+    Model("FOV", False, "fov", ("omega",)),
+    Model("SIMPLE_RADIAL_FISHEYE", True, "fisheye", ("k1",)),
+    Model("RADIAL_FISHEYE", True, "fisheye", ("k1", "k2")),
+    Model("THIN_PRISM_FISHEYE", False, "fisheye", (*BROWN, "k3", "k4", "sx1", "sy1")),
+    Model("RAD_TAN_THIN_PRISM_FISHEYE", False, "fisheye624",
+          ("k0", "k1", "k2", "k3", "k4", "k5", "p0", "p1", "s0", "s1", "s2", "s3")),
+    Model("SIMPLE_DIVISION", True, "division", ("k",)),
+    Model("DIVISION", False, "division", ("k",)),
+    Model("SIMPLE_FISHEYE", True, "fisheye"),
+    Model("FISHEYE", False, "fisheye"),
+    Model("EUCM", False, "eucm", ("alpha", "beta")),
+)  # fmt: skip
+BY_NAME = {model.name: model for model in MODELS}
+PLACES = (".", "sparse/0", "sparse", "0")
+
+
+class Image(NamedTuple):
+    """An entry of images.txt or .bin; the pose is world-to-camera, its quaternion [4] w first."""
+
+    name: str
+    camera: int
+    quaternion: list[float]
+    translation: list[float]
+
+
+def read_colmap(folder: Path) -> PosedImages:
+    """The cameras of a sparse model in a folder, or in its `sparse/0`, `sparse` or `0`.
 
     Raises:
-        InputError: files are missing, damaged, use another camera model, or images differ in size.
+        InputError: files are missing or damaged, a camera is of a model that is not read, or a pose is impossible.
     """
-    model = read_colmap_model(folder)
-    if any(model.distortion):
-        warnings.warn("the lens distortion in the COLMAP model is ignored", stacklevel=3)
-    return Cameras(model.T_world_camera.float(), intrinsic_matrices(model.intrinsics).float(), *model.size)
+    place, suffix = _place(folder)
+    read_cameras, read_images = (_cameras_bin, _images_bin) if suffix == ".bin" else (_cameras_txt, _images_txt)
+    try:
+        lenses = read_cameras(place / f"cameras{suffix}")
+        return _assemble(lenses, list(read_images(place / f"images{suffix}")))
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
+    except (struct.error, ValueError, IndexError, OSError, OverflowError) as error:
+        raise InputError(f"{place}: the COLMAP model is damaged ({error}); export it again") from error
 
 
-def read_colmap_model(folder: Path) -> ColmapModel:
-    """The same with the images' names and their lens; errors as `read_colmap`, and more than one distortion."""
-    for place in (folder, folder / "sparse" / "0", folder / "sparse", folder / "0"):
-        for suffix, cameras, images in ((".bin", _cameras_bin, _images_bin), (".txt", _cameras_txt, _images_txt)):
+def colmap_points_file(folder: Path) -> Path | None:
+    """The file of the points of the model that `read_colmap` reads; None without."""
+    place, suffix = _place(folder)
+    path = place / f"points3D{suffix}"
+    return path if path.is_file() else None
+
+
+def _place(folder: Path) -> tuple[Path, str]:
+    """Where the model lies, and the suffix of its files."""
+    for place in (folder / name for name in PLACES):
+        for suffix in (".bin", ".txt"):
             if (place / f"cameras{suffix}").is_file() and (place / f"images{suffix}").is_file():
-                try:
-                    lenses = cameras(place / f"cameras{suffix}")
-                    return _assemble(lenses, sorted(images(place / f"images{suffix}")), place / f"points3D{suffix}")
-                except InputError as error:
-                    raise InputError(f"{place}: {error}") from error
-                except (struct.error, ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
-                    raise InputError(f"{place}: the COLMAP model is damaged ({error}); export it again") from error
+                return place, suffix
     raise InputError(f"{folder} holds no COLMAP model: cameras.txt and images.txt, or the same as .bin")
 
 
-def _assemble(lenses: dict[int, Lens], images: list[Image], points: Path) -> ColmapModel:
+def _assemble(lenses: dict[int, Lens], images: list[Image]) -> PosedImages:
     if not images:
         raise InputError("the COLMAP model has no image")
-    names, cameras, quaternions, translations = zip(*images, strict=True)
-    sizes, intrinsics, distortions = zip(*(lenses[camera] for camera in cameras), strict=True)
-    if len(set(sizes)) > 1:
-        raise InputError(f"the images have {len(set(sizes))} different sizes; give one size")
-    if len(set(distortions)) > 1:
-        raise InputError(f"the images have {len(set(distortions))} different lenses; undistort them first")
-    T = colmap_to_opencv(*(torch.tensor(x, dtype=torch.float64) for x in (quaternions, translations)))
-    found = points if points.is_file() else None
-    return ColmapModel(list(names), T, np.array(intrinsics), sizes[0], distortions[0], found)
+    for image in images:
+        if image.camera not in lenses:
+            raise InputError(f"{image.name} has camera {image.camera}, which is not there; export the model again")
+        if not np.linalg.norm(image.quaternion) > 1e-6:  # also where it is not a number
+            raise InputError(f"the pose of {image.name} has no rotation: its quaternion is {image.quaternion}")
+    names, cameras, *poses = zip(*images, strict=True)
+    T = colmap_to_opencv(*(torch.tensor(values, dtype=torch.float64) for values in poses))
+    return PosedImages.checked(T.numpy(), [lenses[camera] for camera in cameras], names)
 
 
-def _lens(model: str, width: int, height: int, parameters: list[float]) -> Lens:
-    if model not in NAMES:
-        raise InputError(f"the camera model {model} is not supported; undistort to {', '.join(NAMES)}")
+def _lens(model: Model, width: int, height: int, parameters: list[float]) -> Lens:
     fx, *rest = parameters
-    fy, cx, cy, *distortion = (fx, *rest) if model in ONE_FOCAL else rest
-    return (height, width), [fx, fy, cx, cy], (*distortion, *[0.0] * (5 - len(distortion)))
+    fy, cx, cy, *values = (fx, *rest) if model.one_focal else rest
+    coefficients = tuple(zip(model.coefficients, values, strict=True))
+    return Lens((height, width), (fx, fy, cx, cy), coefficients, model.kind, model.name)
+
+
+def _unknown(model: object) -> InputError:
+    return InputError(f"the camera model {model} is not supported; undistort to {', '.join(BY_NAME)}")
 
 
 def read_colmap_points(path: Path) -> tuple[Tensor, Tensor]:
@@ -102,23 +131,39 @@ def read_colmap_points(path: Path) -> tuple[Tensor, Tensor]:
         raise InputError(f"{path}: the COLMAP points are damaged ({error}); export them again") from error
 
 
-def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+def _lines(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8-sig") as file:
+        yield from (line.rstrip("\n") for line in file if not line.startswith("#"))
 
 
 def _cameras_txt(path: Path) -> dict[int, Lens]:
-    rows = [line.split() for line in _lines(path) if line.strip()]
-    return {int(r[0]): _lens(r[1], int(r[2]), int(r[3]), [float(x) for x in r[4:]]) for r in rows}
+    lenses = {}
+    for number, name, width, height, *values in (line.split() for line in _lines(path) if line.strip()):
+        if name not in BY_NAME:
+            raise _unknown(name)
+        lenses[int(number)] = _lens(BY_NAME[name], int(width), int(height), [float(x) for x in values])
+    return lenses
 
 
 def _images_txt(path: Path) -> Iterator[Image]:
-    """Every image has two lines; the second, its points, may be empty."""
-    lines = _lines(path)
-    while lines and not lines[0].strip():
-        lines = lines[1:]
-    for fields in (line.split(maxsplit=9) for line in lines[::2] if line.strip()):
+    """An image's line is followed by one of its points, which may be empty, and which some tools leave out."""
+    after_image = False
+    for line in _lines(path):
+        if not line.strip() or (after_image and _is_points(line)):
+            after_image = False
+            continue
+        fields, after_image = line.split(maxsplit=9), True
         numbers = [float(x) for x in fields[1:8]]
-        yield fields[9], int(fields[8]), numbers[:4], numbers[4:]
+        yield Image(fields[9].strip(), int(fields[8]), numbers[:4], numbers[4:])
+
+
+def _is_points(line: str) -> bool:
+    """Whether a line holds the points of an image: triples of x, y and the number of a 3-D point."""
+    fields = line.split()
+    try:
+        return len(fields) % 3 == 0 and [float(x) for x in fields[-3:]][2].is_integer()
+    except ValueError:
+        return False
 
 
 def _points_txt(path: Path) -> Iterator[list[float]]:
@@ -133,7 +178,8 @@ class _Binary:
     """A file of little-endian values, one after another; the first is a count."""
 
     def __init__(self, path: Path) -> None:
-        self.data, self.at = path.read_bytes(), 0
+        with path.open("rb") as file:
+            self.data, self.at = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), 0
         self.count: int = self.take("Q")[0]
 
     def take(self, form: str) -> tuple[Any, ...]:
@@ -141,17 +187,27 @@ class _Binary:
         self.at += struct.calcsize("<" + form)
         return values
 
+    def skip(self, size: int) -> None:
+        self.at += size
+        if self.at > len(self.data):
+            raise ValueError("it ends too early")
+
     def name(self) -> str:
-        start, self.at = self.at, self.data.index(b"\0", self.at) + 1
-        return self.data[start : self.at - 1].decode()
+        end = self.data.find(b"\0", self.at)
+        if end < 0:
+            raise ValueError("a name does not end")
+        start, self.at = self.at, end + 1
+        return self.data[start:end].decode()
 
 
 def _cameras_bin(path: Path) -> dict[int, Lens]:
     file, lenses = _Binary(path), {}
     for _ in range(file.count):
         number, model, width, height = file.take("iiQQ")
-        name, count = MODELS.get(model, (f"number {model}", 0))
-        lenses[number] = _lens(name, width, height, list(file.take(f"{count}d")))
+        if not 0 <= model < len(MODELS):
+            raise _unknown("EQUIRECTANGULAR" if model == len(MODELS) else f"number {model}")
+        count = (3 if MODELS[model].one_focal else 4) + len(MODELS[model].coefficients)
+        lenses[number] = _lens(MODELS[model], width, height, list(file.take(f"{count}d")))
     return lenses
 
 
@@ -160,13 +216,13 @@ def _images_bin(path: Path) -> Iterator[Image]:
     for _ in range(file.count):
         _, *pose, camera = file.take("i7di")
         name = file.name()
-        file.take(f"{file.take('Q')[0] * 24}x")
-        yield name, camera, pose[:4], pose[4:]
+        file.skip(24 * file.take("Q")[0])
+        yield Image(name, camera, pose[:4], pose[4:])
 
 
 def _points_bin(path: Path) -> Iterator[list[float]]:
     file = _Binary(path)
     for _ in range(file.count):
         _, *point, _, pictures = file.take("Q3d3BdQ")
-        file.take(f"{pictures * 8}x")
+        file.skip(8 * pictures)
         yield point

@@ -1,86 +1,85 @@
 """nerfstudio's transforms.json, also instant-ngp's, Polycam's and Record3D's."""
 
 import math
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from gen3r.cameras.camera import Cameras
-from gen3r.cameras.conventions import intrinsic_matrices, opengl_to_opencv, world_axes
+from gen3r.cameras.conventions import opengl_to_opencv, world_axes
+from gen3r.cameras.formats.posed_images import PosedImages
+from gen3r.cameras.formats.values import image_size, matrix, number
+from gen3r.cameras.lens import Lens
 from gen3r.errors import InputError
 from gen3r.media.crop import Size
 
-DISTORTION = ("k1", "k2", "p1", "p2", "k3")  # OpenCV's order
+COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
+# nerfstudio bends the lenses of all these models by all the coefficients that the file has.
+KINDS = {
+    "SIMPLE_PINHOLE": "perspective", "PINHOLE": "perspective", "SIMPLE_RADIAL": "perspective", "RADIAL": "perspective",
+    "OPENCV": "perspective", "OPENCV_FISHEYE": "fisheye",
+}  # fmt: skip
+Values = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Transforms:
-    """The cameras of a transforms.json.
-
-    poses: float64 [F, 4, 4], as written. intrinsics: [F, 4], fx, fy, cx, cy in pixels of `size` (height, width).
-    distortion: [F, 5], k1, k2, p1, p2, k3.
-    """
-
-    poses: np.ndarray
-    intrinsics: np.ndarray
-    distortion: np.ndarray
-    size: Size
-
-
-def read_nerfstudio(data: dict[str, Any]) -> Cameras:
-    """The cameras of nerfstudio's JSON: camera-to-world, OpenGL axes. The lens distortion is ignored, with a warning.
-
-    Raises:
-        InputError: as `parse_transforms`; a frame has no size.
-    """
-    found = parse_transforms(data)
-    if found.distortion.any():
-        warnings.warn("the lens distortion in the camera file is ignored", stacklevel=3)
-    poses, K = opengl_to_opencv(torch.from_numpy(found.poses)), intrinsic_matrices(found.intrinsics)
-    return Cameras(poses.float(), K.float(), *found.size)
-
-
-def parse_transforms(data: dict[str, Any], size: Size | None = None) -> Transforms:
+def parse_transforms(data: Values, size: Size | None = None, opengl: bool = True) -> PosedImages:
     """The cameras of a transforms.json. A frame's own values take precedence over those of the whole scene.
 
-    size: (height, width) of the stored images, to which intrinsics are scaled; None for the size in the file.
+    size: (height, width) of the images, where the file does not say it. opengl: whether the camera's axes are OpenGL's,
+    as nerfstudio has them, or OpenCV's.
 
     Raises:
-        InputError: there are no frames, an entry is missing or misstated, or the frames differ in size.
+        InputError: there are no frames, an entry is missing or misstated, or a camera is of a model that is not read.
     """
-    if not isinstance(data.get("frames"), list) or not data["frames"]:
+    frames = data.get("frames")
+    if not isinstance(frames, list) or not frames:
         raise InputError("its list of frames is empty")
-    frames = [_frame(i, data, frame, size) for i, frame in enumerate(data["frames"])]
-    poses, intrinsics, distortion, sizes = zip(*frames, strict=True)
-    if len(set(sizes)) > 1:
-        raise InputError(f"its frames have {len(set(sizes))} different sizes; give one size")
-    return Transforms(np.stack(poses), np.stack(intrinsics), np.stack(distortion), sizes[0])
+    poses, lenses, names = [], [], []
+    for i, frame in enumerate(frames):
+        if not isinstance(frame, dict) or "transform_matrix" not in frame:
+            raise InputError(f"frame {i} lacks transform_matrix")
+        poses.append(matrix(frame["transform_matrix"], f"frame {i}"))
+        lenses.append(_lens(frame, data, size, f"frame {i}"))
+        names.append(str(frame.get("file_path") or ""))
+    T = np.array(poses)
+    if opengl:
+        T = opengl_to_opencv(torch.from_numpy(T)).numpy()
+    return PosedImages.checked(T, lenses, names)
 
 
-def _frame(
-    number: int, data: dict[str, Any], frame: dict[str, Any], size: Size | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, Size]:
-    try:
-        stored = {} if size is None else {"h": size[0], "w": size[1]}
-        values = {**stored, **data, **frame}
-        matrix = np.array(frame["transform_matrix"], float)
-        w, h = float(values["w"]), float(values["h"])
-        fx = float(values["fl_x"]) if "fl_x" in values else w / 2 / math.tan(float(values["camera_angle_x"]) / 2)
-        row = fx, float(values.get("fl_y", fx)), float(values.get("cx", w / 2)), float(values.get("cy", h / 2))
-        distortion = np.array([float(values.get(k, 0)) for k in DISTORTION])
-        size = size or (int(h), int(w))
-        intrinsics = np.array(row) * ([size[1] / w, size[0] / h] * 2)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise InputError(f"frame {number} lacks or misstates {error}") from error
-    if matrix.shape not in ((3, 4), (4, 4)):
-        raise InputError(f"frame {number} has a transform_matrix of shape {[*matrix.shape]}, not [4, 4]")
-    pose = np.eye(4)
-    pose[: len(matrix)] = matrix
-    return pose, intrinsics, distortion, size
+def _lens(frame: Values, scene: Values, size: Size | None, where: str) -> Lens:
+    values = {**({} if size is None else {"h": size[0], "w": size[1]}), **scene, **frame}
+    fisheye = bool(values.get("is_fisheye"))  # instant-ngp's
+    model = str(values.get("camera_model", "OPENCV_FISHEYE" if fisheye else "OPENCV"))
+    if model not in KINDS:
+        raise InputError(f"the camera model {model} is not supported; undistort to {', '.join(KINDS)}")
+    kind = "fisheye" if fisheye else KINDS[model]
+    height, width = image_size(values, "h", "w", where)
+    found = [_focal(frame, scene, axis, side, where) for axis, side in (("x", width), ("y", height))]
+    focals = [focal for focal in found if focal is not None]
+    if not focals:
+        raise InputError(f"{where} lacks fl_x or camera_angle_x")
+    fx, fy = focals[0], focals[-1]
+    cx, cy = (number(values, c, where) if c in values else side / 2 for c, side in (("cx", width), ("cy", height)))
+    bends = tuple((k, number(values, k, where)) for k in COEFFICIENTS if values.get(k))
+    return Lens((height, width), (fx, fy, cx, cy), bends, kind, model)
+
+
+def _focal(frame: Values, scene: Values, axis: str, side: int, where: str) -> float | None:
+    """The focal length in pixels along an axis, from the nearest value in any of the ways to write it."""
+    for values in (frame, scene):
+        if f"fl_{axis}" in values:
+            return number(values, f"fl_{axis}", where)
+        for key, half_turn in ((f"camera_angle_{axis}", math.pi), (f"{axis}_fov", 180.0)):
+            if key in values:
+                angle = number(values, key, where)
+                if not 0 < angle < half_turn:
+                    unit = "radians, not degrees" if half_turn == math.pi else "degrees"
+                    raise InputError(f"{where} has a {key} of {angle:g}; give the angle of view in {unit}")
+                return side / 2 / math.tan(math.pi * angle / half_turn / 2)
+    return None
 
 
 def to_nerfstudio(cameras: Cameras, file_paths: Sequence[str]) -> dict[str, Any]:

@@ -1,59 +1,34 @@
 """RealEstate10K's camera files, also ACID's."""
 
-from dataclasses import dataclass
-
 import numpy as np
-import torch
 
-from gen3r.cameras.camera import Cameras
-from gen3r.cameras.conventions import intrinsic_matrices
+from gen3r.cameras.camera import inverted_poses
+from gen3r.cameras.formats.posed_images import PosedImages
+from gen3r.cameras.lens import Lens
 from gen3r.errors import InputError
-from gen3r.media.crop import Size
 
 NUMBERS = 19  # in a line
 
 
-@dataclass(frozen=True)
-class RealEstateCameras:
-    """times: [F], microseconds. fractions: [F, 4], fx, fy, cx, cy over the image's width or height.
-
-    T_world_camera: float64 [F, 4, 4], OpenCV axes.
-    """
-
-    times: np.ndarray
-    fractions: np.ndarray
-    T_world_camera: np.ndarray
-
-    def intrinsics(self, size: Size) -> np.ndarray:
-        """fx, fy, cx, cy [F, 4] in pixels of an image (height, width)."""
-        height, width = size
-        return self.fractions * [width, height, width, height]
-
-
-def read_realestate(text: str, size: Size) -> Cameras:
-    """The cameras of a file's text, for images of a size (height, width). Errors as `parse_realestate`."""
-    found = parse_realestate(text)
-    K = intrinsic_matrices(found.intrinsics(size))
-    return Cameras(torch.from_numpy(found.T_world_camera).float(), K.float(), *size)
-
-
-def parse_realestate(text: str) -> RealEstateCameras:
+def parse_realestate(text: str) -> PosedImages:
     """A line with the video's URL, then one per frame: time, fx fy cx cy, 0 0, world-to-camera 3 x 4 row by row.
 
+    The names are the times [us] in whole numbers, by which the frames are in order. Intrinsics are fractions.
+
     Raises:
-        InputError: there is no camera, a line has another count of numbers, or a pose cannot be inverted.
+        InputError: there is no camera, a line has another count of numbers, or a camera is impossible.
     """
     lines = [(i, line.split()) for i, line in enumerate(text.splitlines(), start=1) if line.strip()]
     if lines and len(lines[0][1]) == 1:
         lines = lines[1:]
     if not lines:
-        raise InputError("it holds no camera")
+        raise InputError("it holds no camera; export the cameras again")
     values = np.array([_numbers(*line) for line in lines])
     T = np.tile(np.eye(4), (len(values), 1, 1))
     T[:, :3] = values[:, 7:].reshape(-1, 3, 4)
-    if not np.isfinite(T).all() or (np.abs(np.linalg.det(T)) < 1e-6).any():
-        raise InputError("it holds a pose that is not finite or cannot be inverted")
-    return RealEstateCameras(values[:, 0], values[:, 1:5], np.linalg.inv(T))
+    names = [f"{time:.0f}" for time in values[:, 0]]
+    lenses = [Lens((1, 1), (fx, fy, cx, cy)) for fx, fy, cx, cy in values[:, 1:5].tolist()]
+    return PosedImages.checked(inverted_poses(T, names), lenses, names, fractions=True)
 
 
 def _numbers(number: int, fields: list[str]) -> list[float]:

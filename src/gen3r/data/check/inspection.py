@@ -94,6 +94,8 @@ def inspect_record(record: ClipRecord, frames: int | None = None, tolerance_px: 
         float(steps.sum()), record.metric,
     )  # fmt: skip
     report.problems += [*camera_problems(cameras)]
+    if record.left_out:
+        report.problems.append(f"{record.left_out} images of the camera file are missing or named twice")
     wanted = range(len(record)) if frames is None else evenly_spaced(len(record), min(frames, len(record)))
     thumbnails = _read_frames(record, wanted, report)
     _read_depths(record, wanted, report)

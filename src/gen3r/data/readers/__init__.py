@@ -24,6 +24,7 @@ READERS = {
     "nerfstudio": "readers.transforms.Nerfstudio",
     "colmap": "readers.colmap.COLMAP",
     "videos": "readers.videos.UserVideos",
+    "clips": "readers.clips.Clips",
 }
 
 LOOK_ALIKE = ("acid", "dl3dv", "mvimgnet")

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from gen3r.cameras.camera import make_cameras
 from gen3r.cameras.conventions import pytorch3d_to_opencv
 from gen3r.data.readers.base import Reader
 from gen3r.data.readers.frames import PictureFiles, PointFile, keep_known, read_depth_values, read_values
-from gen3r.data.readers.poses import make_cameras
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
 from gen3r.geometry.clouds import read_ply

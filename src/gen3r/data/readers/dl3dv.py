@@ -1,11 +1,6 @@
 """DL3DV-10K."""
 
-from pathlib import Path
-
 from gen3r.data.readers.transforms import Nerfstudio
-from gen3r.errors import InputError
-
-PICTURE_FOLDERS = ("images", "images_2", "images_4", "images_8")
 
 
 class DL3DV(Nerfstudio):
@@ -21,11 +16,3 @@ class DL3DV(Nerfstudio):
     name = "dl3dv"
     licence = "DL3DV terms of use with CC BY-NC 4.0; no redistribution"
     layout = "<batch>/<hash>/transforms.json with images_8, images_4 or images beside it"
-    by_name = True
-
-    def picture(self, folder: Path, file_path: str) -> Path:
-        name = Path(file_path).name
-        for place in PICTURE_FOLDERS:
-            if (folder / place / name).is_file():
-                return folder / place / name
-        raise InputError(f"{folder} has no image {name} in any of {', '.join(PICTURE_FOLDERS)}; download it again")

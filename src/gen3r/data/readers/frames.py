@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gen3r.data.readers.lens import Lens
+from gen3r.cameras.lens import Lens
 from gen3r.data.readers.poses import inverse
 from gen3r.errors import InputError
 from gen3r.geometry.clouds import PointCloud
@@ -55,18 +55,35 @@ def picture_size(path: Path) -> Size:
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """Frames in image files: number -> uint8 [H, W, 3], without the distortion of `lens`.
-
-    size: of the cameras, by which images are turned upright (`read_frame`).
-    """
+    """Frames in image files: number -> uint8 [H, W, 3]. size: of the cameras, by which they are turned upright."""
 
     paths: Sequence[Path]
-    lens: Lens | None = None
     size: Size | None = None
 
     def __call__(self, number: int) -> torch.Tensor:
-        frame = read_frame(self.paths[number], size=self.size)
-        return frame if self.lens is None else self.lens.undistort(frame)
+        return read_frame(self.paths[number], size=self.size)
+
+
+@dataclass(frozen=True)
+class Straightened:
+    """Frames [H, W, 3] or depth [H, W] without the distortion of the lenses, of which each has its own.
+
+    Depth takes the nearest pixel's, and is unknown beyond the edge of the image.
+    """
+
+    read: Callable[[int], torch.Tensor]
+    lenses: Sequence[Lens]
+
+    def __call__(self, number: int) -> torch.Tensor:
+        image, lens = self.read(number), self.lenses[number]
+        if image.ndim == 3:
+            return lens.undistort(image)
+        return lens.at((image.shape[0], image.shape[1])).undistort(image[..., None], "nearest")[..., 0]
+
+
+def straightened(read: Callable[[int], torch.Tensor], lenses: Sequence[Lens] | None) -> Callable[[int], torch.Tensor]:
+    """`Straightened`, where there is a lens to be undone."""
+    return read if lenses is None else Straightened(read, lenses)
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from xml.etree import ElementTree
 import numpy as np
 import torch
 
+from gen3r.cameras.camera import make_cameras
 from gen3r.data.readers.base import Reader
 from gen3r.data.readers.frames import PictureFiles
 from gen3r.data.readers.lasers import outside, sparse_depth, transformed
-from gen3r.data.readers.poses import as_pose, inverse, make_cameras
+from gen3r.data.readers.poses import as_pose, inverse
 from gen3r.data.readers.text import number_table, text_lines
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError

@@ -3,13 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
-from gen3r.cameras.formats.realestate10k import parse_realestate
+from gen3r.cameras.camera import make_cameras
+from gen3r.cameras.formats import read_posed_images
 from gen3r.data.readers.base import Reader, files_in
 from gen3r.data.readers.frames import PictureFiles, VideoFrames, frames_of
-from gen3r.data.readers.poses import make_cameras
-from gen3r.data.readers.text import read_text
+from gen3r.data.readers.pictures import locate
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
 from gen3r.media.crop import Size
@@ -39,36 +37,28 @@ class RealEstate10K(Reader):
 
     def read_scene(self, scene: str) -> ClipRecord:
         path = self.root / f"{scene}.txt"
-        try:
-            found = parse_realestate(read_text(path))
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-        order = np.argsort(found.times, kind="stable")
-        read_frame, size = self._frames(path, found.times[order])
-        cameras = make_cameras(found.T_world_camera[order], found.intrinsics(size)[order], size)
-        return ClipRecord(self.name, scene, cameras, read_frame)
+        images, folder = read_posed_images(path), path.with_suffix("")
+        if folder.is_dir():
+            by_time = {p.stem: p for p in files_in(folder) if p.stem.isdecimal()}
+            images, files, _, left_out = locate(images, [by_time.get(t) for t in images.names], folder, self.strict)
+            frames = PictureFiles(files)
+        else:
+            frames, size = self._film(path, len(images))
+            images, left_out = images.at(size), 0
+        cameras = make_cameras(images.T_world_camera, images.intrinsics, images.size)
+        return ClipRecord(self.name, scene, cameras, frames, left_out=left_out)
 
     @staticmethod
     def _video(path: Path) -> Path | None:
         return next((v for s in VIDEO_SUFFIXES if (v := path.with_suffix(s)).is_file()), None)
 
-    def _frames(self, path: Path, times: np.ndarray) -> tuple[PictureFiles | VideoFrames, Size]:
-        if path.with_suffix("").is_dir():
-            by_time = {int(p.stem): p for p in files_in(path.with_suffix("")) if p.stem.isdecimal()}
-            lacking = [int(t) for t in times if int(t) not in by_time]
-            if lacking:
-                raise InputError(
-                    f"{path.with_suffix('')} lacks {len(lacking)} of {len(times)} frames, such as {lacking[0]}; "
-                    "cut them from the video"
-                )
-            paths = tuple(by_time[int(t)] for t in times)
-            return frames_of(ImageSequence(paths))
+    def _film(self, path: Path, cameras: int) -> tuple[PictureFiles | VideoFrames, Size]:
         video = self._video(path)
         if video is None:
             raise InputError(f"{path.with_suffix('')} has neither frames nor a video; cut them from the video")
         pictures = ImageSequence.open([video])
-        if pictures.count != len(times):
-            raise InputError(f"{video} has {pictures.count} frames, {path} has {len(times)} cameras; cut it again")
+        if pictures.count != cameras:
+            raise InputError(f"{video} has {pictures.count} frames, {path} has {cameras} cameras; cut it again")
         return frames_of(pictures)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gen3r.cameras.camera import make_cameras
 from gen3r.cameras.conventions import matrix_from_quaternion, ned_to_opencv
 from gen3r.data.readers.base import Reader, files_in
 from gen3r.data.readers.frames import PictureFiles, keep_known, picture_size
-from gen3r.data.readers.poses import make_cameras
 from gen3r.data.readers.text import number_table
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError

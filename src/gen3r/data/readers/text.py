@@ -5,23 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from gen3r.errors import InputError
-
-
-def read_text(path: Path) -> str:
-    """The text of a file.
-
-    Raises:
-        InputError: it is missing or no text.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as text ({error}); download it again") from error
+from gen3r.files import read_text
 
 
 def text_lines(path: Path) -> list[str]:
-    """The lines of a text file. Errors as `read_text`."""
-    return read_text(path).splitlines()
+    """The lines of a text file. Errors as `gen3r.files.read_text`."""
+    return read_text(path, "text file").splitlines()
 
 
 def number_table(path: Path, columns: int, skip_lines: int = 0) -> np.ndarray:

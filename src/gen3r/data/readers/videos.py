@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from gen3r.cameras.formats import read_cameras
+from gen3r.cameras.camera import make_cameras
+from gen3r.cameras.formats import read_posed_images
 from gen3r.data.readers.base import Reader
-from gen3r.data.readers.frames import frames_of
+from gen3r.data.readers.frames import frames_of, straightened
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
 from gen3r.media.images import IMAGE_SUFFIXES, has_junk, is_junk
@@ -18,7 +19,8 @@ class UserVideos(Reader):
 
     Tree: <scene>.mp4, or <scene>/*.jpg, at any depth; the folder itself may be one of photos. Cameras: <scene>.json
     beside a video, cameras.json in a folder of photos, in any format of `read_cameras`, one per image in the order
-    of the images. Without such a file, the estimator predicts frames, cameras and depth of some of the images, in
+    of the images; lenses are undone, and a crop that Gen3R made (its own file, the published one's) is undone in the
+    intrinsics. Without such a file, the estimator predicts frames, cameras and depth of some of the images, in
     its own unit. Depth: the predicted one; none with a file of cameras.
 
     Licence: that of the images.
@@ -58,10 +60,13 @@ class UserVideos(Reader):
         return path / "cameras.json" if path.is_dir() else path.with_suffix(".json")
 
     def _with_cameras(self, scene: str, pictures: ImageSequence, cameras_file: Path) -> ClipRecord:
-        cameras = read_cameras(cameras_file)
-        if len(cameras) != pictures.count:
-            raise InputError(f"{cameras_file} has {len(cameras)} cameras for {pictures.count} images; give one each")
         frames, size = frames_of(pictures)
-        if size != (cameras.height, cameras.width):
-            cameras = cameras.resize_and_crop(*size)
-        return ClipRecord(self.name, scene, cameras.relative_to_first(), frames)
+        images = read_posed_images(cameras_file, size)
+        if len(images) != pictures.count:
+            raise InputError(f"{cameras_file} has {len(images)} cameras for {pictures.count} images; give one each")
+        try:
+            images = images.at(size)
+        except InputError as error:
+            raise InputError(f"{cameras_file}: {error}") from error
+        cameras = make_cameras(images.T_world_camera, images.intrinsics, size)
+        return ClipRecord(self.name, scene, cameras, straightened(frames, images.lens_of_each))

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gen3r.cameras.camera import make_cameras
 from gen3r.data.readers.base import Reader
 from gen3r.data.readers.frames import DepthFiles, PictureFiles, picture_size, read_values
-from gen3r.data.readers.poses import as_pose, inverse, make_cameras
+from gen3r.data.readers.poses import as_pose, inverse
 from gen3r.data.readers.text import number_table, text_lines
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError

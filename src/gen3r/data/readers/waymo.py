@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from gen3r.cameras.camera import make_cameras
+from gen3r.cameras.lens import Lens
 from gen3r.data.readers.base import Reader
 from gen3r.data.readers.frames import read_frame
-from gen3r.data.readers.lens import Lens
 from gen3r.data.readers.parquet import read_rows
-from gen3r.data.readers.poses import make_cameras
 from gen3r.data.readers.waymo_laser import TIME, RangeDepth
 from gen3r.data.records import ClipRecord
 from gen3r.errors import InputError
@@ -23,6 +23,7 @@ CAMERAS = {"FRONT": 1, "FRONT_LEFT": 2, "FRONT_RIGHT": 3, "SIDE_LEFT": 4, "SIDE_
 OPENCV_FROM_WAYMO = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]], float)
 NAME = "key.camera_name"
 IMAGE, POSE = "[CameraImageComponent].image", "[CameraImageComponent].pose.transform"
+BENDS = ("k1", "k2", "p1", "p2", "k3")
 _CALIBRATION = "[CameraCalibrationComponent]"
 
 
@@ -57,7 +58,7 @@ class Waymo(Reader):
             raise self.unknown(scene)
         path = self.root / split / "camera_image" / f"{segment}.parquet"
         calibration = self.root / split / "camera_calibration" / path.name
-        lens, (height, width), T_vehicle_camera = _lens(calibration, CAMERAS[camera])
+        lens, T_vehicle_camera = _lens(calibration, CAMERAS[camera])
         times, poses = _rows(path, POSE, CAMERAS[camera])
         try:
             T = np.array(poses, float).reshape(-1, 4, 4)
@@ -66,10 +67,10 @@ class Waymo(Reader):
         if not len(T):
             raise InputError(f"{path} has no image of the camera {camera}; leave it out")
         T = T @ T_vehicle_camera @ np.linalg.inv(OPENCV_FROM_WAYMO)
-        cameras = make_cameras(T, np.array(lens.intrinsics), (height, width))
+        cameras = make_cameras(T, np.array(lens.intrinsics), lens.size)
         read_depth = None
         if RangeDepth.available(path.parents[1], segment):
-            read_depth = RangeDepth(path.parents[1], segment, times, T, lens.intrinsics, (height, width))
+            read_depth = RangeDepth(path.parents[1], segment, times, T, lens.intrinsics, lens.size)
         frames = ParquetFrames(path, CAMERAS[camera], lens)
         return ClipRecord(self.name, scene, cameras, frames, read_depth, metric=True)
 
@@ -81,15 +82,16 @@ def _rows(path: Path, column: str, camera: int) -> tuple[list[int], list[Any]]:
     return [table[TIME][i] for i in order], [table[column][i] for i in order]
 
 
-def _lens(path: Path, camera: int) -> tuple[Lens, tuple[int, int], np.ndarray]:
-    """The lens, the image's (height, width), and camera to vehicle [4, 4]."""
-    names = [f"{_CALIBRATION}.intrinsic.{k}" for k in ("f_u", "f_v", "c_u", "c_v", "k1", "k2", "p1", "p2", "k3")]
+def _lens(path: Path, camera: int) -> tuple[Lens, np.ndarray]:
+    """The lens, and camera to vehicle [4, 4]."""
+    names = [f"{_CALIBRATION}.intrinsic.{k}" for k in ("f_u", "f_v", "c_u", "c_v", *BENDS)]
     others = [f"{_CALIBRATION}.{k}" for k in ("height", "width", "extrinsic.transform")]
     table = read_rows(path, [*names, *others], {NAME: camera}).to_pydict()
     try:
-        numbers = tuple(float(table[n][0]) for n in names)
+        fx, fy, cx, cy, *bends = (float(table[n][0]) for n in names)
         height, width, T = (table[n][0] for n in others)
-        return Lens(numbers[:4], numbers[4:]), (int(height), int(width)), np.array(T, float).reshape(4, 4)
+        bends = tuple(zip(BENDS, bends, strict=True))
+        return Lens((int(height), int(width)), (fx, fy, cx, cy), bends), np.array(T, float).reshape(4, 4)
     except (IndexError, ValueError, TypeError) as error:
         raise InputError(f"{path} lacks camera {camera} or misstates it ({error})") from error
 

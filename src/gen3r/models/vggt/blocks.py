@@ -2,6 +2,8 @@
 
 import torch
 import torch.nn.functional as F
+from diffusers.models.attention import AttentionModuleMixin
+from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from torch import Tensor, nn
 
 ROPE_BASE = 100.0
@@ -30,12 +32,23 @@ class Mlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
 
-class Attention(nn.Module):
+class AttentionProcessor:
+    """The attention of queries, keys and values [B, heads, N, C / heads] by the backend of `set_attention_backend`."""
+
+    _attention_backend: AttentionBackendName | None = None
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """[B, N, C]."""
+        q, k, v = (x.to(q.dtype).transpose(1, 2) for x in (q, k, v))
+        return dispatch_attention_fn(q, k, v, backend=self._attention_backend).flatten(2)
+
+
+class Attention(nn.Module, AttentionModuleMixin):
     """Multi-head self-attention, with normalised queries and keys where `qk_norm`."""
 
     def __init__(self, dim: int, heads: int, qk_norm: bool) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.processor = heads, AttentionProcessor()
         self.qkv = nn.Linear(dim, 3 * dim)
         self.q_norm = nn.LayerNorm(dim // heads) if qk_norm else nn.Identity()
         self.k_norm = nn.LayerNorm(dim // heads) if qk_norm else nn.Identity()
@@ -44,8 +57,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """x: [B, N, C]; rope: cosines and sines [B or 1, 1, N, C / heads]."""
         q, k, v = self._queries_keys_values(x, rope)
-        x = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype))
-        return self.proj(x.transpose(1, 2).flatten(2))
+        return self.proj(self.processor(q, k, v))
 
     def scores(self, x: Tensor, rope: tuple[Tensor, Tensor] | None, heads: int) -> Tensor:
         """What the softmax of the first heads is taken of, [B, heads, N, N]; for losses on attention."""

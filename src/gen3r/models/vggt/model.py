@@ -31,13 +31,18 @@ class DensePrediction:
 
 
 @dataclass(frozen=True)
-class GeometryPrediction(DensePrediction):
-    """The output of all heads. pose_enc: [R, B, F, 9], one per refinement round; the last round is the prediction.
+class GeometryPrediction:
+    """Depth and its confidence as in `DensePrediction`, and cameras; points only where they were asked for.
 
-    metres_per_unit: of each sample, where a model knows metres.
+    pose_enc: [R, B, F, 9], one per refinement round; the last round is the prediction. metres_per_unit: of each
+    sample, where a model knows metres.
     """
 
+    depth: Tensor
+    depth_confidence: Tensor
     pose_enc: Tensor
+    points: Tensor | None = None
+    points_confidence: Tensor | None = None
     metres_per_unit: tuple[float, ...] | None = None
 
 
@@ -48,6 +53,8 @@ class VGGT(ModelMixin, ConfigMixin):
     """
 
     _keep_in_fp32_modules = ["camera_head", "depth_head", "point_head"]
+    _group_offload_block_modules = ["aggregator", "patch_embed", "camera_head", "depth_head", "point_head"]
+    _repeated_blocks = ["Block"]
 
     @register_to_config
     def __init__(
@@ -110,32 +117,45 @@ class VGGT(ModelMixin, ConfigMixin):
 
         0 means eight frames. On an accelerator it means as many frames as have the pixels of eight published ones.
         """
+        depth, depth_confidence = self._depth(levels, height, width, frames_chunk)
+        points = self._maps(self.point_head, levels, height, width, frames_chunk)
+        return DensePrediction(
+            depth, depth_confidence, inverse_log(points[:, :, :3]).movedim(2, -1), 1 + points[:, :, 3].exp()
+        )
+
+    def _depth(self, levels: list[Tensor], height: int, width: int, frames_chunk: int) -> tuple[Tensor, Tensor]:
+        """Depth and its confidence."""
+        depth = self._maps(self.depth_head, levels, height, width, frames_chunk)
+        return depth[:, :, 0].exp(), 1 + depth[:, :, 1].exp()
+
+    @staticmethod
+    def _maps(head: nn.Module, levels: list[Tensor], height: int, width: int, frames_chunk: int) -> Tensor:
+        """The outputs of a dense head, [B, F, outputs, H, W]."""
         B, frames = levels[0].shape[:2]
         flat = [x.flatten(0, 1) for x in levels]
         at_once = 1 if flat[0].device.type == "cpu" else max(1, PUBLISHED_PIXELS // (height * width))
         frames_chunk = frames_chunk or 8 * at_once
         chunks = [[x[i : i + frames_chunk] for x in flat] for i in range(0, B * frames, frames_chunk)]
-        depth, points = (
-            torch.cat([_in_float32(head, c, height, width) for c in chunks]).float().unflatten(0, (B, frames))
-            for head in (self.depth_head, self.point_head)
-        )
-        return DensePrediction(
-            depth=depth[:, :, 0].exp(),
-            depth_confidence=1 + depth[:, :, 1].exp(),
-            points=inverse_log(points[:, :, :3]).movedim(2, -1),
-            points_confidence=1 + points[:, :, 3].exp(),
-        )
+        return torch.cat([_in_float32(head, c, height, width) for c in chunks]).float().unflatten(0, (B, frames))
 
     @apply_forward_hook
-    def heads(self, levels: list[Tensor], height: int, width: int, frames_chunk: int = 0) -> GeometryPrediction:
-        """Cameras, depth and points of tokens, computed in float32 whatever the type of the tokens."""
+    def heads(
+        self, levels: list[Tensor], height: int, width: int, frames_chunk: int = 0, points: bool = True
+    ) -> GeometryPrediction:
+        """Cameras, depth and points of tokens, computed in float32 whatever the type of the tokens.
+
+        points: False leaves them and their head, half of the work, out.
+        """
         with exact_products(levels[0].device):
-            dense = self.dense(levels, height, width, frames_chunk)
-            return GeometryPrediction(pose_enc=self.camera(levels), **vars(dense))
+            pose_enc = self.camera(levels)
+            if points:
+                return GeometryPrediction(pose_enc=pose_enc, **vars(self.dense(levels, height, width, frames_chunk)))
+            return GeometryPrediction(*self._depth(levels, height, width, frames_chunk), pose_enc)
 
     def forward(self, images: Tensor) -> GeometryPrediction:
         """Cameras, depth and points of images [B, F, 3, H, W] in [0, 1]."""
-        return self.heads(self.tokens(images), *images.shape[-2:])
+        height, width = images.shape[-2:]
+        return self.heads(self.tokens(images), height, width)
 
 
 def _in_float32(head: nn.Module, tokens: Tensor | list[Tensor], *size: int) -> Tensor:

@@ -67,7 +67,8 @@ class Checkpoint:
         """Writes everything to a temporary name and renames it. All processes call it where weights are sharded.
 
         Raises:
-            InputError: the folder is full or cannot be written to; the checkpoint before is whole.
+            InputError: the folder is full or cannot be written to, or weights are not finite; the checkpoint before is
+                whole.
         """
         tensors: dict[str, Tensor] = {f"model/{n}": p.detach() for n, p in self.trained.items()}
         tensors |= {f"ema/{n}": p for n, p in self.ema.items()}
@@ -75,6 +76,11 @@ class Checkpoint:
         tensors = {n: (t.full_tensor() if isinstance(t, DTensor) else t).contiguous() for n, t in tensors.items()}
         if not self.main:
             return
+        if bad := [n for n, t in tensors.items() if not n.startswith("optimizer/") and not t.isfinite().all()]:
+            raise InputError(
+                f"{len(bad)} weights are not finite after step {step}, {bad[0]} among them; go on from the checkpoint "
+                "before, or start anew, with a lower --learning-rate"
+            )
         metadata = {"step": str(step), "stage": self.stage.name, "config": json.dumps(self._settings())}
         try:
             with whole_file(self.path) as partial:
@@ -93,10 +99,6 @@ class Checkpoint:
         Raises:
             InputError: the checkpoint is damaged, or of another stage, optimizer or model size.
         """
-        if self.main:
-            folder = self.path.parent
-            for partial in (*folder.glob(f".{self.path.stem}-*"), *folder.glob(".tmp*")):  # a killed process left them
-                partial.unlink()
         if not self.path.exists():
             return 0
         with open_checkpoint(self.path) as file:

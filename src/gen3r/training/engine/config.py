@@ -7,6 +7,8 @@ from typing import Literal, Self
 from gen3r.errors import InputError
 from gen3r.options import option
 
+MAX_LEARNING_RATE = 1000.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -52,6 +54,14 @@ class TrainConfig:
     sheet_every: int = option(250, "steps between sample sheets", metavar="STEPS")
     log_every: int = 20
     skip_limit: int = 10
+
+    def __post_init__(self) -> None:
+        if self.learning_rate > MAX_LEARNING_RATE:
+            raise InputError(f"--learning-rate must be at most {MAX_LEARNING_RATE:g}, not {self.learning_rate:g}")
+        for name in ("keep_every", "sheet_every", "seed"):
+            if not 0 <= getattr(self, name) < 2**32:
+                flag = name.replace("_", "-")
+                raise InputError(f"--{flag} must be a whole number from 0 to 2^32 - 1, not {getattr(self, name)}")
 
     def spent(self, seconds: float) -> float:
         """The share of a launch's time that has passed after so many seconds; 0 without a limit."""

@@ -129,16 +129,16 @@ class Launch:
             )
 
     def keep(self, step: int, last: bool, save: bool) -> None:
-        """Draws a sheet and saves a checkpoint after `step` steps, where they are due."""
+        """Saves a checkpoint and draws a sheet after `step` steps, where they are due."""
         sheets, kept = self.config.sheet_every, self.config.keep_every
+        if last or save or (kept and step % kept == 0):
+            self.checkpoint.save(step)
+            self.saved = self.clock()
         if self.sheet and sheets and (last or step % sheets == 0):
             path = self.checkpoint.path.parent / "sheets" / f"step-{step:07d}.png"
             with self.checkpoint.averaged(), torch.random.fork_rng(), whole_file(path) as partial:
                 torch.manual_seed(0)
                 self.sheet().save(partial)
-        if last or save or (kept and step % kept == 0):
-            self.checkpoint.save(step)
-            self.saved = self.clock()
 
 
 def _drawn_ahead(trainer: Trainer, start: int) -> Generator[tuple[int, list[MicroBatch]]]:

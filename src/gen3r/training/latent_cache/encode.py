@@ -135,7 +135,7 @@ def _depth_and_paths(vggt: VGGT, images: Tensor, batch: ClipBatch) -> tuple[list
         alike = [n for n, indices in enumerate(batch.frame_indices) if len(indices) == count]
         with fast_products(vggt.device):
             levels = vggt.tokens(torch.stack([images[n, batch.frame_indices[n]] for n in alike]))
-        depth |= zip(alike, vggt.heads(levels, *images.shape[-2:]).depth, strict=True)
+        depth |= zip(alike, vggt.heads(levels, *images.shape[-2:], points=False).depth, strict=True)
     predicted = [depth[n] for n in range(len(images))]
     samples = zip(batch.clips, images, batch.frame_indices, predicted, strict=True)
     return predicted, [_path(vggt, *sample) for sample in samples]
@@ -153,8 +153,9 @@ def _path(vggt: VGGT, clip: Clip, images: Tensor, frame_indices: list[int], pred
         return path.scaled(float(ratio.median()))
     with fast_products(vggt.device):
         levels = vggt.tokens(images[None])
+    height, width = images.shape[-2:]
     with exact_products(vggt.device):
-        poses, _ = decode_pose(vggt.camera(levels)[-1, 0], *images.shape[-2:])
+        poses, _ = decode_pose(vggt.camera(levels)[-1, 0], height, width)
     return path.scaled(1 / float(unit_of_cameras(path.T_world_camera, poses.cpu())))
 
 
