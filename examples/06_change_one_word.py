@@ -1,6 +1,8 @@
 """Scenes from text alone, all from the same noise: what does one word change?
 
     python examples/06_change_one_word.py [--colours 5] [--out outputs/06.png]
+
+nano's pictures from text alone are blurred; the colour of the ground follows the word.
 """
 
 import argparse
