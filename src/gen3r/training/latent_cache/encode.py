@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -81,7 +82,7 @@ def encode_geometry(components: Components, batch: ClipBatch) -> list[Row]:
     with fast_products(vggt.device):
         levels = vggt.tokens(images)
         latents = adapter.encode(pack_tokens(levels, grid).to(adapter.dtype)).mean
-    _, paths = _depth_and_paths(vggt, images, batch)
+    _, paths = _depth_and_paths(vggt, images, batch, lambda n: [x[n, None] for x in levels])
     poses, K_px = (torch.stack([getattr(path, name) for path in paths]) for name in ("T_world_camera", "K_px"))
     return _rows(geometry=latents.half(), T_world_camera=poses, K_px=K_px)
 
@@ -90,7 +91,7 @@ def encode_warped(components: Components, batch: ClipBatch) -> list[Row]:
     """warped [20, f, h, 2w]: the control of the conditioning frames, and of their warped views in the others."""
     vggt = components.vggt
     images = batch.images(vggt)
-    depth, paths = _depth_and_paths(vggt, images, batch)
+    depth, paths = _depth_and_paths(vggt, images, batch, lambda n: vggt.tokens(images[n, None]))
     views = [frames[indices] for frames, indices in zip(images, batch.frame_indices, strict=True)]
     models, places = (components.vae, vggt, components.geo_adapter), batch.frame_indices
     steering = [steering_depth(views[n], depth[n], places[n], paths[n]) for n in range(len(views))]
@@ -125,37 +126,42 @@ ENCODERS: dict[str, Callable[[Components, ClipBatch], list[Row]]] = {
 }
 
 
-def _depth_and_paths(vggt: VGGT, images: Tensor, batch: ClipBatch) -> tuple[list[Tensor], list[Cameras]]:
+def _depth_and_paths(
+    vggt: VGGT, images: Tensor, batch: ClipBatch, levels: Callable[[int], list[Tensor]]
+) -> tuple[list[Tensor], list[Cameras]]:
     """The depth [n, H, W] that VGGT predicts for each clip's conditioning frames alone, and each clip's `_path`.
 
-    images: [B, F, 3, H, W].
+    images: [B, F, 3, H, W]. levels: number of a clip -> the tokens of all its frames, for clips without depth.
     """
     depth: dict[int, Tensor] = {}
     for count in {len(x) for x in batch.frame_indices}:
         alike = [n for n, indices in enumerate(batch.frame_indices) if len(indices) == count]
         with fast_products(vggt.device):
-            levels = vggt.tokens(torch.stack([images[n, batch.frame_indices[n]] for n in alike]))
-        depth |= zip(alike, vggt.heads(levels, *images.shape[-2:], points=False).depth, strict=True)
+            tokens = vggt.tokens(torch.stack([images[n, batch.frame_indices[n]] for n in alike]))
+        depth |= zip(alike, vggt.heads(tokens, *images.shape[-2:], points=False).depth, strict=True)
     predicted = [depth[n] for n in range(len(images))]
-    samples = zip(batch.clips, images, batch.frame_indices, predicted, strict=True)
-    return predicted, [_path(vggt, *sample) for sample in samples]
+    samples = zip(batch.clips, batch.frame_indices, predicted, strict=True)
+    return predicted, [_path(vggt, *sample, partial(levels, n)) for n, sample in enumerate(samples)]
 
 
-def _path(vggt: VGGT, clip: Clip, images: Tensor, frame_indices: list[int], predicted: Tensor) -> Cameras:
+def _path(
+    vggt: VGGT, clip: Clip, frame_indices: list[int], predicted: Tensor, levels: Callable[[], list[Tensor]]
+) -> Cameras:
     """A clip's cameras, relative to the first, in the unit in which VGGT sees its conditioning frames.
 
     As in a generation, where cameras follow the scale of the depth `predicted` [n, H, W] for these frames: the unit is
-    the median ratio to the true depth. Where that is unknown, the cameras that VGGT predicts for all frames give it.
+    the median ratio to the true depth. Where that is unknown, the cameras that VGGT predicts from the `levels` of all
+    frames give it.
     """
     path, truth = clip.cameras.relative_to_first(), clip.depth[frame_indices]
     ratio = (predicted.cpu() / truth)[truth > 0]
     if len(ratio):
         return path.scaled(float(ratio.median()))
     with fast_products(vggt.device):
-        levels = vggt.tokens(images[None])
-    height, width = images.shape[-2:]
+        tokens = levels()
+    height, width = clip.frames.shape[1:3]
     with exact_products(vggt.device):
-        poses, _ = decode_pose(vggt.camera(levels)[-1, 0], height, width)
+        poses, _ = decode_pose(vggt.camera(tokens)[-1, 0], height, width)
     return path.scaled(1 / float(unit_of_cameras(path.T_world_camera, poses.cpu())))
 
 
