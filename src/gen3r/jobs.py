@@ -3,8 +3,8 @@
 The command line, the app and batches all make jobs, and a job is a JSON file. Importing this loads nothing heavy.
 """
 
-import json
 import math
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gen3r.cameras.names import BETWEEN, FREE, PATHS
 from gen3r.errors import InputError
+from gen3r.files import parse_json, read_text
 from gen3r.options import option, options_of, parse_size, read_values
 from gen3r.request import Request
 
@@ -66,10 +67,12 @@ class Job:
         from gen3r.media.sequence import ImageSequence
 
         images, cameras = ImageSequence.open(self.inputs), self.camera
-        if cameras not in (None, FREE, BETWEEN, *PATHS) and Path(cameras).exists():
+        if cameras not in (None, FREE, BETWEEN, *PATHS) and os.path.exists(
+            cameras
+        ):  # which is False for what is too long to be a path
             from gen3r.cameras.formats import read_cameras
 
-            cameras = read_cameras(cameras).relative_to_first().scaled(self.camera_scale)
+            cameras = read_cameras(cameras).scaled(self.camera_scale)
         elif self.camera_scale != 1:
             warnings.warn("--camera-scale is for camera files; --extent sets how far a named path goes", stacklevel=2)
         height, width = self.size
@@ -112,7 +115,7 @@ class Job:
         """
         values = read_values(values, cls, Request)
         values["inputs"] = tuple(folder / p for p in values.get("inputs", ()))
-        if values.get("camera") and (folder / values["camera"]).exists():
+        if values.get("camera") and os.path.exists(folder / values["camera"]):
             values["camera"] = str(folder / values["camera"])
         own = {f.name for f in fields(cls)}
         request = Request(**{name: value for name, value in values.items() if name not in own})
@@ -126,8 +129,8 @@ class Job:
             InputError: the file cannot be read, or holds something else.
         """
         try:
-            values = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
+            values = parse_json(read_text(path), path)
+        except InputError as error:
             raise InputError(f'{path} is not a file of options in JSON, such as {{"prompt": "a room"}}') from error
         return cls.from_json(values, path.parent)
 

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from gen3r.cli.common import GeometryOptions, ModelOptions, load_pipeline, say
-from gen3r.errors import InputError
+from gen3r.cli.common import AddressOptions, GeometryOptions, ModelOptions, load_pipeline, say
 from gen3r.options import add_options, option, read_options
 
-PORT, FOLDER = 8080, "gen3r-scenes"
+FOLDER = "gen3r-scenes"
 _EXAMPLES = """\
 examples:
   gen3r app
@@ -20,13 +19,11 @@ examples:
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """Where the app listens, and where its scenes are."""
+    """Where the scenes are."""
 
     folder: Path = option(
         Path(FOLDER), f"all scenes with their settings; it is made if needed (default: {FOLDER})", metavar="DIR"
     )
-    host: str = option("127.0.0.1", "address to listen on (default: 127.0.0.1, this machine alone)", metavar="ADDRESS")
-    port: int = option(PORT, f"port, or the next free one after it (default: {PORT})", metavar="N", positive=True)
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -39,7 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=_EXAMPLES,
     )
     add_options(parser.add_argument_group("scenes"), Command, "folder")
-    add_options(parser.add_argument_group("address"), Command, "host", "port")
+    add_options(parser.add_argument_group("address"), AddressOptions)
     model = parser.add_argument_group("model")
     add_options(model, ModelOptions)
     add_options(model, GeometryOptions)
@@ -49,9 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     """Checks the model and the folder, starts the worker and the server, and waits for Ctrl-C."""
     command, model = read_options(args, Command), read_options(args, ModelOptions)
-    geometry = read_options(args, GeometryOptions).geometry
-    if command.port > 65535:
-        raise InputError(f"a port is a number from 1 to 65535, not {command.port}")
+    address, geometry = read_options(args, AddressOptions), read_options(args, GeometryOptions).geometry
     from gen3r.app.runner import Runner
     from gen3r.app.server import App
     from gen3r.app.store import Store
@@ -62,13 +57,13 @@ def run(args: argparse.Namespace) -> None:
         find_geometry(geometry)
     store = Store(command.folder, model_defaults(model.model))
     try:
-        server = start_server(command.host, command.port, "Gen3R")
+        server = start_server(address.host, address.port, "Gen3R")
         runner = Runner(store, partial(load_pipeline, model, geometry))
         runner.start()
         app = App(server, store, runner)
         try:
             say(f"scenes are in {store.folder}")
-            for line in address_lines(server, command.host):
+            for line in address_lines(server, address.host):
                 say(line)
             server.sleep_forever()
         finally:

@@ -95,6 +95,22 @@ class OutputOptions:
         return reserved
 
 
+@dataclass(frozen=True, kw_only=True)
+class AddressOptions:
+    """Where a page is served.
+
+    Raises:
+        InputError: there is no such port.
+    """
+
+    host: str = option("127.0.0.1", "address to listen on (default: 127.0.0.1, this machine alone)", metavar="ADDRESS")
+    port: int = option(8080, "port, or the next free one after it (default: 8080)", metavar="N", positive=True)
+
+    def __post_init__(self) -> None:
+        if self.port > 65535:
+            raise InputError(f"a port is a number from 1 to 65535, not {self.port}")
+
+
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Keeps our line breaks, and gives option names the room they need."""
 

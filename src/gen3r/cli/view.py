@@ -4,11 +4,9 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from gen3r.cli.common import say
-from gen3r.errors import InputError
+from gen3r.cli.common import AddressOptions, say
 from gen3r.options import add_options, option, read_options
 
-PORT = 8080
 _EXAMPLES = """\
 examples:
   gen3r view scene
@@ -18,13 +16,11 @@ examples:
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """What is shown, and where."""
+    """What is shown."""
 
     scenes: tuple[Path, ...] = option(
         help="folders that generate or reconstruct wrote, or scene.safetensors files", positional=True
     )
-    host: str = option("127.0.0.1", "address to listen on (default: 127.0.0.1, this machine alone)", metavar="ADDRESS")
-    port: int = option(PORT, f"port, or the next free one after it (default: {PORT})", metavar="N", positive=True)
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -37,15 +33,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=_EXAMPLES,
     )
     add_options(parser, Command, "scenes", scenes={"nargs": "+", "metavar": "SCENE"})
-    add_options(parser.add_argument_group("address"), Command, "host", "port")
+    add_options(parser.add_argument_group("address"), AddressOptions)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Loads the scenes, starts the server, and waits for Ctrl-C."""
-    command = read_options(args, Command)
-    if command.port > 65535:
-        raise InputError(f"a port is a number from 1 to 65535, not {command.port}")
+    command, address = read_options(args, Command), read_options(args, AddressOptions)
     from gen3r.export.save import find_scene
     from gen3r.scene import Scene
     from gen3r.viewer.server import address_lines, start_server, stop_server
@@ -53,10 +47,10 @@ def run(args: argparse.Namespace) -> None:
 
     files = [find_scene(path) for path in command.scenes]
     scenes = {_name(file, number): Scene.load(file) for number, file in enumerate(files)}
-    server = start_server(command.host, command.port, "Gen3R")
+    server = start_server(address.host, address.port, "Gen3R")
     try:
         show_scenes(server, scenes)
-        for line in address_lines(server, command.host):
+        for line in address_lines(server, address.host):
             say(line)
         server.sleep_forever()
     except KeyboardInterrupt:  # how a visit ends
