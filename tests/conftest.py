@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,3 +28,13 @@ def truths() -> "Callable[[str], Truth]":
 
     rendered = cache(lambda lens: lens())
     return lambda name: rendered(LAYOUTS[name].lens)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny model, which no test changes."""
+    from tests.tiny import tiny_pipeline
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tiny_pipeline().save_pretrained(folder)
+    return folder

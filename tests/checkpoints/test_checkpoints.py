@@ -15,20 +15,6 @@ from gen3r.models.components import Components
 from tests.tiny import tiny_pipeline
 
 
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "ours"
-    tiny_pipeline().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def copy(ours: Path, tmp_path: Path) -> Path:
-    import shutil
-
-    return Path(shutil.copytree(ours, tmp_path / "copy"))
-
-
 def state(components: Components) -> dict[str, torch.Tensor]:
     return {
         f"{name}.{key}": value

@@ -16,21 +16,8 @@ from gen3r.checkpoints import load_components, model_defaults
 from gen3r.checkpoints.weights import open_tensors, weight_files
 from gen3r.errors import InputError
 from gen3r.pipeline import Gen3RPipeline
-from tests.tiny import tiny_pipeline
 
 NAME = "diffusion_pytorch_model"
-
-
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "ours"
-    tiny_pipeline().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def copy(ours: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(ours, tmp_path / "copy"))
 
 
 def put(folder: Path, name: str, *keys: str, value: float = 1.0, dtype: torch.dtype = torch.float32) -> None:

@@ -27,16 +27,8 @@ from gen3r.export.save import WRITERS
 from gen3r.export.video import write_video
 from gen3r.scene import Scene
 from tests.export.conftest import make_scene
-from tests.tiny import tiny_pipeline
 
 FRAMES, SIZE = 5, 112
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    tiny_pipeline().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
