@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from gen3r.data import synthesis
 from gen3r.data.records import Clip
 from gen3r.data.shards import ClipShards, write_shard
-from gen3r.data import synthesis
 from gen3r.data.synthesis import synthesize
 from gen3r.data.synthetic import WorldOptions, render_clip
 from gen3r.errors import InputError
