@@ -28,6 +28,7 @@ from gen3r.batch.worker import Settings, Worker, from_row, to_row
 from gen3r.cli.main import main
 from gen3r.errors import InputError
 from gen3r.export.save import WRITERS
+from gen3r.export.selection import Selection
 from gen3r.files import exclusive_folder
 from gen3r.geometry.points import unproject
 from gen3r.jobs import Job
@@ -235,11 +236,11 @@ def test_a_full_disk_stops_the_batch_and_the_next_run_goes_on(tmp_path: Path, mo
     tasks, settings = tasks_of(3), Settings(load=pipeline, out=tmp_path / "out", model="m")
     save, calls = Scene.save, []
 
-    def full(scene: Scene, path: Path) -> None:
+    def full(chosen: Selection, path: Path) -> None:
         calls.append(path)
         if len(calls) == 2:
             raise OSError(28, "No space left on device")
-        save(scene, path)
+        save(chosen.scene, path)
 
     monkeypatch.setitem(WRITERS, "scene.safetensors", full)
     with open_batch(settings, tasks) as work, pytest.raises(InputError, match="No space left"):

@@ -17,9 +17,7 @@ from gen3r.export.selection import Selection
 from gen3r.export.video import FRAMES_PER_SECOND, write_video
 from gen3r.media.drawing import apply_colour_map, colour_depth
 from gen3r.scene import Scene
-from tests.export.conftest import make_scene
-
-EVERYTHING = ExportOptions(unsure=0, edges=0, sky=0, voxel=0, outliers=0, max_points=10**9)
+from tests.export.conftest import EVERYTHING, make_scene
 
 
 def read_frames(path: Path) -> np.ndarray:
@@ -38,7 +36,7 @@ def test_ply_holds_the_valid_points_and_their_colours(scene: Scene, tmp_path: Pa
 
 
 def test_a_saved_scene_has_the_points_that_are_exported(scene: Scene, tmp_path: Path):
-    WRITERS["points.ply"](scene, tmp_path / "points.ply")
+    WRITERS["points.ply"](Selection(scene, ExportOptions()), tmp_path / "points.ply")
     vertices, cloud = PlyData.read(str(tmp_path / "points.ply"))["vertex"], scene.to_points()
     assert 0 < len(cloud) < int(scene.mask.sum())
     assert np.array_equal(np.stack([vertices[a] for a in "xyz"], -1), cloud.points.numpy())
@@ -50,7 +48,7 @@ def test_a_saved_scene_has_the_points_that_are_exported(scene: Scene, tmp_path: 
 def test_ply_of_no_valid_point(tmp_path: Path):
     scene = make_scene()
     scene.mask[:] = False
-    WRITERS["points.ply"](scene, tmp_path / "points.ply")
+    WRITERS["points.ply"](Selection(scene, ExportOptions()), tmp_path / "points.ply")
     assert len(PlyData.read(str(tmp_path / "points.ply"))["vertex"].data) == 0
 
 

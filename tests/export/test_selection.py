@@ -18,14 +18,12 @@ from gen3r.export.selection import Selection
 from gen3r.export.unit import in_metres, measured_length
 from gen3r.geometry.points import depth_edges, surface_normals, unproject
 from gen3r.scene import Scene
-from tests.export.conftest import make_scene
+from tests.export.conftest import EVERYTHING, make_scene
 from tests.poses import random_cameras, seeds
-
-NOTHING = {"unsure": 0, "edges": 0, "sky": 0, "voxel": 0, "outliers": 0, "max_points": 10**9}
 
 
 def select(scene: Scene, **options) -> Selection:
-    return Selection(scene, ExportOptions(**{**NOTHING, **options}))
+    return Selection(scene, replace(EVERYTHING, **options))
 
 
 def from_depth(depth: torch.Tensor, scene: Scene) -> Scene:
@@ -34,7 +32,25 @@ def from_depth(depth: torch.Tensor, scene: Scene) -> Scene:
 
 
 def test_without_filters_every_valid_point_leaves(scene: Scene):
-    assert torch.equal(scene.to_points(ExportOptions(**NOTHING)).points, scene.points[scene.mask])
+    assert torch.equal(scene.to_points(EVERYTHING).points, scene.points[scene.mask])
+
+
+def test_what_a_photo_shows_leaves_once():
+    scene = make_scene(frames=3)
+    source = torch.zeros(3, 32, 48, dtype=torch.uint8)
+    source[:2, :, :24], source[:, :, 24:40] = 1, 2
+    cloud = select(replace(scene, source=source)).cloud()
+    kept = scene.mask.clone()
+    kept[1, :, :24], kept[:2, :, 24:40] = False, False
+    assert torch.equal(cloud.points, scene.points[kept])
+
+
+def test_points_that_are_not_finite_are_left_out(scene: Scene):
+    points = scene.points.clone()
+    points[0, 10, 10] = float("nan")
+    cloud = select(replace(scene, points=points)).cloud()
+    assert cloud.points.isfinite().all()
+    assert len(cloud) == int(scene.mask.sum()) - 1
 
 
 def test_the_least_confident_are_left_out(scene: Scene):

@@ -1,15 +1,13 @@
 """A point cloud of a scene, viewed from outside."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from gen3r.export.selection import own_pixels
 from gen3r.geometry.clouds import PointCloud
 from gen3r.geometry.splatting import nearest_points
-from gen3r.scene import Scene
 
 MAX_SPLAT_PX = 12
 FIELD_OF_VIEW = 0.6  # radians, across the shorter side of the image
@@ -31,15 +29,6 @@ class View:
         z = local[:, 2]
         pixels = self.focal * local[:, :2] / z.clamp_min(1e-6)[:, None]
         return pixels + torch.tensor([self.width / 2, self.height / 2]), z
-
-
-def point_cloud(scene: Scene, most: int) -> PointCloud:
-    """The valid points of a scene, each photo's once, thinned evenly to at most `most`; their widths grow to match."""
-    mask = scene.mask & scene.points.isfinite().all(-1) & own_pixels(scene)
-    widths = scene.depth / scene.cameras.K_px[:, 0, 0, None, None]
-    cloud = PointCloud(scene.points[mask], scene.frames[mask], widths[mask])
-    stride = math.ceil(len(cloud) / most)
-    return replace(cloud[::stride], widths=widths[mask][::stride] * math.sqrt(stride)) if stride > 1 else cloud
 
 
 def frame_view(points: Tensor, centres: Tensor, azimuth: float, elevation: float, height: int, width: int) -> View:

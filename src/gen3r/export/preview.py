@@ -7,7 +7,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
-from gen3r.export.cloud_view import View, frame_view, point_cloud, render
+from gen3r.export.cloud_view import View, frame_view, render
+from gen3r.export.selection import Selection
 from gen3r.geometry.clouds import PointCloud
 from gen3r.media.drawing import (
     CLOUD_BACKGROUND,
@@ -22,28 +23,25 @@ from gen3r.media.drawing import (
     strip,
 )  # fmt: skip
 from gen3r.media.images import evenly_spaced
-from gen3r.scene import Scene
 
 CLOUD_HEIGHT = 440
 LARGE = 300  # pixels of width from which on frames are shown two in a row; else, and upright ones, four
-MAX_POINTS = 400_000
 FRUSTA, FRUSTUM_DEPTH = 6, 0.12  # number of frusta, and their depth in the median distance of the points
 SIDE, ABOVE = (math.radians(35), math.radians(20)), (0.0, math.radians(65))  # azimuth and elevation of the viewer
-SKY = 3.0  # in the median distance of the points: farther points would shrink all the rest
 HEADROOM = 0.2  # in the same unit: how far above the cameras the view from above cuts the scene
 
 
-def contact_sheet(scene: Scene) -> Image.Image:
-    """The first, middle and last frame, the depth of the last, and the point cloud with the cameras' path, from the
-    left and from above."""
+def contact_sheet(selection: Selection) -> Image.Image:
+    """The first, middle and last frame, the depth of the last, and the exported points with the cameras' path, from
+    the left and from above."""
+    scene = selection.scene
     count, (height, width) = len(scene.frames), scene.frames.shape[1:3]
     columns = 2 if width >= max(height, LARGE) else 4
     chosen = evenly_spaced(count, min(3, count))
     shown = [(f"frame {i + 1} of {count}", scene.frames[i]) for i in chosen]
     shown.append((f"depth of frame {count} (near is bright)", colour_depth(scene.depth[-1:], scene.mask[-1:])[0]))
     pictures = [labelled(text, strip(picture[None], columns)) for text, picture in shown]
-    cloud = point_cloud(scene, MAX_POINTS)
-    cloud = cloud[cloud.points.norm(dim=-1) < SKY * _median_distance(cloud)]
+    cloud = selection.cloud()
     highest = scene.cameras.centres[:, 1].min() - HEADROOM * _median_distance(cloud)
     views = [
         labelled("points from the left", _cloud_image(cloud, scene.cameras, *SIDE)),

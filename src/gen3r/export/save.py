@@ -23,16 +23,16 @@ from gen3r.scene import Scene
 SCENE, PAGE = "scene.safetensors", "scene.html"
 EXPORTS = "export"  # folder of a saved scene's exports
 
-WRITERS: dict[str, Callable[[Scene, Path], None]] = {
-    "rgb.mp4": lambda scene, path: write_video(scene.frames, path),
-    "depth.mp4": lambda scene, path: write_video(colour_depth(scene.depth, scene.mask), path),
-    "points.ply": lambda scene, path: write_points(Selection(scene, ExportOptions()), path),
-    "cameras.json": lambda scene, path: write_cameras(scene.cameras, path),
-    SCENE: Scene.save,
-    PAGE: lambda scene, path: write_page(Selection(scene, ExportOptions()), path),
-    "preview.png": lambda scene, path: contact_sheet(scene).save(path),
-    "metadata.json": lambda scene, path: write_text(
-        json.dumps(metadata(scene), indent=2, ensure_ascii=False) + "\n", path
+WRITERS: dict[str, Callable[[Selection, Path], None]] = {
+    "rgb.mp4": lambda chosen, path: write_video(chosen.scene.frames, path),
+    "depth.mp4": lambda chosen, path: write_video(colour_depth(chosen.scene.depth, chosen.scene.mask), path),
+    "points.ply": write_points,
+    "cameras.json": lambda chosen, path: write_cameras(chosen.scene.cameras, path),
+    SCENE: lambda chosen, path: chosen.scene.save(path),
+    PAGE: write_page,
+    "preview.png": lambda chosen, path: contact_sheet(chosen).save(path),
+    "metadata.json": lambda chosen, path: write_text(
+        json.dumps(metadata(chosen.scene), indent=2, ensure_ascii=False) + "\n", path
     ),
 }
 
@@ -52,8 +52,9 @@ def save_scene(scene: Scene, folder: str | Path, overwrite: bool = False, export
 
 def write_scene_files(scene: Scene, folder: Path) -> None:
     """Writes every file of `WRITERS` into a folder that exists."""
+    chosen = Selection(scene, ExportOptions())
     for name, write in WRITERS.items():
-        write(scene, folder / name)
+        write(chosen, folder / name)
 
 
 def export_scene(
