@@ -30,6 +30,7 @@ import torch
 from accelerate import init_empty_weights
 from accelerate.utils import set_module_tensor_to_device
 from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend
+from diffusers.utils import logging
 from torch import Tensor
 from transformers import ByT5Tokenizer
 
@@ -308,7 +309,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", help="rows whose names begin so")
     parser.add_argument("--tiny", action="store_true", help="tiny models")
     args = parser.parse_args(argv)
-    diffusers.logging.set_verbosity_error()
+    logging.set_verbosity_error()
     name = torch.cuda.get_device_name() if args.device.startswith("cuda") else args.device
     print(f"{name}, torch {torch.__version__}, diffusers {diffusers.__version__}")
     columns = [f.name for f in fields(Row)]
