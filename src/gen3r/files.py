@@ -318,7 +318,9 @@ def _hidden_folder(folder: str | Path, target: Path, alone: bool = False) -> Ite
 
 def _hidden_names(folder: str | Path, target: Path) -> Iterator[Path]:
     """The names of hidden folders for `target`, of which each process takes the first that is free."""
-    stem = os.fsencode(target.name)[:200].decode(errors="ignore")  # the name may be as long as names can be
+    stem = target.name
+    while len(os.fsencode(stem)) > 200:  # the name may be as long as names can be
+        stem = stem[:-1]
     return (Path(folder) / f".{stem}-{number}.partial" for number in itertools.count())
 
 
