@@ -301,6 +301,18 @@ def test_reconstruct_refuses(options: list[str], model: Path, photo: Path, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_a_variant_of_the_weights(model: Path, tmp_path: Path, capsys):
+    folder = shutil.copytree(model, tmp_path / "model")
+    [file] = (folder / "transformer").glob("*.safetensors")
+    save_file({name: tensor.half() for name, tensor in load_file(file).items()}, file.with_suffix(".fp16.safetensors"))
+    file.unlink()
+    assert main(["info", str(folder), "--variant", "fp16"]) == 0
+    assert re.search(r"^  transformer .* float16$", capsys.readouterr().out, re.MULTILINE)
+    assert generate(folder, tmp_path / "half", "--prompt", "x", "--variant", "fp16") == 0
+    assert generate(folder, tmp_path / "none", "--prompt", "x", "--variant", "int4") == 2
+    assert "no weights of the variant int4" in capsys.readouterr().err
+
+
 def test_info_and_convert(model: Path, tmp_path: Path, capsys):
     published, ours = tmp_path / "published", tmp_path / "ours"
     assert main(["convert", str(model), str(published)]) == 0

@@ -43,6 +43,9 @@ class ModelOptions:
     dtype: Literal["float32", "bfloat16", "float16"] | None = option(
         None, "type of the weights (default: the best for model and device)"
     )
+    variant: str | None = option(
+        None, "read the files of a variant, as diffusers does: fp16 for model.fp16.safetensors", metavar="NAME"
+    )
 
     def __post_init__(self) -> None:
         local_model(self.model)
@@ -165,7 +168,7 @@ def load_pipeline(options: ModelOptions, geometry: str | None = None) -> "Gen3RP
     chosen = pick_dtype(options.dtype, device)
     say(f"loading {options.model} on {device} ...")
     with enough_memory():
-        pipe = Gen3RPipeline.from_pretrained(options.model, torch_dtype=chosen).to(device)
+        pipe = Gen3RPipeline.from_pretrained(options.model, chosen, options.variant).to(device)
         if geometry:
             say(f"loading {geometry} ...")
             pipe.load_geometry(geometry, chosen if options.dtype else None)
