@@ -59,6 +59,20 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             os.replace(partial, path)
 
 
+def check_file(path: str | Path) -> None:
+    """Refuses a file that `whole_file` could not write, before any work. Nothing of the trial stays.
+
+    Raises:
+        InputError: as `whole_file`.
+    """
+
+    class _TriedError(Exception):
+        pass
+
+    with contextlib.suppress(_TriedError), whole_file(path):
+        raise _TriedError
+
+
 @contextmanager
 def whole_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder. The block fills it; when the block ends well, it becomes `path`.

@@ -1,6 +1,7 @@
 """Options and steps that several subcommands share."""
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -251,6 +252,15 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError):  # of a file that nothing is known about but its name
         return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
     return str(error) if isinstance(error, InputError) else _NO_MEMORY
+
+
+def duration(seconds: float) -> str:
+    """A length of time in plain words: "1 minute", "90 minutes", "3 hours", "5 days"."""
+    for unit, length, most in (("minute", 60, 120), ("hour", 3600, 48), ("day", 86400, math.inf)):
+        count = max(1, round(seconds / length))
+        if count < most:
+            return f"{count} {unit}{'s' * (count > 1)}"
+    raise AssertionError("days have no end")
 
 
 _received: list[int] = []  # the signal that interrupts this command
