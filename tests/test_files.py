@@ -20,6 +20,7 @@ from gen3r.data.shards import write_shard
 from gen3r.errors import InputError
 from gen3r.export.save import save_scene
 from gen3r.files import (
+    check_file,
     check_folder,
     exchange_folders,
     exclusive_folder,
@@ -334,3 +335,24 @@ def test_names_that_are_not_text_and_devices(tmp_path: Path) -> None:
     assert Path("/dev/null").is_char_device()
     with pytest.raises(InputError, match="is a folder; choose a file"):
         write_text("x", tmp_path)
+
+
+def test_a_trial_leaves_nothing(tmp_path: Path):
+    check_file(tmp_path / "new" / "report.json")
+    assert not [*tmp_path.iterdir()]
+    (tmp_path / "old.json").write_text("old")
+    check_file(tmp_path / "old.json")
+    assert (tmp_path / "old.json").read_text() == "old"
+    with pytest.raises(InputError, match="is a folder"):
+        check_file(tmp_path)
+
+
+def test_names_of_any_bytes_in_a_terminal_without_them(tmp_path: Path):
+    """A name of two bytes a letter, longer than names of hidden folders can be, where the console knows ASCII alone."""
+    name = "ö" * 120
+    code = "import sys; from gen3r.files import write_text; write_text('whole', sys.argv[1])"
+    ascii_alone = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", code, name], cwd=tmp_path, env=ascii_alone, check=True)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    write_text("again", tmp_path / name)
+    assert (tmp_path / name).read_text() == "again"

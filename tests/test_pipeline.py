@@ -15,6 +15,7 @@ from diffusers import (
 )
 from PIL import Image
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.paths import resample, trajectory
@@ -299,6 +300,31 @@ class TestCameras:
         with pytest.raises(InputError, match="give two"):
             pipe(pictures(1), cameras="between")
 
+    @pytest.mark.parametrize("views", [0, 1])
+    def test_a_path_for_each_sample(self, pipe: Gen3RPipeline, views: int):
+        paths = ["dolly_in", forward_path(), "orbit_left"]
+        images = pictures(views) if views else None
+        together = pipe(images, cameras=paths, generator=seeded(1, 2, 3), output_size=0)
+        for i, path in enumerate(paths):
+            [alone] = pipe(images, cameras=path, generator=seeded(i + 1), output_size=0)
+            assert torch.allclose(together[i].depth, alone.depth, atol=1e-4)
+            assert together[i].settings["camera"] == alone.settings["camera"]
+        assert [scene.settings["camera"] for scene in together] == ["dolly_in", "given", "orbit_left"]
+
+    @pytest.mark.parametrize(
+        ("paths", "message"),
+        [
+            (["dolly_in", "nowhere"], "nowhere"),
+            (["dolly_in", "free"], "leave free out"),
+            (["dolly_in", "between"], "give two"),
+            (["dolly_in", torch.eye(4)], "not tensor"),
+            (torch.eye(4), "Cameras, or a list"),
+        ],
+    )
+    def test_other_lists_are_refused(self, pipe: Gen3RPipeline, paths: Any, message: str):
+        with pytest.raises(InputError, match=message):
+            pipe(pictures(1), cameras=paths)
+
     def test_a_model_may_have_a_path_of_its_own_for_a_task(self, pipe: Gen3RPipeline):
         other = Gen3RPipeline(
             **pipe.components, defaults=pipe.defaults | {"cameras": {"one view": "dolly_in", "two views": "between"}}
@@ -475,12 +501,17 @@ class TestScenes:
         assert torch.equal(scene.cameras.K_px[:, 0, 0], scene.cameras.K_px[:, 1, 1])
 
     def test_long_work_is_known_before(self, pipe: Gen3RPipeline):
-        own, twice, large = (
-            pipe.relative_work(replace(Request().resolve(pipe.defaults), **changes))
-            for changes in ({}, {"num_inference_steps": 2 * pipe.defaults["num_inference_steps"]}, {"width": 560})
-        )
-        assert (own, twice) == (1, 2)
-        assert 5 < large < 25
+        own = Request(num_inference_steps=4, guidance_scale=2.0).resolve(pipe.defaults)
+        work = pipe.denoising_work(own)
+        assert pipe.denoising_work(replace(own, num_inference_steps=8)) == 2 * work
+        assert pipe.denoising_work(replace(own, guidance_scale=1.0)) == work / 2
+        assert 5 * work < pipe.denoising_work(replace(own, width=560)) < 25 * work
+        counted = FlopCounterMode(display=False)
+        with counted:
+            latents_of(pipe, num_inference_steps=4, guidance_scale=2.0)
+        assert 0.3 < 2 * work / counted.get_total_flops() < 1
+        assert 0 < pipe.denoising_seconds(own) < math.inf
+        assert latents_of(pipe).equal(latents_of(pipe))
 
     def test_a_long_strip_is_cropped(self, pipe: Gen3RPipeline):
         height, width = pipe.reconstruct(torch.rand(1, 3, 2, 3000)).depth.shape[1:]

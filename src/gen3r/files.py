@@ -59,6 +59,20 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             os.replace(partial, path)
 
 
+def check_file(path: str | Path) -> None:
+    """Refuses a file that `whole_file` could not write, before any work. Nothing of the trial stays.
+
+    Raises:
+        InputError: as `whole_file`.
+    """
+
+    class _TriedError(Exception):
+        pass
+
+    with contextlib.suppress(_TriedError), whole_file(path):
+        raise _TriedError
+
+
 @contextmanager
 def whole_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder. The block fills it; when the block ends well, it becomes `path`.
@@ -318,7 +332,9 @@ def _hidden_folder(folder: str | Path, target: Path, alone: bool = False) -> Ite
 
 def _hidden_names(folder: str | Path, target: Path) -> Iterator[Path]:
     """The names of hidden folders for `target`, of which each process takes the first that is free."""
-    stem = os.fsencode(target.name)[:200].decode(errors="ignore")  # the name may be as long as names can be
+    stem = target.name
+    while len(os.fsencode(stem)) > 200:  # the name may be as long as names can be
+        stem = stem[:-1]
     return (Path(folder) / f".{stem}-{number}.partial" for number in itertools.count())
 
 

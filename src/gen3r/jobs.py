@@ -66,16 +66,17 @@ class Job:
         """
         from gen3r.media.sequence import ImageSequence
 
-        images, cameras = ImageSequence.open(self.inputs), self.camera
+        images, cameras, (height, width) = ImageSequence.open(self.inputs), self.camera, self.size
         if cameras not in (None, FREE, BETWEEN, *PATHS) and os.path.exists(
             cameras
         ):  # which is False for what is too long to be a path
             from gen3r.cameras.formats import read_cameras
 
-            cameras = read_cameras(cameras).scaled(self.camera_scale)
+            own = height or defaults["height"], width or defaults["width"]
+            shape = images.first_size() if images.count else own
+            cameras = read_cameras(cameras, shape=shape).scaled(self.camera_scale)
         elif self.camera_scale != 1:
             warnings.warn("--camera-scale is for camera files; --extent sets how far a named path goes", stacklevel=2)
-        height, width = self.size
         request = replace(
             self.request, images=images if images.count else None, cameras=cameras, height=height, width=width
         )

@@ -1,6 +1,7 @@
 """Generation and reconstruction: the whole story on one page (Gen3R, sec. 3)."""
 
 import math
+import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -52,12 +53,12 @@ from gen3r.models.tokens import unpack_tokens
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.vggt import VGGT, GeometryPrediction
 from gen3r.models.video_vae import VideoVAE
-from gen3r.request import Request, batch_size, check_patches, sample_count
+from gen3r.request import SIZE_STEP, Request, batch_size, check_patches, sample_count
 from gen3r.scene import Scene
 
 TEXT_ONLY_FOV = math.radians(60)  # of a named path without an image
 StepCallback = Callable[["Gen3RPipeline", int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
-Paths = Cameras | Sequence[Cameras] | str
+Paths = Cameras | str | Sequence[Cameras | str]
 
 
 @dataclass(frozen=True)
@@ -284,6 +285,8 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         if path is not None and request.renders_photos:
             samples = zip(scenes, photos, depth, path, strict=True)
             scenes = [self.render_photos(*sample, request.frame_indices) for sample in samples]
+        for scene, asked in zip(scenes, request.paths(batch), strict=True):
+            scene.settings["camera"] = asked if isinstance(asked, str) else "given"
         for scene, prediction in zip(scenes, predictions, strict=False):  # no predictions where the cameras are free
             scene.settings.update(_metres(prediction, scene.depth[:1]))
         return scenes
@@ -317,17 +320,38 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             image_embeds=sample_count(request.image_embeds),
         )
 
-    def relative_work(self, request: Request) -> float:
-        """How many times as long as the model's own clip the denoising of a resolved request takes, by its products."""
+    def denoising_work(self, request: Request) -> float:
+        """The multiplications of the denoising of a resolved request, one sample."""
+        blocks = self.transformer.blocks
+        weights = sum(p.numel() for p in blocks.parameters())
         width = self.transformer.config.num_attention_heads * self.transformer.config.attention_head_dim
+        tokens = (1 + (request.num_frames - 1) // 4) * (request.height // 16) * (2 * request.width // 16)
+        evaluations = request.num_inference_steps * (1 if request.guidance_scale == 1 else 2)
+        return evaluations * tokens * (weights + 2 * len(blocks) * tokens * width)
 
-        def work(frames: int, height: int, across: int, steps: int, guidance: float) -> float:
-            tokens = (1 + (frames - 1) // 4) * (height // 16) * (2 * across // 16)
-            return steps * (1 if guidance == 1 else 2) * tokens * (6 * width + tokens)
+    def denoising_seconds(self, request: Request) -> float:
+        """How long the denoising of a resolved request will take here, from a step for a small clip."""
+        frames, side = min(5, request.num_frames), SIZE_STEP
+        small = replace(request, num_frames=frames, height=side, width=side, num_inference_steps=2)
+        device, latent_frames = self._execution_device, 1 + (frames - 1) // 4
+        text = torch.zeros(1, self.defaults["text_length"], self.transformer.config.text_dim, device=device)
+        image = self.encode_image(torch.zeros(1, 0, 3, side, side, device=device))
+        control = torch.zeros(1, 20, latent_frames, side // 8, 2 * side // 8, device=device)
+        times: list[float] = []
 
-        names = ("num_frames", "height", "width", "num_inference_steps", "guidance_scale")
-        own = self.defaults
-        return work(*(getattr(request, name) for name in names)) / work(*(own[name] for name in names))
+        def after_step(_: Any, step: int, t: Tensor, tensors: dict[str, Tensor]) -> None:
+            tensors["latents"].sum().item()  # waits for the device
+            times.append(time.perf_counter())
+
+        bar, self._progress_bar_config = getattr(self, "_progress_bar_config", {}), {"disable": True}
+        conditions = Conditions(
+            text, None if request.guidance_scale == 1 else text, image, control, self.prepare_rays(small, 1, None)
+        )
+        with torch.no_grad():
+            self.denoise(torch.zeros_like(control[:, :16]), conditions, small, after_step)
+        self._progress_bar_config = bar
+        self.maybe_free_model_hooks()
+        return (times[1] - times[0]) * self.denoising_work(request) / self.denoising_work(small) * 2
 
     def _check_scheduler(self) -> None:
         """Refuses schedulers of diffusers that do not integrate a flow, which would give noise."""
@@ -547,7 +571,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
     def _needs_geometry(self, request: Request) -> bool:
         """Whether cameras, warped views or frames depend on VGGT's prediction for the conditioning frames."""
-        named = isinstance(request.cameras, str) and request.cameras != FREE
+        named = request.cameras != FREE and any(isinstance(path, str) for path in request.paths(1))
         return request.num_views > 0 and (named or self._needs_depth(request))
 
     def _needs_depth(self, request: Request) -> bool:
@@ -564,26 +588,29 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
         photos: the conditioning frames [B, n, 3, H, W]. predictions: of each sample's frames.
         """
-        cameras, num_frames, (height, width) = request.cameras, request.num_frames, photos.shape[-2:]
-        if cameras == FREE:
+        if request.cameras == FREE:
             return None
-        if not isinstance(cameras, str):
-            paths = [cameras] if isinstance(cameras, Cameras) else list(cameras or ())
-            paths = paths * len(photos) if len(paths) == 1 else paths
-            return [resample(c, num_frames).resize_and_crop(height, width).relative_to_first() for c in paths]
-        if not request.num_views:
-            K = Cameras.from_fov(torch.eye(4)[None], TEXT_ONLY_FOV, height, width).K_px[0]
-            return [self._named_path(request, K, height, width, 1.0)] * len(photos)
-        found = [_predicted_cameras(x, 0, height, width) for x in predictions]
-        if cameras == BETWEEN:
-            return [resample(x, num_frames) for x in found]
-        depths = [_median_depth(x.depth[0].float().cpu()) for x in predictions]
-        return [self._named_path(request, x.K_px[0], height, width, d) for x, d in zip(found, depths, strict=True)]
+        height, width = photos.shape[-2:]
+        paths = request.paths(len(photos))
+        seen = predictions or [None] * len(photos)
+        return [self._path(request, path, x, height, width) for path, x in zip(paths, seen, strict=True)]
 
     @staticmethod
-    def _named_path(request: Request, K_px: Tensor, height: int, width: int, depth: float) -> Cameras:
-        options = (depth, request.extent, request.easing)
-        return trajectory(str(request.cameras), request.num_frames, K_px, height, width, *options)
+    def _path(
+        request: Request, path: Cameras | str, prediction: GeometryPrediction | None, height: int, width: int
+    ) -> Cameras:
+        """The cameras of one sample. prediction: of its conditioning frames; None without, or where `path` is given."""
+        if isinstance(path, Cameras):
+            return resample(path, request.num_frames).resize_and_crop(height, width).relative_to_first()
+        if prediction is None:
+            seen, depth = Cameras.from_fov(torch.eye(4)[None], TEXT_ONLY_FOV, height, width), 1.0
+        else:
+            seen = _predicted_cameras(prediction, 0, height, width)
+            depth = _median_depth(prediction.depth[0].float().cpu())
+        if path == BETWEEN:
+            return resample(seen, request.num_frames)
+        options = (height, width, depth, request.extent, request.easing)
+        return trajectory(path, request.num_frames, seen.K_px[0], *options)
 
     def prepare_depth(
         self, request: Request, photos: Tensor, path: list[Cameras] | None, predictions: list[GeometryPrediction]
@@ -746,7 +773,6 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             "task": request.task, "frames": request.num_frames, "height": request.height, "width": request.width,
             "steps": request.num_inference_steps, "guidance": request.guidance_scale,
             "negative_prompt": request.negative_prompt,
-            "camera": request.cameras if isinstance(request.cameras, str) else "given",
         }  # fmt: skip
 
     def _scene(

@@ -41,8 +41,9 @@ class Request:
     prompt: one, or one per sample. None is no text.
     cameras: "free" leaves them to the model. "between" leads from the first of two images to the second, as VGGT
         predicts them. A name from `gen3r.cameras.paths` is scaled to the median depth that VGGT predicts for the
-        images (1 for text alone). `Cameras`, one for all samples or one per sample, are resampled to the clip; their
-        unit is the mean distance of the scene's points. None: the model's own path for the task, else "free".
+        images (1 for text alone). `Cameras` are resampled to the clip; their unit is the mean distance of the scene's
+        points. A list has one of these per sample, all but "free". None: the model's own path for the task, else
+        "free".
     extent, easing: of a named path.
     num_frames: 4k + 1. height, width: of the clip that the model makes; multiples of 112, in pixels.
     output_size: longer side in pixels of the frames that are rendered from photos. None: 768, or the photo's if that
@@ -58,7 +59,7 @@ class Request:
     images: Any = None
     prompt: str | Sequence[str] | None = option("", "text that describes the scene", metavar="TEXT")
     negative_prompt: str = option(None, "text that describes what to avoid (default: the model's)", metavar="TEXT")
-    cameras: "Cameras | Sequence[Cameras] | str | None" = None
+    cameras: "Cameras | str | Sequence[Cameras | str] | None" = None
     extent: float | None = option(None, "how far a named path goes (default: listed below)", metavar="X")
     easing: Easing = option("linear", "constant speed, or a soft start and end (default: linear)")
     num_frames: int = option(None, "frames of the clip, 4k + 1 (default: the model's)", flag="--frames", metavar="N")
@@ -135,6 +136,11 @@ class Request:
         last = self.num_frames - 1
         return list(range(last + 1)) if self.num_views == self.num_frames else [0, last][: self.num_views]
 
+    def paths(self, samples: int) -> "list[Cameras | str]":
+        """The camera path of each sample of a resolved request."""
+        paths = [*self.cameras] if isinstance(self.cameras, (list, tuple)) else [self.cameras]
+        return paths * samples if len(paths) == 1 else paths
+
     @property
     def renders_photos(self) -> bool:
         """Whether the frames of a resolved request are rendered from its images."""
@@ -197,19 +203,29 @@ class Request:
             raise InputError("the prompt is not valid text; type it in UTF-8") from error
 
     def _check_cameras(self) -> None:
-        """Checks a path by its name alone; warns where extent and easing have no effect."""
-        if self.cameras == BETWEEN and self.num_views != 2:
+        """Checks paths by their names alone; warns where extent and easing have no effect."""
+        paths = self.paths(1)
+        named = [path for path in paths if isinstance(path, str)]
+        if len(named) < len(paths):
+            from gen3r.cameras.camera import Cameras
+
+            if other := [path for path in paths if not isinstance(path, (str, Cameras))]:
+                raise InputError(f"cameras are the name of a path, Cameras, or a list of them; not {other[0]!r:.40}")
+        if BETWEEN in named and self.num_views != 2:
             raise InputError(f"the path {BETWEEN} leads from one image to another; give two, or another path")
-        if isinstance(self.cameras, str) and self.cameras not in (FREE, BETWEEN):
+        if FREE in named and len(paths) > 1:
+            raise InputError(f"{FREE} cameras are those of all samples; leave {FREE} out of the list")
+        if shaped := [name for name in named if name not in (FREE, BETWEEN)]:
             from gen3r.cameras.paths import EASINGS, find_trajectory
 
-            find_trajectory(self.cameras)
+            for name in shaped:
+                find_trajectory(name)
             if self.easing not in EASINGS:
                 raise InputError(f"no easing named {self.easing}; there are: {', '.join(EASINGS)}")
             if self.extent is not None and not math.isfinite(self.extent):
                 raise InputError(f"a path's extent must be a number, not {self.extent}")
         elif self.extent is not None or self.easing != "linear":
-            kind = f"{self.cameras} has neither" if isinstance(self.cameras, str) else "given cameras stay as they are"
+            kind = f"{named[0]} has neither" if named else "given cameras stay as they are"
             warnings.warn(f"extent and easing are for named paths; {kind}", stacklevel=4)
 
 

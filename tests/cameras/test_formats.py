@@ -1,6 +1,7 @@
 """Camera files of every format, whole and broken."""
 
 import json
+import math
 import struct
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,11 +9,15 @@ from tempfile import TemporaryDirectory
 import pytest
 import torch
 from hypothesis import given
+from PIL import Image
 
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import opengl_to_opencv
 from gen3r.cameras.formats import read_cameras, write_cameras
 from gen3r.errors import InputError
+from gen3r.jobs import Job
+from gen3r.models.presets import nano
+from gen3r.request import Request
 from tests.poses import colmap_pose, random_cameras, seeds
 
 CAMERAS = random_cameras(11, 4, 90, 120)  # whose world is not the first one's frame
@@ -98,6 +103,40 @@ def test_nerfstudio_angle_and_distortion(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="distortion"):
         cameras = read_cameras(path)
     assert cameras.K_px[0, 0, 0].item() == pytest.approx(60 / 0.5463024898)
+
+
+class TestTransformsWithoutASize:
+    """NeRF's files have an angle of view alone."""
+
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        frames = [{"file_path": f"./train/r_{i}", "transform_matrix": torch.eye(4).tolist()} for i in range(3)]
+        (tmp_path / "transforms.json").write_text(json.dumps({"camera_angle_x": 0.6911, "frames": frames}))
+        return tmp_path / "transforms.json"
+
+    @pytest.mark.parametrize("name", ["r_0.png", "r_1.jpg"])
+    def test_the_images_tell_it(self, name: str, file: Path):
+        (file.parent / "train").mkdir()
+        Image.new("RGB", (80, 60)).save(file.parent / "train" / name)
+        cameras = read_cameras(file, shape=(50, 50))
+        assert (cameras.height, cameras.width) == (60, 80)
+        assert cameras.K_px[0, 0, 0] == pytest.approx(40 / math.tan(0.6911 / 2))
+
+    def test_the_request_stands_in(self, file: Path, tmp_path: Path):
+        Image.new("RGB", (64, 48)).save(tmp_path / "photo.png")
+        for inputs, size in (((tmp_path / "photo.png",), (48, 64)), ((), (112, 224))):
+            job = Job(inputs=inputs, camera=str(file), size=(112, 224), request=Request(prompt="a room"))
+            with pytest.warns(UserWarning, match="trained on clips"):
+                cameras = job.resolve(nano().defaults).cameras
+            assert (cameras.height, cameras.width) == size
+            assert 2 * math.atan(cameras.width / 2 / cameras.K_px[0, 0, 0]) == pytest.approx(0.6911)
+
+    @pytest.mark.parametrize("key", ["fl_x", "cx"])
+    def test_pixels_need_it(self, key: str, file: Path):
+        file.write_text(json.dumps({**json.loads(file.read_text()), key: 40}))
+        with pytest.raises(InputError, match="frame 0 lacks w and h"):
+            read_cameras(file, shape=(50, 50))
+        assert read_cameras(file, (60, 80)).width == 80
 
 
 @pytest.mark.parametrize("write", [write_colmap_text, write_colmap_binary])

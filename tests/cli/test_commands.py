@@ -20,7 +20,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from gen3r.cli.common import OutputOptions, write_scene
+from gen3r.cli.common import OutputOptions, duration, write_scene
 from gen3r.cli.main import main
 from gen3r.errors import InputError
 from gen3r.export.save import WRITERS
@@ -299,6 +299,34 @@ def test_reconstruct_refuses(options: list[str], model: Path, photo: Path, tmp_p
     assert main(["reconstruct", str(photo), "--model", str(model), "--out", out, *options]) == 2
     assert capsys.readouterr().err.startswith("gen3r: error: ")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_working_folder_that_was_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(["info"]) == 2
+    assert "the working folder has been removed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(61, "1 minute"), (115, "2 minutes"), (6600, "110 minutes"), (7500, "2 hours"), (200_000, "2 days")],
+)
+def test_lengths_of_time_are_in_plain_words(seconds: float, said: str):
+    assert duration(seconds) == said
+
+
+def test_a_variant_of_the_weights(model: Path, tmp_path: Path, capsys):
+    folder = shutil.copytree(model, tmp_path / "model")
+    [file] = (folder / "transformer").glob("*.safetensors")
+    save_file({name: tensor.half() for name, tensor in load_file(file).items()}, file.with_suffix(".fp16.safetensors"))
+    file.unlink()
+    assert main(["info", str(folder), "--variant", "fp16"]) == 0
+    assert re.search(r"^  transformer .* float16$", capsys.readouterr().out, re.MULTILINE)
+    assert generate(folder, tmp_path / "half", "--prompt", "x", "--variant", "fp16") == 0
+    assert generate(folder, tmp_path / "none", "--prompt", "x", "--variant", "int4") == 2
+    assert "no weights of the variant int4" in capsys.readouterr().err
 
 
 def test_info_and_convert(model: Path, tmp_path: Path, capsys):

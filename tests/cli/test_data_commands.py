@@ -76,6 +76,12 @@ def test_convert_check_show(wild: Path, tmp_path: Path, capsys: Error) -> None:
     assert "wildrgbd, 1 scenes" in printed.err
     (scene,) = json.loads((tmp_path / "report.json").read_text())["scenes"]
     assert scene["agreement"]["reprojection_px"] < 0.75  # the limit that was asked for
+    for action, flag, file in (("check", "--json", "report.json"), ("show", "--out", "sheet.png")):  # before any work
+        (tmp_path / "folder" / file).mkdir(parents=True)
+        assert data(action, wild, flag, tmp_path / "folder" / file) == 2
+        printed = capsys.readouterr()
+        assert f"{file} is a folder; choose a file" in printed.err
+        assert not printed.out
     assert data("show", tmp_path / "made", "--out", tmp_path / "sheet.png") == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:

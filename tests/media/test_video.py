@@ -134,6 +134,47 @@ class TestShown:
         assert used[1] < used[0] + 20_000
 
 
+def woven(positions: Sequence[int], height: int = HEIGHT, width: int = WIDTH) -> list[np.ndarray]:
+    """A bar that moves on between the two fields of each frame; the lower field is the first."""
+    frames = greys([0] * len(positions), height, width)
+    for frame, x in zip(frames, positions, strict=True):
+        frame[1::2, x : x + 16] = frame[::2, x + 4 : x + 20] = 250
+    return frames
+
+
+class TestInterlaced:
+    @pytest.mark.parametrize(
+        ("name", "codec", "options"),
+        [
+            ("clip.avi", "mpeg4", {"flags": "+ilme+ildct"}),
+            ("clip.mts", "libx264", {"x264-params": "bff=1"}),
+        ],
+    )
+    def test_each_frame_is_the_picture_of_its_first_field(self, name: str, codec: str, options: dict, tmp_path: Path):
+        path = write(tmp_path / name, woven(range(0, 64, 8)), codec, options=options)
+        frames = read_video(path)
+        assert len(frames) == read_timeline(path).count == 8
+        assert (frames[:, :, ::2] - frames[:, :, 1::2]).abs().mean() < 0.01
+        for frame, left in zip(frames, range(0, 64, 8), strict=True):
+            bar = frame[..., left + 2 : left + 14]
+            assert (bar - 250 / 255).abs().mean() < 0.05
+            assert frame[..., left + 22 :].mean() < 0.05
+        assert ImageSequence.open([path]).sample(3, HEIGHT, WIDTH)[2].equal(frames[-1])
+
+    def test_what_is_not_interlaced_stays(self, tmp_path: Path):
+        """Joined captures: whole frames, two fields a frame, the same in another size."""
+        options = {"x264-params": "bff=1"}
+        parts = [write(tmp_path / "0.ts", woven([8, 16], 32, 64), container_format="mpegts")]
+        for i, size in enumerate([(32, 64), (64, 96)], 1):
+            parts.append(write(tmp_path / f"{i}.ts", woven([8, 16], *size), options=options, container_format="mpegts"))
+        (tmp_path / "clip.ts").write_bytes(b"".join(p.read_bytes() for p in parts))
+        frames = read_video(tmp_path / "clip.ts")
+        assert len(frames) == 6
+        assert frames[:2].equal(read_video(parts[0]))
+        combed = (frames[:, :, ::2] - frames[:, :, 1::2]).abs().mean((1, 2, 3)) > 0.02
+        assert combed.tolist() == [True, True, False, False, False, False]
+
+
 # What the matrix of a track makes of a frame (a, b, c, d: a pixel (x, y) is shown at (a x + c y, b x + d y)).
 MATRICES = {
     (1, 0, 0, 1): lambda x: x, (-1, 0, 0, 1): lambda x: x[:, ::-1], (1, 0, 0, -1): lambda x: x[::-1],

@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
     from gen3r.checkpoints.identity import files_hash
 
     say(f"checking {len(lines)} jobs ...")
-    identity = files_hash(resolve_model(model.model)) + (f"-{model.dtype}" if model.dtype else "")
+    identity = "-".join(filter(None, (files_hash(resolve_model(model.model)), model.variant, model.dtype)))
     tasks, bad = check_lines(lines, model_defaults(model.model), identity, batched=options.batch > 1)
     _say_bad(bad, options)
     settings = Settings(

@@ -1,6 +1,7 @@
 """Options and steps that several subcommands share."""
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -42,6 +43,9 @@ class ModelOptions:
     device: str = option("auto", "cpu, or any device of torch (default: the accelerator, if any)", metavar="NAME")
     dtype: Literal["float32", "bfloat16", "float16"] | None = option(
         None, "type of the weights (default: the best for model and device)"
+    )
+    variant: str | None = option(
+        None, "read the files of a variant, as diffusers does: fp16 for model.fp16.safetensors", metavar="NAME"
     )
 
     def __post_init__(self) -> None:
@@ -165,7 +169,7 @@ def load_pipeline(options: ModelOptions, geometry: str | None = None) -> "Gen3RP
     chosen = pick_dtype(options.dtype, device)
     say(f"loading {options.model} on {device} ...")
     with enough_memory():
-        pipe = Gen3RPipeline.from_pretrained(options.model, torch_dtype=chosen).to(device)
+        pipe = Gen3RPipeline.from_pretrained(options.model, chosen, options.variant).to(device)
         if geometry:
             say(f"loading {geometry} ...")
             pipe.load_geometry(geometry, chosen if options.dtype else None)
@@ -248,6 +252,15 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError):  # of a file that nothing is known about but its name
         return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
     return str(error) if isinstance(error, InputError) else _NO_MEMORY
+
+
+def duration(seconds: float) -> str:
+    """A length of time in plain words: "1 minute", "90 minutes", "3 hours", "5 days"."""
+    for unit, length, most in (("minute", 60, 120), ("hour", 3600, 48), ("day", 86400, math.inf)):
+        count = max(1, round(seconds / length))
+        if count < most:
+            return f"{count} {unit}{'s' * (count > 1)}"
+    raise AssertionError("days have no end")
 
 
 _received: list[int] = []  # the signal that interrupts this command

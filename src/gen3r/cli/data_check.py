@@ -39,12 +39,15 @@ def add_parser(actions: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Checks and prints; 1 if anything is wrong."""
     options = read_options(args, CheckOptions)
+    from gen3r.files import check_file, write_text
+
+    if options.json:
+        check_file(options.json)
     reader = options.open(options.strict)
     scenes = reader.scenes
     from tqdm import tqdm
 
     from gen3r.data.check.inspection import inspect_dataset, table
-    from gen3r.files import write_text
     from gen3r.media.images import evenly_spaced
 
     if options.limit is not None:

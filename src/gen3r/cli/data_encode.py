@@ -137,7 +137,7 @@ def _load(args: argparse.Namespace, names: set[str]) -> "Components":
     if args.dtype is None and resolve_model(args.model).parent == PACKAGED:
         dtype = torch.float32
     say(f"loading {args.model} on {device} ...")
-    components = load_components(args.model, dtype, names)
+    components = load_components(args.model, dtype, names, args.variant)
     for module in components.modules().values():
         module.to(device)
     return components
@@ -146,6 +146,7 @@ def _load(args: argparse.Namespace, names: set[str]) -> "Components":
 def _command(args: argparse.Namespace) -> str:
     """The command that makes the whole cache again."""
     words: list[Any] = ["gen3r", "data", "encode", args.source, args.target, "--model", args.model]
+    words += ["--variant", args.variant] if args.variant else []
     words += ["--dataset", args.dataset] if args.dataset != "auto" else []
     for scene in args.scene or ():
         words += ["--scene", scene]

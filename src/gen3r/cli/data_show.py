@@ -34,9 +34,11 @@ def add_parser(actions: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     """Reads a few frames of each scene, draws, writes."""
     options = read_options(args, ShowOptions)
+    from gen3r.files import check_file, whole_file
+
+    check_file(options.out)
     reader = options.open()
     from gen3r.data.check.sheet import SceneView, dataset_sheet
-    from gen3r.files import whole_file
     from gen3r.media.images import evenly_spaced
 
     views = []

@@ -11,6 +11,7 @@ from gen3r.cli.common import (
     GeometryOptions,
     ModelOptions,
     OutputOptions,
+    duration,
     enough_memory,
     load_pipeline,
     say,
@@ -49,7 +50,7 @@ examples:
   gen3r generate --request job.json --out scene                         options from a file"""
 
 
-LONG = 4.0  # times the work of the model's own clip, from which a person is told
+LONG = 2e12  # multiplications of the denoising, from which it is worth finding out how long they take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,10 +126,9 @@ def _generate(job: Job, request: Request, lora: Path | None, model: ModelOptions
         f"generating {request.num_frames} frames of {request.height} x {request.width} from {request.task}, "
         f"camera {request.cameras if isinstance(request.cameras, str) else job.camera} ..."
     )
-    if (times := pipe.relative_work(request)) >= LONG:
-        own = "{num_frames} frames of {height} x {width} in {num_inference_steps} steps".format(**pipe.defaults)
-        say(f"this takes about {times:.0f} times as long as the model's own {own}; Ctrl-C stops it")
     with enough_memory():
+        if pipe.denoising_work(request) >= LONG and (seconds := pipe.denoising_seconds(request)) >= 60:
+            say(f"denoising takes about {duration(seconds)} here; Ctrl-C stops it")
         scene = job.generate(pipe, request, _after_step)
     scene.settings["model"] = str(model.model)
     if lora:

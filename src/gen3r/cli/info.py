@@ -3,7 +3,8 @@
 import argparse
 from typing import Any
 
-from gen3r.locations import local_model
+from gen3r.cli.common import ModelOptions
+from gen3r.options import add_options, read_options
 
 _ROW = "  {:<14} {:<30} {:>11} {:>12}  {}"
 
@@ -17,17 +18,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog="examples:\n  gen3r info\n  gen3r info my-model",
     )
     parser.add_argument("model", nargs="?", default="nano", metavar="MODEL", help="nano, a model folder, or a Hub id")
+    add_options(parser, ModelOptions, "variant")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Loads the model and prints a table."""
-    local_model(args.model)
+    options = read_options(args, ModelOptions)
     from gen3r.checkpoints import load_components, resolve_model
 
-    components = load_components(args.model)
+    components = load_components(options.model, variant=options.variant)
     modules = components.modules()
-    print(f"{args.model}: {resolve_model(args.model)}")
+    print(f"{options.model}: {resolve_model(options.model)}")
     print(_ROW.format("component", "class", "parameters", "size", "type").rstrip())
     rows = {name: _count(module) for name, module in modules.items()}
     for name, (count, size, types) in rows.items():

@@ -48,6 +48,10 @@ def _run(argv: Sequence[str] | None) -> int | None:
     with warnings.catch_warnings(), remembered_interrupts(), _printed():
         warnings.showwarning = _show_warning
         args = build_parser().parse_args(argv)
+        try:
+            os.getcwd()
+        except FileNotFoundError as error:  # torch's libraries would end the process
+            raise InputError("the working folder has been removed; change to another one") from error
         return args.run(args)
 
 

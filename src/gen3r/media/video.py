@@ -1,8 +1,8 @@
-"""Reading videos: the frames that are shown, upright, with square pixels, in sRGB."""
+"""Reading videos: the frames that are shown, whole, upright, with square pixels, in sRGB."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -21,6 +21,7 @@ from gen3r.media.images import check_file, resize_and_crop
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer
+    from av.filter import Graph
     from av.video.stream import VideoStream
 
 # What a folder's videos are called. A file that is named may have any suffix.
@@ -187,7 +188,11 @@ class _Nameless:
 
 
 def _shown(path: Path, container: "InputContainer", stream: "VideoStream") -> "Iterator[VideoFrame]":
-    """The decoded frames in the order in which they are shown; packets that are damaged are left out, as players do."""
+    """The frames in the order in which they are shown; packets that are damaged are left out, as players do."""
+    return _deinterlaced(_decoded(path, container, stream))
+
+
+def _decoded(path: Path, container: "InputContainer", stream: "VideoStream") -> "Iterator[VideoFrame]":
     import av
 
     damaged, decoded, last_error = 0, 0, None
@@ -206,6 +211,46 @@ def _shown(path: Path, container: "InputContainer", stream: "VideoStream") -> "I
         raise last_error
     if damaged:
         warnings.warn(f"{path.name} is damaged; {damaged} of its packets are left out", stacklevel=2)
+
+
+def _deinterlaced(frames: "Iterable[VideoFrame]") -> "Iterator[VideoFrame]":
+    """The same frames, of which those that hold two fields, filmed one after another, become the picture of the first.
+
+    The filter sees the frames before and after, and leaves alone what is not interlaced.
+    """
+    graph, graph_kind = None, None
+    for frame in frames:
+        kind = frame.format.name, frame.width, frame.height
+        if graph is not None and kind != graph_kind:
+            yield from _filtered(graph, None)
+            graph = None
+        if graph is None and not frame.interlaced_frame:
+            yield frame
+            continue
+        if graph is None:
+            graph, graph_kind = _deinterlacer(frame), kind
+        yield from _filtered(graph, frame)
+    if graph is not None:
+        yield from _filtered(graph, None)
+
+
+def _deinterlacer(frame: "VideoFrame") -> "Graph":
+    """FFmpeg's filter for frames like this one."""
+    from av.filter import Graph
+
+    graph = Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+    graph.link_nodes(source, graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink"))
+    graph.configure()
+    return graph
+
+
+def _filtered(graph: "Graph", frame: "VideoFrame | None") -> "Iterator[VideoFrame]":
+    """The frames that a filter gives for one more frame; None: for the end."""
+    graph.vpush(frame)
+    with suppress(BlockingIOError, EOFError):  # it waits for more, or has given all
+        while True:
+            yield graph.vpull()
 
 
 class _Lazy:

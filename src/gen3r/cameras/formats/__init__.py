@@ -8,7 +8,7 @@ from gen3r.cameras.camera import Cameras
 from gen3r.cameras.formats.camera_path import parse_camera_path
 from gen3r.cameras.formats.colmap import read_colmap
 from gen3r.cameras.formats.gen3r import FORMAT, cameras_to_json, parse_gen3r
-from gen3r.cameras.formats.nerfstudio import parse_transforms
+from gen3r.cameras.formats.nerfstudio import parse_transforms, stored_size
 from gen3r.cameras.formats.posed_images import PosedImages
 from gen3r.cameras.formats.published import parse_published
 from gen3r.cameras.formats.realestate10k import parse_realestate
@@ -25,28 +25,29 @@ def write_cameras(cameras: Cameras, path: str | Path) -> None:
     write_text(json.dumps(cameras_to_json(cameras), indent=1) + "\n", path)
 
 
-def read_cameras(path: str | Path, size: Size | None = None) -> Cameras:
+def read_cameras(path: str | Path, size: Size | None = None, shape: Size | None = None) -> Cameras:
     """The cameras of a file or, for COLMAP, of a folder with cameras.txt/.bin and images.txt/.bin.
 
     They are in the frame of the first, to which they become relative in double precision, and in the natural order of
     their images' names.
 
-    size: (height, width) of the images, for files that do not give it: a transforms.json without w and h, and
-        RealEstate10K's, whose intrinsics are fractions (by default 360 x 640).
+    size: (height, width) of the images, for files that do not give it: a transforms.json without w and h (by default
+        the size of the images that it names), and RealEstate10K's, whose intrinsics are fractions (360 x 640).
+    shape: stands in for the size of a transforms.json that has neither w and h nor images, but angles of view.
 
     Raises:
         InputError: there is no such file, its format is unknown or damaged, a camera is impossible, or a lens is so
             unlike a pinhole that its pictures have to be undistorted first.
     """
     path = Path(path)
-    images = read_posed_images(path, size)
+    images = read_posed_images(path, size, shape)
     try:
         return (images.at(size or REALESTATE_SIZE) if images.fractions else images).cameras()
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
-def read_posed_images(path: Path, size: Size | None = None) -> PosedImages:
+def read_posed_images(path: Path, size: Size | None = None, shape: Size | None = None) -> PosedImages:
     """As `read_cameras`, with the images' names and lenses, and poses in the file's world; fractions stay fractions."""
     if os.path.isdir(path):  # also of a name too long for a file
         return read_colmap(path)
@@ -66,7 +67,8 @@ def read_posed_images(path: Path, size: Size | None = None) -> PosedImages:
             if "camera_path" in data:
                 return parse_camera_path(data)
             if isinstance(data.get("frames"), list):
-                return parse_transforms(data, size)
+                known = size is not None or {"h", "w"} <= data.keys()
+                return parse_transforms(data, size if known else stored_size(data, path.parent), shape=shape)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     raise InputError(

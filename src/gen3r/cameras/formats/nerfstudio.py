@@ -1,7 +1,9 @@
 """nerfstudio's transforms.json, also instant-ngp's, Polycam's and Record3D's."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,8 @@ from gen3r.cameras.formats.values import image_size, matrix, number
 from gen3r.cameras.lens import Lens
 from gen3r.errors import InputError
 from gen3r.media.crop import Size
+from gen3r.media.decoding import opened
+from gen3r.media.images import IMAGE_SUFFIXES
 
 COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
 # nerfstudio bends the lenses of all these models by all the coefficients that the file has.
@@ -24,11 +28,13 @@ KINDS = {
 Values = Mapping[str, Any]
 
 
-def parse_transforms(data: Values, size: Size | None = None, opengl: bool = True) -> PosedImages:
+def parse_transforms(
+    data: Values, size: Size | None = None, opengl: bool = True, shape: Size | None = None
+) -> PosedImages:
     """The cameras of a transforms.json. A frame's own values take precedence over those of the whole scene.
 
     size: (height, width) of the images, where the file does not say it. opengl: whether the camera's axes are OpenGL's,
-    as nerfstudio has them, or OpenCV's.
+    as nerfstudio has them, or OpenCV's. shape: stands in for a size that nothing gives, where lenses are angles.
 
     Raises:
         InputError: there are no frames, an entry is missing or misstated, or a camera is of a model that is not read.
@@ -41,7 +47,7 @@ def parse_transforms(data: Values, size: Size | None = None, opengl: bool = True
         if not isinstance(frame, dict) or "transform_matrix" not in frame:
             raise InputError(f"frame {i} lacks transform_matrix")
         poses.append(matrix(frame["transform_matrix"], f"frame {i}"))
-        lenses.append(_lens(frame, data, size, f"frame {i}"))
+        lenses.append(_lens(frame, data, size, shape, f"frame {i}"))
         names.append(str(frame.get("file_path") or ""))
     T = np.array(poses)
     if opengl:
@@ -49,8 +55,28 @@ def parse_transforms(data: Values, size: Size | None = None, opengl: bool = True
     return PosedImages.checked(T, lenses, names)
 
 
-def _lens(frame: Values, scene: Values, size: Size | None, where: str) -> Lens:
-    values = {**({} if size is None else {"h": size[0], "w": size[1]}), **scene, **frame}
+def stored_size(data: Values, folder: Path) -> Size | None:
+    """(height, width) of the first image that a transforms.json in `folder` names and that is there, as it is stored.
+
+    Errors as `opened`.
+    """
+    frames = [frame for frame in data["frames"] if isinstance(frame, dict)]
+    for name in filter(None, (str(frame.get("file_path") or "").replace("\\", "/") for frame in frames)):
+        for suffix in ("", *IMAGE_SUFFIXES):
+            if os.path.isfile(path := folder / f"{name}{suffix}"):
+                with opened(path) as image:
+                    return image.height, image.width
+    return None
+
+
+def _lens(frame: Values, scene: Values, size: Size | None, shape: Size | None, where: str) -> Lens:
+    values = {**scene, **frame}
+    if size is None and not {"fl_x", "fl_y", "cx", "cy"} & values.keys():
+        size = shape
+    if size is not None:
+        values = {"h": size[0], "w": size[1], **values}
+    elif not {"h", "w"} <= values.keys():
+        raise InputError(f"{where} lacks w and h, and the images that would tell are not there; add w and h")
     fisheye = bool(values.get("is_fisheye"))  # instant-ngp's
     model = str(values.get("camera_model", "OPENCV_FISHEYE" if fisheye else "OPENCV"))
     if model not in KINDS:
