@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 import torch
 
-from gen3r.data.synthetic import synthesize
+from gen3r.data.synthesis import synthesize
 from gen3r.files import link
 from gen3r.training.engine.logs import read_metrics
 from gen3r.training.engine.loop import train

@@ -13,7 +13,8 @@ from PIL import Image
 from gen3r.cli.main import main
 from gen3r.data.readers import READERS, open_dataset
 from gen3r.data.shards import ClipShards
-from gen3r.data.synthetic import light, places, synthesize
+from gen3r.data.synthesis import synthesize
+from gen3r.data.synthetic import light, places
 from gen3r.data.synthetic.options import Place, Time, Weather
 from tests.data.layouts import Truths, write_colmap, write_realestate, write_standard, write_wildrgbd
 

@@ -8,7 +8,7 @@ import torch
 from gen3r.checkpoints import load_components
 from gen3r.cli.main import main
 from gen3r.data.shards import ClipShards
-from gen3r.data.synthetic import synthesize
+from gen3r.data.synthesis import synthesize
 from gen3r.models.presets import tiny
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.training.latent_cache.shards import HALVES, LatentCache, Mark, model_hashes

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
-from gen3r.data.synthetic import synthesize
+from gen3r.data.synthesis import synthesize
 from gen3r.export.save import WRITERS
 from tests.tiny import tiny_pipeline
 

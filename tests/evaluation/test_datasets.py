@@ -133,6 +133,12 @@ def test_generation_is_judged_on_the_frames_that_are_not_given(pipe: Gen3RPipeli
     assert scores["SSIM"] == pytest.approx(ssim(made, target), abs=1e-4)
     assert scores["detail"] == pytest.approx(fine_detail(made) / fine_detail(target), rel=1e-3)
     assert scores["PSNR, repeat"] == pytest.approx(psnr(real.images[[0, 3]], target))
+    generator.manual_seed(3)
+    [plain] = pipe(real.images[[0, -1]][None], prompt="a slope", cameras=path, generator=generator, output_size=0)
+    assert isinstance(plain, Scene)
+    small = torch.nn.functional.interpolate(plain.images, (120, 120), mode="bicubic", antialias=True).clamp(0, 1)
+    assert scores["PSNR, generated"] == pytest.approx(psnr(small[places[1:-1]], target), abs=2e-3)
+    assert scores["PSNR, generated"] != scores["PSNR"]
     assert 0 < scores["coverage"] <= 1
 
     first = along_true_path(pipe, real, [0], seed=3)

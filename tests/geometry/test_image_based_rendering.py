@@ -30,17 +30,26 @@ def moved(*centres: tuple[float, float, float]) -> Tensor:
     return T
 
 
+def generated(pictures: Tensor) -> Tensor:
+    return torch.nn.functional.interpolate(pictures, GREY.shape[-2:], mode="area")
+
+
 def rendered(
-    photos: Tensor, depth: Tensor, places: list[int], cameras: Cameras, frames: Iterable[int] = range(3)
+    photos: Tensor,
+    depth: Tensor,
+    places: list[int],
+    cameras: Cameras,
+    frames: Iterable[int] = range(3),
+    made: Tensor = GREY,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    drawn = render_photos(GREY, torch.full((3, 12, 16), 2.0), photos, depth, places, cameras, frames)
+    drawn = render_photos(made, torch.full((3, 12, 16), 2.0), photos, depth, places, cameras, frames)
     colour, z, source = (torch.stack(x) for x in zip(*drawn, strict=True))
     return colour, z, source
 
 
 def test_a_wall_is_seen_as_the_other_cameras_see_it() -> None:
     pictures, depth, cameras = wall(moved((0, 0, 0), (0.2, 0, 0), (0.1, 0.1, 0.3)))
-    colour, z, source = rendered(pictures[:1], depth[:1], [0], cameras)
+    colour, z, source = rendered(pictures[:1], depth[:1], [0], cameras, made=generated(pictures))
     assert torch.equal(colour[0], pictures[0])
     assert torch.equal(z[0], depth[0])
     seen = source == 1
@@ -48,6 +57,16 @@ def test_a_wall_is_seen_as_the_other_cameras_see_it() -> None:
     assert (z / depth - 1)[seen].abs().max() < 1e-4
     error = (colour - pictures).abs().amax(1)
     assert error[seen].quantile(0.95) < 0.02
+
+
+@pytest.mark.parametrize(("brighter", "shift"), [(0.06, 0.03), (0.4, 0.05)])
+def test_generated_frames_have_a_limited_share_of_the_coarse_colours(brighter: float, shift: float) -> None:
+    pictures, depth, cameras = wall(moved((0, 0, 0), (0.1, 0, 0), (0.2, 0, 0)))
+    pictures = 0.2 + 0.3 * pictures
+    plain, _, _ = rendered(pictures[:1], depth[:1], [0], cameras, made=generated(pictures))
+    colour, _, source = rendered(pictures[:1], depth[:1], [0], cameras, made=generated(pictures) + brighter)
+    assert torch.equal(colour[0], pictures[0])
+    assert (colour - plain)[1].mean(0)[source[1] == 1].mean() == pytest.approx(shift, abs=0.005)
 
 
 def test_what_no_photo_shows_is_marked_and_filled() -> None:
@@ -101,7 +120,9 @@ def test_exposures_are_found_and_change_evenly() -> None:
     photos = torch.stack([pictures[0], pictures[2] * gain[:, None, None]])
     views = [(cameras.T_world_camera[i], cameras.K_px[i]) for i in (0, 2)]
     assert torch.allclose(exposure_gain(photos, depth[[0, 2]], views).exp(), gain, atol=0.03)
-    colour, _, source = rendered(photos, depth[[0, 2]], [0, 2], cameras)
+    colour, _, source = rendered(
+        photos, depth[[0, 2]], [0, 2], cameras, made=generated(pictures * gain.sqrt()[:, None, None])
+    )
     middle = (colour[1] / pictures[1]).where(source[1] > 0, torch.nan).flatten(1).nanmedian(1).values
     assert torch.allclose(middle, gain.sqrt(), atol=0.03)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gen3r.data.synthetic import synthesize
+from gen3r.data.synthesis import synthesize
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from gen3r.checkpoints.identity import component_hash
 from gen3r.cli.main import main
-from gen3r.data.synthetic import synthesize
+from gen3r.data.synthesis import synthesize
 from gen3r.errors import InputError
 from gen3r.files import exclusive_folder
 from gen3r.media.drawing import GAP, LABEL, THUMBNAILS, WIDTH

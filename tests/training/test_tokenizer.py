@@ -7,7 +7,7 @@ import pytest
 
 from gen3r.checkpoints.identity import component_hash
 from gen3r.data.shards import ClipShards
-from gen3r.data.synthetic import synthesize
+from gen3r.data.synthesis import synthesize
 from gen3r.models.presets import tiny
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.training.package import package

@@ -54,7 +54,7 @@ def add_parser(actions: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     """Renders."""
     options = read_options(args, SynthesizeOptions)
-    from gen3r.data.synthetic import synthesize
+    from gen3r.data.synthesis import synthesize
 
     with whole_files_stay(options.folder):
         synthesize(

@@ -26,9 +26,10 @@ AT_ONCE = 4  # frames that are warped at the measured size in one step, to bound
 def along_true_path(pipe: Gen3RPipeline, clip: Clip, given: list[int], seed: int) -> Scores:
     """The clip from the frames `given` (the first; the first and the last), its caption and its true cameras.
 
-    Only the other frames are measured. Rivals: the nearest given frame repeated, and the given frames warped at full
-    size by the depth that steers the model. "exported" is the same warp by the depth and cameras of the scene that the
-    model makes. "fit" compares both warps with the scene's own frames.
+    Only the other frames are measured. Rivals: the frames that the model generates, before photos are drawn over them;
+    the nearest given frame repeated; and the given frames warped at full size by the depth that steers the model.
+    "exported" is the same warp by the depth and cameras of the scene that the model makes. "fit" compares both warps
+    with the scene's frames.
     """
     photos, others = clip.images[given], [i for i in range(len(clip.frames)) if i not in given]
     predicted = pipe.predict_photos(photos).depth[0].cpu()
@@ -36,22 +37,33 @@ def along_true_path(pipe: Gen3RPipeline, clip: Clip, given: list[int], seed: int
     size = predicted.shape[-2:]
     depth = steering_depth(resize_and_crop(photos, *size), predicted, given, cameras.resize_and_crop(*size))
     path, places = spread(cameras, pipe.defaults["num_frames"])
-    generator = torch.Generator().manual_seed(seed)
-    scene = pipe(photos[None], prompt=clip.caption, cameras=path, generator=generator)[0]
+    sampled: dict[str, Tensor] = {}
+    scene = pipe(
+        photos[None], prompt=clip.caption, cameras=path, generator=torch.Generator().manual_seed(seed),
+        callback_on_step_end=lambda _pipe, _step, _timestep, state: sampled.update(state),
+    )[0]  # fmt: skip
     assert isinstance(scene, Scene)
     own = taken(scene.cameras, places).resize_and_crop(cameras.height, cameras.width)
     warped, known = _warp(photos, resized(depth, cameras), given, cameras, others)
     exported, _ = _warp(photos, resized(scene.depth[[places[i] for i in given]], own), given, own, others)
-    made = resize_and_crop(scene.images[[places[i] for i in others]], cameras.height, cameras.width)
+    generated = pipe.decode_frames(sampled["latents"].chunk(2, dim=-1)[0])[0].cpu()
+    made, unrendered = (
+        resize_and_crop(x[[places[i] for i in others]], cameras.height, cameras.width)
+        for x in (scene.images, generated)
+    )
     nearest = [min(given, key=lambda g: abs(g - i)) for i in others]
     real = clip.images[others]
     detail = fine_detail(real)  # 0 for black frames, of which no share can be taken
-    methods = {"": made, ", repeat": clip.images[nearest], ", depth warp": warped}
+    methods = {"": made, ", generated": unrendered, ", repeat": clip.images[nearest], ", depth warp": warped}
     return {
         **{f"PSNR{name}": psnr(images, real) for name, images in methods.items()},
         "PSNR, exported": psnr(exported, real),
         **{f"SSIM{name}": ssim(images, real) for name, images in methods.items()},
-        **{f"detail{name}": fine_detail(methods[name]) / detail for name in ("", ", depth warp") if detail > 0},
+        **{
+            f"detail{name}": fine_detail(methods[name]) / detail
+            for name in methods
+            if name != ", repeat" and detail > 0
+        },
         "coverage": float(known.double().mean()),
         "fit PSNR, exported": psnr(exported, made),
         "fit PSNR, depth warp": psnr(warped, made),

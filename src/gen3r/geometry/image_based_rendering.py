@@ -3,7 +3,8 @@
 Each photo is drawn by a z-buffer of its depth, and its colours are sampled backwards. Photos are blended by the angle
 and distance between their cameras and the new one (Buehler et al. 2001). What no photo shows comes from the generated
 frames, moved to the photos' colours and depth by a smooth offset (Perez et al. 2003), pulled from the far side of each
-edge: what appears behind an edge continues the background.
+edge: what appears behind an edge continues the background. A share of the coarse colours is everywhere that of the
+generated frames, which are right more often where the depth is wrong, within limits that leave no second image.
 """
 
 from collections.abc import Iterable, Iterator
@@ -33,6 +34,8 @@ ANGLE = 0.003  # radians between two views of a point below which they are equal
 SURE = 0.98  # opacity from which on a photo's pixels are continued: at its very edge they may be another object's
 HIDDEN = 0.02  # factor on the weight of a photo behind what another photo shows
 FARTHER = 0.01  # radians that the logarithm of the ratio of distances counts
+COARSE = 112  # most pixels of the longer side at which colours are coarse
+SHARE, MOST = 0.5, 0.1  # of the difference to the generated frames' coarse colours, and how much of it counts
 MAX_GAIN = 2.0  # of a photo's exposure over the other's
 MIN_OVERLAP = 0.02  # share of the frame that tells two exposures
 
@@ -83,7 +86,19 @@ def render_photos(
         views = [draw_photo(*x, target) for x in zip(exposed, depth, taken, strict=True)]
         base = torch.cat([generated[f], generated_depth[f].clamp_min(NEAR).log()[None]])
         base = F.interpolate(base[None], photos.shape[-2:], mode="bicubic", align_corners=False)[0]
-        yield composite(base, views)
+        colour, z, source = composite(base, views)
+        yield _with_coarse_colours(colour, generated[f]), z, source
+
+
+def _with_coarse_colours(image: Tensor, generated: Tensor) -> Tensor:
+    """An image [3, H, W] with a share of the coarse colours of a generated one [3, h, w]."""
+    height, width = generated.shape[-2:]
+    factor = min(1.0, COARSE / max(height, width))
+    size = max(1, round(factor * height)), max(1, round(factor * width))
+    coarse, wanted = (F.interpolate(x[None], size, mode="area") for x in (image, generated))
+    difference = (wanted - coarse).clamp(-MOST, MOST)
+    difference = F.interpolate(difference, image.shape[-2:], mode="bicubic", align_corners=False)[0]
+    return (image + SHARE * difference).clamp(0, 1)
 
 
 def composite(base: Tensor, views: list[View]) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,7 +15,8 @@ from gen3r.data.check.agreement import measure_agreement
 from gen3r.data.photos import SHIPPED
 from gen3r.data.records import Clip, ClipRecord
 from gen3r.data.shards import ClipShards
-from gen3r.data.synthetic import OnlineClips, WorldOptions, render_clip, synthesize
+from gen3r.data.synthesis import synthesize
+from gen3r.data.synthetic import OnlineClips, WorldOptions, render_clip
 from gen3r.data.synthetic.captions import WORDS, caption
 from gen3r.data.synthetic.clip import FIELD_OF_VIEW
 from gen3r.data.synthetic.decorator import COLOURS, Decorator

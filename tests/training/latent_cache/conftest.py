@@ -3,7 +3,7 @@
 import pytest
 
 from gen3r.data.shards import ClipShards
-from gen3r.data.synthetic import synthesize
+from gen3r.data.synthesis import synthesize
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.training.latent_cache import encode
 from tests.tiny import tiny_pipeline

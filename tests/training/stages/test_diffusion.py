@@ -11,7 +11,7 @@ import torch
 from gen3r.cameras.camera import Cameras
 from gen3r.data.records import Clip
 from gen3r.data.shards import ClipShards
-from gen3r.data.synthetic import synthesize
+from gen3r.data.synthesis import synthesize
 from gen3r.errors import InputError
 from gen3r.models.components import Components
 from gen3r.models.presets import tiny

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gen3r.cli.main import main
-from gen3r.data.synthetic import synthesize
+from gen3r.data.synthesis import synthesize
 from gen3r.errors import InputError
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene

@@ -11,11 +11,10 @@ from gen3r.errors import InputError
 
 if TYPE_CHECKING:
     from gen3r.data.synthetic.clip import OnlineClips, render_clip
-    from gen3r.data.synthetic.shards import synthesize
 
-__all__ = ["OnlineClips", "WorldOptions", "render_clip", "synthesize"]
+__all__ = ["OnlineClips", "WorldOptions", "render_clip"]
 
-_HOMES = {"OnlineClips": "clip", "render_clip": "clip", "synthesize": "shards"}
+_HOMES = {"OnlineClips": "clip", "render_clip": "clip"}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,9 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from gen3r.data import synthesis
 from gen3r.data.records import Clip
 from gen3r.data.shards import ClipShards, write_shard
-from gen3r.data.synthetic import WorldOptions, render_clip, shards, synthesize
+from gen3r.data.synthesis import synthesize
+from gen3r.data.synthetic import WorldOptions, render_clip
 from gen3r.errors import InputError
 
 
@@ -31,7 +33,7 @@ def test_shards_resume_and_read_back(tmp_path: Path) -> None:
 
 
 def test_more_clips_complete_the_last_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "SHARD_CLIPS", 2)
+    monkeypatch.setattr(synthesis, "SHARD_CLIPS", 2)
     synthesize(tmp_path, 3, frames=1, size=28, workers=1)
     kept = tmp_path / "clips-000000.safetensors"
     written = kept.stat().st_mtime_ns
@@ -47,7 +49,7 @@ def test_an_interruption_keeps_the_clips_that_are_rendered(tmp_path: Path, monke
         return render_clip(seed, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "render_clip", interrupted)
+        patch.setattr(synthesis, "render_clip", interrupted)
         with pytest.raises(KeyboardInterrupt):
             synthesize(tmp_path / "a", 4, frames=1, size=28, workers=1)
     assert len(ClipShards(tmp_path / "a")) == 2

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from gen3r.data.photos import photos_in
 from gen3r.data.shards import SHARD_CLIPS, ClipShards, open_shard, write_shard
-from gen3r.data.synthetic.clip import render_clip
+from gen3r.data.synthetic import render_clip
 from gen3r.data.synthetic.options import WorldOptions
 from gen3r.data.workers import in_parallel
 from gen3r.errors import InputError
