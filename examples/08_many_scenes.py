@@ -46,6 +46,7 @@ settings = Settings(
     load=partial(Gen3RPipeline.from_pretrained, "nano"),
     out=(out / "scenes").resolve(),
     model=model,
+    names={"model": "nano"},
     rules=parse_keep("follow>0.5"),
 )
 with open_batch(settings, tasks, wrong) as batch:

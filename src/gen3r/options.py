@@ -144,7 +144,9 @@ def _of_type(kind: Any, value: Any) -> Any:
     if get_origin(kind) in (UnionType, Union):
         kind = next(k for k in get_args(kind) if k is not NoneType)
     if get_origin(kind) is tuple and isinstance(value, list):
-        return tuple(_of_type(get_args(kind)[0], v) for v in value)
+        kinds = get_args(kind)
+        kinds = kinds[:1] * len(value) if kinds[-1] is ... else kinds
+        return tuple(_of_type(k, v) for k, v in zip(kinds, value, strict=True))
     if get_origin(kind) is Literal and value in get_args(kind):
         return value
     if kind is Path and isinstance(value, str):

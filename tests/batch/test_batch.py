@@ -16,6 +16,7 @@ import pytest
 import torch
 import webdataset
 from PIL import Image
+from safetensors.torch import save_file
 
 from gen3r.batch.engines import make_here
 from gen3r.batch.filters import SCORES, Rule, parse_keep, rejection
@@ -34,6 +35,7 @@ from gen3r.geometry.points import unproject
 from gen3r.jobs import Job
 from gen3r.request import Request
 from gen3r.scene import Scene
+from tests.depth_models import save_vggt
 from tests.export.conftest import make_scene
 from tests.tiny import tiny_pipeline
 
@@ -108,6 +110,31 @@ def test_the_same_command_makes_only_what_is_missing(model: Path, photos: Path, 
     assert quick(model, photos, out, "--seeds", "2") == 0
     assert "2 of 4 scenes are there; making 2" in capsys.readouterr().err
     assert len(manifest(out)) == 4
+
+
+def test_adapters_and_geometry_models_make_other_scenes(model: Path, photos: Path, tmp_path: Path, capsys):
+    save_vggt(tmp_path / "vggt")
+    shape = pipeline().transformer.blocks[0].attn1.to_q.weight.shape
+    name = "transformer.blocks.0.attn1.to_q.lora_{}.weight"
+    adapters = {name.format("A"): torch.ones(1, shape[1]), name.format("B"): torch.ones(shape[0], 1)}
+    save_file(adapters, tmp_path / "lora.safetensors")
+    common = ["--camera", "dolly_in", "--guidance", "1"]
+    options = [*common, "--lora", str(tmp_path / "lora.safetensors"), "--geometry", str(tmp_path / "vggt")]
+    assert batch(model, photos, tmp_path / "out", *common) == 0
+    assert batch(model, photos, tmp_path / "out", *options) == 0
+    assert "0 of 2 scenes are there; making 2" in capsys.readouterr().err
+    rows = manifest(tmp_path / "out").set_index("line")
+    assert [len(rows), rows.model.nunique(), rows.checksum.nunique()] == [4, 2, 4]
+    options += ["--model", str(model), "--steps", "1", "--out-size", "0", "--device", "cpu"]
+    assert main(["generate", str(photos / "a.png"), *options, "--out", str(tmp_path / "g")]) == 0
+    ours = contents(tmp_path / "out" / rows.path[1])
+    del ours["job.json"]
+    assert ours == contents(tmp_path / "g")
+    save_file({key: 2 * tensor for key, tensor in adapters.items()}, tmp_path / "lora.safetensors")
+    assert batch(model, photos, tmp_path / "out", *options) == 0
+    assert len(manifest(tmp_path / "out")) == 6
+    assert batch(model, photos, tmp_path / "out", "--lora", str(tmp_path / "none")) == 2
+    assert "no LoRA at" in capsys.readouterr().err
 
 
 def test_rejected_scenes_are_kept_apart_and_come_back(model: Path, photos: Path, tmp_path: Path):

@@ -11,6 +11,7 @@ from gen3r.batch.table import Line, read_table
 from gen3r.batch.tasks import batches, check_lines
 from gen3r.cameras.formats import write_cameras
 from gen3r.cameras.paths import trajectory
+from gen3r.cli.main import main
 from gen3r.errors import InputError
 from gen3r.jobs import Job
 from gen3r.models.presets import nano
@@ -71,46 +72,98 @@ def test_pictures_times_cameras_times_seeds(tmp_path: Path) -> None:
     assert [line.number for line in lines] == [1] * 4 + [2] * 4
 
 
-WRONG = [
-    ("{", "not a JSON object"),
-    ("[]", "not a JSON object"),
-    ("7", "not a JSON object"),
-    ("[" * 100_000, "not a JSON object"),
-    ('{"promt": "a room"}', "no option named promt"),
-    ('{"seed": "seven"}', "seed is: same seed"),
-    ('{"inputs": "a.png"}', "inputs is: images"),
-    ("{}", "nothing to start from"),
-    ('{"prompt": "  "}', "nothing to start from"),
-    ('{"prompt": "\\ud800"}', "the prompt is not valid text"),
-    ('{"prompt": "x", "seed": -1}', "a seed is a whole number"),
-    ('{"prompt": "x", "num_frames": 6}', "a clip has 4k"),
-    ('{"prompt": "x", "size": [100, 100]}', "the height must be a multiple"),
-    ('{"prompt": "x", "camera": "somersault"}', "no camera path named somersault"),
-    ('{"prompt": "x", "camera": "between"}', "leads from one image to another"),
-    ('{"prompt": "x", "camera": "dolly_in", "extent": NaN}', "extent must be a number"),
-    ('{"prompt": "x", "camera": "broken.json"}', "broken.json"),
-    ('{"inputs": ["nowhere.png"]}', "no image, video or folder at"),
-    ('{"inputs": ["empty.png"]}', "is empty"),
-    ('{"inputs": ["cut.png"]}', "is damaged or unusual"),
-    ('{"inputs": ["letter.png"]}', "not an image"),
-    ('{"inputs": ["whole.png", "clip.mp4"]}', "not a mixture"),
-    ('{"inputs": ["clip.mp4"]}', "clip.mp4"),
-    ('{"inputs": ["."]}', "empty.png is empty"),
-]
+def lines_with(name: str, *values: str) -> list[str]:
+    """Lines of a table in which the option has each of these values, in JSON."""
+    return [f'{{"prompt": "a", "{name}": {value}}}' for value in values]
 
 
-def test_a_wrong_line_stops_no_other(tmp_path: Path) -> None:
+WRONG = {  # what is said -> lines of which it is said
+    "not a JSON object": [
+        "{", "}", "[]", "7", "null", "true", "NaN", '"a room"', '{"prompt": "a"', '{"prompt": "a"},', "{'prompt': 'a'}",
+        '{"prompt": a}', '{"prompt": "a"} {"prompt": "b"}', "prompt: a", "[" * 100_000, '{"a":' * 50_000,
+        *lines_with("seed", "9" * 5000),
+    ],
+    "no option named promt": ['{"promt": "a"}'],
+    "no option named": ['{"": 1}', *(f'{{"{name}": 1}}' for name in ("Prompt", "frames", "height", "images", "lora"))],
+    "nothing to start from": ["{}", '{"prompt": ""}', '{"prompt": "  "}', '{"inputs": []}', '{"seed": 3}'],
+    "prompt is: text": [f'{{"prompt": {value}}}' for value in ("7", '["a"]', "{}", "null")],
+    "the prompt is not valid text": ['{"prompt": "\\ud800"}'],
+    "negative_prompt is: text": lines_with("negative_prompt", "7"),
+    "seed is: same seed": lines_with("seed", '"seven"', "1.5", "true", "[1]", "null"),
+    "a seed is a whole number": lines_with("seed", "-1", "9223372036854775808"),
+    "inputs is: images": lines_with("inputs", '"a.png"', "7", "[7]", '[["a.png"]]', '{"a": "b"}'),
+    "no image, video or folder at": lines_with("inputs", '["no.png"]', '["whole.png", "no.png"]', '["\\u0000"]'),
+    "empty.png is empty": [
+        *lines_with("inputs", '["empty.png"]', '["."]', '[""]'), *lines_with("camera", '"empty.png"'),
+    ],
+    "is damaged or unusual": lines_with("inputs", '["cut.png"]', '["whole.png", "cut.png"]'),
+    "not an image": lines_with("inputs", '["letter.png"]', '["broken.json"]'),
+    "cannot be read as a video": lines_with("inputs", '["clip.mp4"]'),
+    "holds no images": lines_with("inputs", '["nothing"]'),
+    "not a mixture": lines_with("inputs", '["whole.png", "clip.mp4"]', '["nothing", "nothing"]'),
+    "File name too long": lines_with("inputs", f'["{"x" * 5000}"]'),
+    "camera is: a camera path": lines_with("camera", "7", '["dolly_in"]'),
+    "no camera path named": lines_with("camera", '"somersault"', '"Dolly_In"', '""', '"\\u0000"', f'"{"x" * 5000}"'),
+    "leads from one image to another": lines_with("camera", '"between"', '"between", "inputs": ["whole.png"]'),
+    "broken.json: line 1": lines_with("camera", '"broken.json"'),
+    "holds no cameras": lines_with("camera", '"numbers.json"'),
+    "list of frames is empty": lines_with("camera", '"frames.json"'),
+    "holds no COLMAP model": lines_with("camera", '"nothing"'),
+    "is not a camera file": lines_with("camera", '"whole.png"'),
+    "extent must be a number": lines_with("extent", 'NaN, "camera": "dolly_in"', 'Infinity, "camera": "dolly_in"'),
+    "extent is: how far": lines_with("extent", '"far"', "true"),
+    "easing is: constant speed": lines_with("easing", '"bounce"', "1"),
+    "a camera scale is a positive": lines_with("camera_scale", "0", "-1", "NaN", "Infinity"),
+    "camera_scale is: factor": lines_with("camera_scale", '"2"'),
+    "size is: N or HEIGHT": lines_with("size", "[112]", "[112, 112, 3]", "[]", "[112.5, 112]", '"large"', "true", "{}"),
+    "the height must be a multiple": lines_with("size", "[100, 112]", "0", "[-112, 112]", '"7x7"'),
+    "a clip has 4k": lines_with("num_frames", "6", "0", "-3"),
+    "num_frames is: frames": lines_with("num_frames", "17.0", '"17"'),
+    "the output size is at least": lines_with("output_size", "50", "-1"),
+    "output_size is: longer side": lines_with("output_size", "1.5"),
+    "sampling needs 1 to": lines_with("num_inference_steps", "0"),
+    "num_inference_steps is: denoising": lines_with("num_inference_steps", '"4"'),
+    "guidance must lie between": lines_with("guidance_scale", "-1", "NaN", "1000"),
+    "guidance_scale is: strength": lines_with("guidance_scale", '"3"'),
+}  # fmt: skip
+
+
+def test_a_wrong_line_stops_no_other(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = picture(tmp_path / "whole.png", size=(400, 300))
     (tmp_path / "cut.png").write_bytes(whole.read_bytes()[: len(whole.read_bytes()) // 2])
-    for name in ("empty.png", "letter.png", "clip.mp4", "broken.json"):
-        (tmp_path / name).write_text("" if name == "empty.png" else "Dear Sir or Madam,")
-    rows = [row for text, _ in WRONG for row in (text, '{"prompt": "a room", "seed": %d}')]
-    rows = [row % i if "%d" in row else row for i, row in enumerate(rows)]
-    tasks, bad = check_lines(read_table(write(tmp_path / "jobs.jsonl", *rows)), DEFAULTS, "model")
-    assert len(tasks) == len(WRONG)
-    assert [line.number for line in bad] == [2 * i + 1 for i in range(len(WRONG))]
-    for line, (_, message) in zip(bad, WRONG, strict=True):
-        assert message in line.error
+    for name in ("letter.png", "clip.mp4", "broken.json"):
+        (tmp_path / name).write_text("Dear Sir or Madam,")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "numbers.json").write_text("[1, 2]")
+    (tmp_path / "frames.json").write_text('{"frames": []}')
+    wrong = [(text, message) for message, lines in WRONG.items() for text in lines]
+    assert len(wrong) >= 100
+    rows = [row for i, (text, _) in enumerate(wrong) for row in (text, {"prompt": "a room", "seed": i})]
+    table = write(tmp_path / "jobs.jsonl", *rows)
+    tasks, bad = check_lines(read_table(table), DEFAULTS, "model")
+    assert [task.line for task in tasks] == [*range(2, len(rows) + 1, 2)]
+    assert [line.number for line in bad] == [*range(1, len(rows), 2)]
+    for line, (text, message) in zip(bad, wrong, strict=True):
+        assert message in line.error, text[:100]
+    assert main(["batch", str(table), str(tmp_path / "out"), "--strict", "--workers", "0", "--model", str(model)]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gen3r: line ")]
+    assert [int(line.split()[2].removesuffix(":")) for line in said] == [line.number for line in bad]
+
+
+def test_a_line_that_breaks_the_check_itself_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = Job.check
+
+    def broken(job: Job) -> None:
+        check(job)
+        if job.seed == 1:
+            raise ZeroDivisionError("nobody\nthought of it")
+
+    monkeypatch.setattr(Job, "check", broken)
+    lines = [Line(i, Job(seed=i, request=Request(prompt="a"))) for i in (1, 2)]
+    tasks, [bad] = check_lines(lines, DEFAULTS, "model")
+    assert [t.line for t in tasks] == [2]
+    assert (bad.number, bad.error) == (1, "ZeroDivisionError: nobody thought of it")
 
 
 @pytest.mark.parametrize(

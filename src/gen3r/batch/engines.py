@@ -37,6 +37,7 @@ def ray_cluster(address: str | None, workers: int | None) -> Iterator[None]:
     check_installed(workers)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its warnings are about its own insides
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # pages of text on stdout for each worker that died
     import ray
 
     address = address or os.environ.get("RAY_ADDRESS") or "local"

@@ -32,7 +32,7 @@ class Line:
 
 
 def read_table(path: Path, common: Job | None = None, cameras: Sequence[str] = (), seeds: int = 1) -> list[Line]:
-    """The jobs of a table, in order; a line that is no job has its error instead.
+    """The jobs of a table, in order, with absolute paths; a line that is no job has its error instead.
 
     path: `.jsonl`, an object a line with the options of a `Job`; `.csv`, whose header names them, with `;` between
         several inputs; or a folder, one job a picture. Relative paths in a table start from its folder.
@@ -42,7 +42,7 @@ def read_table(path: Path, common: Job | None = None, cameras: Sequence[str] = (
     Raises:
         InputError: the table cannot be read, has no lines, or its header names something that is no option.
     """
-    common = common or Job()
+    common, path = common or Job(), path.absolute()  # workers may start in another folder
     lines = []
     for number, values in _rows(path):
         if isinstance(values, InputError):

@@ -50,8 +50,8 @@ def check_lines(
             return line
         try:
             return _task(line.number, line.job, defaults, model, contents, batched)
-        except (InputError, OSError) as error:
-            return replace(line, error=str(error))
+        except Exception as error:  # of any cause: a bad line stops no other
+            return replace(line, error=reason(error))
 
     tasks: dict[str, Task] = {}
     bad: list[Line] = []
@@ -68,6 +68,12 @@ def check_lines(
     finally:
         pool.shutdown(cancel_futures=True)
     return list(tasks.values()), bad
+
+
+def reason(error: Exception) -> str:
+    """What a row of the manifest says of an error, in one line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
 def batches(tasks: Iterable[Task], most: int) -> Iterator[list[Task]]:

@@ -3,14 +3,14 @@
 import json
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gen3r.batch.filters import Rule
 from gen3r.batch.outputs import KEPT, RECORD, REJECTED, Record, read_record, write_outputs
-from gen3r.batch.tasks import Task
+from gen3r.batch.tasks import Task, reason
 from gen3r.errors import InputError, out_of_memory
 from gen3r.files import disk_error
 from gen3r.jobs import Job, generate_scenes
@@ -25,15 +25,15 @@ UNWRITABLE = "unwritable"  # status of a record whose files the disk refused: th
 class Settings:
     """What is the same for all tasks of a batch.
 
-    load: makes the pipeline; called once in each worker. out: the batch's folder. model: the hash of the model, name:
-    what people call it. formats, rules: as in `write_outputs`. threads: of a worker's CPU; None leaves them as they
-    are.
+    load: makes the pipeline; called once in each worker. out: the batch's folder. model: the hash of the models.
+    names: what people call them, for the scenes' settings. formats, rules: as in `write_outputs`. threads: of a
+    worker's CPU; None leaves them as they are.
     """
 
     load: "Callable[[], Gen3RPipeline]"
     out: Path
     model: str
-    name: str = "nano"
+    names: Mapping[str, str] = field(default_factory=dict, hash=False)  # Ray hashes the settings
     formats: tuple[str, ...] = ("scene",)
     rules: tuple[Rule, ...] = ()
     threads: int | None = None
@@ -100,7 +100,7 @@ class Worker:
         shared, records = (time.monotonic() - started) / len(tasks), []
         for task, request, scene in zip(tasks, requests, scenes, strict=True):
             started = time.monotonic()
-            scene.settings["model"] = self.settings.name
+            scene.settings.update(self.settings.names)
             scores = score_scene(self.pipe, scene, request)
             seconds = shared + time.monotonic() - started
             record = Record(
@@ -111,9 +111,7 @@ class Worker:
         return records
 
     def _failed(self, task: Task, status: str, error: Exception) -> Record:
-        text = " ".join(str(error).split())
-        text = text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
-        return failure(task, text, self.settings.model, status)
+        return failure(task, reason(error), self.settings.model, status)
 
 
 def failure(task: Task, error: str, model: str, status: str = "failed") -> Record:

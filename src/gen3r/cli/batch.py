@@ -10,9 +10,19 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from gen3r.batch.filters import SCORES, parse_keep
-from gen3r.cli.common import ModelOptions, load_pipeline, say, stop_if_interrupted, whole_files_stay
+from gen3r.cli.common import (
+    GeometryOptions,
+    LoraOptions,
+    ModelOptions,
+    load_pipeline,
+    names_of_models,
+    say,
+    stop_if_interrupted,
+    whole_files_stay,
+)
 from gen3r.errors import InputError
 from gen3r.jobs import Job
+from gen3r.locations import PACKAGED, local_model
 from gen3r.options import add_options, given_options, option, read_options
 from gen3r.request import Request
 
@@ -95,13 +105,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_options(common, Job, "seed")
     add_options(parser.add_argument_group("output"), BatchOptions, "formats", "shard", "keep", "verify")
     add_options(parser.add_argument_group("workers"), BatchOptions, "workers", "batch", "attempts", "ray")
-    add_options(parser.add_argument_group("model"), ModelOptions)
+    models = parser.add_argument_group("model")
+    add_options(models, ModelOptions)
+    add_options(models, LoraOptions)
+    add_options(models, GeometryOptions)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Checks every line, then makes what is missing. Returns 1 if a job has no scene in the end."""
     options, model = read_options(args, BatchOptions), read_options(args, ModelOptions)
+    geometry, adapters = read_options(args, GeometryOptions).geometry, read_options(args, LoraOptions)
     rules = parse_keep(options.keep) if options.keep else ()
     from gen3r.batch.engines import check_installed
     from gen3r.batch.outputs import check_outputs, find_records
@@ -116,18 +130,20 @@ def run(args: argparse.Namespace) -> int:
     check_outputs(options.formats)
     check_folder(options.out, overwrite=True)
     check_installed(0 if options.dry_run else options.workers)
+    adapters.check()
     common = Job(**given_options(args, Job), request=Request(**given_options(args, Request)))
     cameras = [_absolute(name.strip()) for name in options.cameras.split(",") if name.strip()]
     lines = read_table(options.jobs, common, cameras, options.seeds)
-    from gen3r.checkpoints import model_defaults, resolve_model
-    from gen3r.checkpoints.identity import files_hash
+    from gen3r.checkpoints import model_defaults
 
+    identity = _identity(model, geometry, adapters.lora)
     say(f"checking {len(lines)} jobs ...")
-    identity = "-".join(filter(None, (files_hash(resolve_model(model.model)), model.variant, model.dtype)))
     tasks, bad = check_lines(lines, model_defaults(model.model), identity, batched=options.batch > 1)
     _say_bad(bad, options)
+    placed = replace(model, model=_placed(model.model)), geometry and _placed(geometry)
     settings = Settings(
-        load=partial(load_pipeline, model), out=options.out.resolve(), model=identity, name=model.model,
+        load=partial(load_pipeline, *placed, lora=adapters.lora and adapters.lora.expanduser().resolve()),
+        out=options.out.resolve(), model=identity, names=names_of_models(model.model, geometry, adapters.lora),
         formats=options.formats, rules=rules,
     )  # fmt: skip
     if options.dry_run:
@@ -138,6 +154,26 @@ def run(args: argparse.Namespace) -> int:
         counts = Counter(record.status for record in [*batch.records.values(), *batch.invalid])
         say(", ".join(f"{n} {status}" for status, n in counts.items()) + f"; see {options.out / 'manifest.parquet'}")
         return int(bool(counts["failed"] or counts["invalid"]))
+
+
+def _identity(model: ModelOptions, geometry: str | None, lora: Path | None) -> str:
+    """The hash of the model's files, with what else decides what it makes."""
+    from gen3r.checkpoints import find_geometry, resolve_model
+    from gen3r.checkpoints.identity import files_hash
+    from gen3r.checkpoints.lora import lora_file
+
+    return "-".join([
+        files_hash(resolve_model(model.model)),
+        *filter(None, (model.variant, model.dtype)),
+        *([f"geometry:{files_hash(find_geometry(geometry))}"] if geometry else []),
+        *([f"lora:{files_hash(lora_file(lora))}"] if lora else []),
+    ])  # fmt: skip
+
+
+def _placed(model: str) -> str:
+    """The name of a model for workers, which may start in another folder."""
+    folder = local_model(model)
+    return model if folder is None or folder.is_relative_to(PACKAGED) else str(folder.resolve())
 
 
 def _absolute(camera: str) -> str:

@@ -65,6 +65,25 @@ class GeometryOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoraOptions:
+    """Adapters for the transformer that makes scenes."""
+
+    lora: Path | None = option(None, "adapters of gen3r train lora; needs gen3r[lora]", metavar="FILE")
+
+    def check(self) -> None:
+        """Refuses adapters that cannot be loaded, before any work.
+
+        Raises:
+            InputError: says what to do.
+        """
+        if self.lora:
+            from gen3r.checkpoints.lora import check_peft, lora_file
+
+            check_peft()
+            lora_file(self.lora)
+
+
+@dataclass(frozen=True, kw_only=True)
 class OutputOptions:
     """Where a command writes its scene."""
 
@@ -161,8 +180,8 @@ def pick_dtype(name: str | None, device: "torch.device") -> "torch.dtype | None"
     return torch.float32 if fast_dtype(device) == torch.float32 else None
 
 
-def load_pipeline(options: ModelOptions, geometry: str | None = None) -> "Gen3RPipeline":
-    """The pipeline of --model on --device, with a line that says so; with the model of --geometry, if any."""
+def load_pipeline(options: ModelOptions, geometry: str | None = None, lora: Path | None = None) -> "Gen3RPipeline":
+    """The pipeline of --model on --device, with a line that says so; with --geometry and --lora, if any."""
     from gen3r.pipeline import Gen3RPipeline
 
     device = pick_device(options.device)
@@ -173,8 +192,16 @@ def load_pipeline(options: ModelOptions, geometry: str | None = None) -> "Gen3RP
         if geometry:
             say(f"loading {geometry} ...")
             pipe.load_geometry(geometry, chosen if options.dtype else None)
+        if lora:
+            pipe.load_lora(lora)
     pipe.set_progress_bar_config(desc="gen3r: denoising", unit="step", file=sys.stderr)
     return pipe
+
+
+def names_of_models(model: str, geometry: str | None = None, lora: Path | None = None) -> dict[str, str]:
+    """What a scene's settings say about the models that made it."""
+    named = {"model": model, "geometry": geometry, "lora": lora}
+    return {option: str(name) for option, name in named.items() if name}
 
 
 @contextmanager

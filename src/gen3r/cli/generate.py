@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from gen3r.cameras.names import PATHS
 from gen3r.cli.common import (
     GeometryOptions,
+    LoraOptions,
     ModelOptions,
     OutputOptions,
     duration,
     enough_memory,
     load_pipeline,
+    names_of_models,
     say,
     stop_if_interrupted,
     write_scene,
@@ -60,7 +62,6 @@ class GenerateOptions:
     request: Path | None = option(
         None, "a JSON file with any of the options above, by name; those on the command line count more", metavar="FILE"
     )
-    lora: Path | None = option(None, "adapters of gen3r train diffusion --lora; needs gen3r[lora]", metavar="FILE")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -88,7 +89,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_options(sampling, GenerateOptions, "request")
     model = parser.add_argument_group("model")
     add_options(model, ModelOptions)
-    add_options(model, GenerateOptions, "lora")
+    add_options(model, LoraOptions)
     add_options(model, GeometryOptions)
     add_options(parser.add_argument_group("output"), OutputOptions)
     parser.set_defaults(run=OutputOptions.reserve(run))
@@ -100,11 +101,8 @@ def run(args: argparse.Namespace) -> None:
     job = Job.load(options.request) if options.request else Job()
     job = replace(job, **given_options(args, Job), request=replace(job.request, **given_options(args, Request)))
     job.check()
-    if options.lora:
-        from gen3r.checkpoints.lora import check_peft, lora_file
-
-        check_peft()
-        lora_file(options.lora)
+    adapters = read_options(args, LoraOptions)
+    adapters.check()
     model, geometry = read_options(args, ModelOptions), read_options(args, GeometryOptions).geometry
     from gen3r.checkpoints import find_geometry, model_defaults  # loads all model classes: after the quick checks
 
@@ -115,13 +113,11 @@ def run(args: argparse.Namespace) -> None:
         say(f"reading {request.num_views} of {request.images.count} images ...")
     with enough_memory():
         request = replace(request, images=request.read_images())
-    write_scene(_generate(job, request, options.lora, model, geometry), output)
+    write_scene(_generate(job, request, model, geometry, adapters.lora), output)
 
 
-def _generate(job: Job, request: Request, lora: Path | None, model: ModelOptions, geometry: str | None) -> "Scene":
-    pipe = load_pipeline(model, geometry)
-    if lora:
-        pipe.load_lora(lora)
+def _generate(job: Job, request: Request, model: ModelOptions, geometry: str | None, lora: Path | None) -> "Scene":
+    pipe = load_pipeline(model, geometry, lora)
     say(
         f"generating {request.num_frames} frames of {request.height} x {request.width} from {request.task}, "
         f"camera {request.cameras if isinstance(request.cameras, str) else job.camera} ..."
@@ -130,11 +126,7 @@ def _generate(job: Job, request: Request, lora: Path | None, model: ModelOptions
         if pipe.denoising_work(request) >= LONG and (seconds := pipe.denoising_seconds(request)) >= 60:
             say(f"denoising takes about {duration(seconds)} here; Ctrl-C stops it")
         scene = job.generate(pipe, request, _after_step)
-    scene.settings["model"] = str(model.model)
-    if lora:
-        scene.settings["lora"] = str(lora)
-    if geometry:
-        scene.settings["geometry"] = geometry
+    scene.settings.update(names_of_models(model.model, geometry, lora))
     return scene
 
 

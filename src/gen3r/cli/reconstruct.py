@@ -10,6 +10,7 @@ from gen3r.cli.common import (
     OutputOptions,
     enough_memory,
     load_pipeline,
+    names_of_models,
     say,
     write_scene,
 )
@@ -91,7 +92,5 @@ def run(args: argparse.Namespace) -> None:
         scene = pipe.reconstruct(images, height, width, options.feed_forward)
     if frames >= MIN_FRAMES and not options.feed_forward and not scene.settings.get("refined"):
         say("the images could not be matched (too few features, or no parallax); cameras and depth are VGGT's")
-    scene.settings.update(model=str(model.model), inputs=[p.name for p in options.inputs])
-    if geometry:
-        scene.settings["geometry"] = geometry
+    scene.settings.update(names_of_models(model.model, geometry), inputs=[p.name for p in options.inputs])
     write_scene(scene, output)
