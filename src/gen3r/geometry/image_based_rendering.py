@@ -25,6 +25,7 @@ SUBPIXELS = 2  # points per side of a pixel, so that surfaces stay closed when a
 NEAR = 1e-3  # least z-depth, in the unit of the cameras, of a point that is drawn
 GAP = 0.01  # of the longer side: the widest gap in a surface that is closed
 SAME_SURFACE = 0.05  # largest difference of the logarithms of depth within a surface
+FADING = 0.03  # of the longer side: how far two photos fade into each other
 FEATHER = 0.006  # of the longer side: how far a photo fades out towards what it does not show
 BACKGROUND = 8.0  # exponent of depth in the weights of what surrounds a hole
 RIM = 0.3  # of the longer side: what lies so near to a hole, and before its far side, does not fill it
@@ -109,6 +110,11 @@ def composite(base: Tensor, views: list[View]) -> tuple[Tensor, Tensor, Tensor]:
     colour, z, opacity, penalty = (torch.stack([getattr(v, x.name) for v in views]) for x in fields(View))
     hidden = z > z.where(opacity > 0.5, torch.inf).amin(0) * (1 + SAME_SURFACE)
     weight = opacity * torch.where(hidden, HIDDEN, 1) / (penalty + ANGLE).square()
+    if len(views) > 1:
+        weight /= weight.sum(0).clamp_min(1e-12)
+        window = 2 * round(FADING * max(z.shape) / 2) + 1
+        weight, inside = (window_mean(window_mean(x, window), window) for x in (weight, opacity))
+        weight = opacity * weight.clamp_min(1e-6) * (2 * inside - 1).clamp_min(1e-3)  # less towards a photo's margin
     best = weight.argmax(0)
     colour = (colour * weight[:, None]).sum(0) / weight.sum(0).clamp_min(1e-12)
     cover = opacity.amax(0)
