@@ -33,17 +33,17 @@ def fast_products(device: torch.device) -> Iterator[None]:
 def fast_weights(module: nn.Module, device: torch.device) -> dict[str, Tensor]:
     """The float32 weights of linear layers and convolutions in the fast type, for `torch.func.functional_call`.
 
-    `fast_products` casts them to the same values, but at every call.
+    `fast_products` casts them to the same values, but at every call. Weights that are not loaded are left out.
     """
     dtype = fast_dtype(device)
     layers = {name: m for name, m in module.named_modules() if isinstance(m, nn.Linear | _ConvNd)}
     weights = {f"{name}.{key}": p for name, m in layers.items() for key, p in m.named_parameters(recurse=False)}
-    return {name: p.to(dtype) for name, p in weights.items() if p.dtype == torch.float32 != dtype}
+    return {name: p.to(dtype) for name, p in weights.items() if p.dtype == torch.float32 != dtype and not p.is_meta}
 
 
 def exact_products(device: torch.device) -> torch.autocast:
     """Products of float32 numbers stay float32 inside `fast_products`: cameras and points need their digits."""
-    return torch.autocast(device.type, enabled=False)
+    return torch.autocast("cpu" if device.type == "meta" else device.type, enabled=False)
 
 
 def store_weights(module: nn.Module, storage: torch.dtype, compute: torch.dtype) -> None:
