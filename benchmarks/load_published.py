@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from transformers import ByT5Tokenizer
 
 from gen3r.checkpoints import load_components, published_tensor_shapes
@@ -25,36 +24,40 @@ from gen3r.models.components import MODULES
 from gen3r.models.presets import build_scheduler, published
 
 SKIP = "text_encoder"
-SHARD_BYTES = 2 * 2**30
-START = torch.tensor([0.0, 0, 0, 0, 0, 0, 0.25, 0.25, 0.25])  # the poses of a camera head with weights near 0
+BIAS = "camera_head.pose_branch.fc2.bias"  # the poses that a head with weights near 0 predicts; they must be valid
+START = torch.tensor([0.0, 0, 0, 0, 0, 0, 0.25, 0.25, 0.25], dtype=torch.bfloat16)
 
 
 def write_folder(folder: Path, text: bool = False) -> None:
-    """The published layout with random numbers, a shard of 2 GiB at a time. text: with the text encoder (11.4 GB)."""
+    """The published layout with random numbers. text: with the text encoder (11.4 GB)."""
     numbers = torch.empty(1 << 24, dtype=torch.bfloat16).normal_(std=0.02)
     for component, shapes in published_tensor_shapes().items():
         if component == SKIP and not text:
             continue
-        place = folder / component.split(".")[0]
-        place.mkdir(parents=True, exist_ok=True)
-        prefix = component.partition(".")[2]
-        shard: dict[str, torch.Tensor] = {}
-        where: dict[str, str] = {}
-        for name, shape in shapes.items():
-            length = torch.Size(shape).numel()
-            if sum(2 * t.numel() for t in shard.values()) > SHARD_BYTES:
-                save_file(shard, place / next(reversed(where.values())))
-                shard = {}
-            file = f"model-{len(set(where.values())) + (not shard):05d}.safetensors"
-            name = f"{prefix}.{name}" if prefix else name
-            values = numbers.repeat(-(-length // len(numbers)))[:length].reshape(shape)
-            shard[name] = START.to(torch.bfloat16) if name == "camera_head.pose_branch.fc2.bias" else values.clone()
-            where[name] = file
-        save_file(shard, place / next(reversed(where.values())))
-        (place / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+        name, _, prefix = component.partition(".")
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        _write_tensors(folder / name / "model.safetensors", f"{prefix}." if prefix else "", shapes, numbers)
     ByT5Tokenizer().save_pretrained(folder / "tokenizer")
     build_scheduler(published()).save_pretrained(folder / "scheduler")
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "Gen3RPipeline"}))
+
+
+def _write_tensors(path: Path, prefix: str, shapes: dict[str, list[int]], numbers: torch.Tensor) -> None:
+    """A file of bfloat16 tensors that repeat the same numbers, for which none of them is held in memory."""
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        start, end = end, end + 2 * torch.Size(shape).numel()
+        header[prefix + name] = {"dtype": "BF16", "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    content = memoryview(numbers.view(torch.uint8).numpy())
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for done in range(0, end, len(content)):
+            file.write(content[: end - done])
+        if BIAS in header:
+            file.seek(8 + len(text) + header[BIAS]["data_offsets"][0])
+            file.write(START.view(torch.uint8).numpy().tobytes())
 
 
 def memory(field: str) -> int:

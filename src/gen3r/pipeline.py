@@ -149,7 +149,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         packaged = torch_dtype is None and folder.parent == PACKAGED
         dtype = torch.float32 if packaged else torch_dtype
         if memory not in TIERS:
-            memory = fitting_tier(folder, dtype, own_clip(folder), device, memory)
+            memory = fitting_tier(folder, dtype, own_clip(folder), device, memory, variant)
         if memory == "high":
             pipe = cls(**vars(load_components(folder, dtype, variant=variant)))
             pipe = pipe if device.type == "cpu" else pipe.to(device)

@@ -20,14 +20,19 @@ def own_clip(model: str | Path) -> Clip:
     return Clip(defaults["num_frames"], defaults["height"], defaults["width"])
 
 
-def model_stages(model: str | Path, dtype: torch.dtype | None, clip: Clip) -> list[Stage]:
+def model_stages(model: str | Path, dtype: torch.dtype | None, clip: Clip, variant: str | None = None) -> list[Stage]:
     """The stages of making a clip with a stored model, loaded in `dtype`; no weights are read."""
-    components, _ = open_components(model, dtype)
+    components, _ = open_components(model, dtype, variant)
     return count_stages(components, clip)
 
 
 def fitting_tier(
-    model: str | Path, dtype: torch.dtype | None, clip: Clip, device: torch.device, memory: str = "auto"
+    model: str | Path,
+    dtype: torch.dtype | None,
+    clip: Clip,
+    device: torch.device,
+    memory: str = "auto",
+    variant: str | None = None,
 ) -> str:
     """The tier of a choice; of "auto" the first for which a device has the memory. Warns where it has a little less.
 
@@ -43,7 +48,7 @@ def fitting_tier(
     weights = files * (2 if dtype == torch.float32 else 1)
     if 2 * (weights + BYTES_A_PIXEL * clip.samples * clip.frames * clip.height * clip.width) < free:
         return TIERS[0] if memory == "auto" else memory
-    stages = model_stages(model, dtype, clip)
+    stages = model_stages(model, dtype, clip, variant)
     needs = {tier: most_memory(stages, tier) for tier in TIERS}
     fitting = [tier for tier in TIERS if needs[tier] <= free]
     tier = memory if memory in TIERS else (fitting or TIERS[-1:])[0]

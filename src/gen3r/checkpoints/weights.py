@@ -105,7 +105,9 @@ class StoredWeights(Mapping[str, Tensor]):
         return len(self.slots)
 
 
-def find_slots(place: Path, opened: dict[str, Tensor], tensors: dict[str, Tensor], variant: str | None) -> dict[str, Slot]:
+def find_slots(
+    place: Path, opened: dict[str, Tensor], tensors: dict[str, Tensor], variant: str | None
+) -> dict[str, Slot]:
     """Where in a folder's files the tensors lie.
 
     opened: as `open_tensors` gave them. tensors: the same, or views of them, by any names.

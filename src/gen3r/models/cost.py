@@ -2,7 +2,7 @@
 
 import copy
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,10 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 from gen3r.models.components import Components
 from gen3r.models.geometry import fitting_size, usual_pixels
 from gen3r.models.memory import STREAMED
-from gen3r.models.tokens import pack_tokens, unpack_tokens
+from gen3r.models.tokens import packed_tokens, unpack_tokens
+
+TILE = 256  # pixels of diffusers' tiles of video autoencoders
+SHORT = 3  # latents of the clips that are counted in place of longer ones
 
 
 @dataclass(frozen=True)
@@ -72,117 +75,174 @@ def most_memory(stages: list[Stage], tier: str) -> int:
 def count_stages(components: Components, clip: Clip) -> list[Stage]:
     """The stages of making a clip, in their order. components: with parameters on the meta device, or anywhere."""
     modules = {name: copy.deepcopy(module).to("meta") for name, module in components.modules().items()}
-    whole = Components(**modules, defaults=components.defaults)
-    plain = list(_run_stages(whole, clip))
-    whole.vae.enable_tiling()
-    whole.vggt.frames_chunk = 1
-    tiled = [count.most for *_, count in _run_stages(whole, clip)]
-    return [
-        _stage(name, component, modules[component], count, calls, low)
-        for (name, component, calls, count), low in zip(plain, tiled, strict=True)
-    ]
+    return _Counter(Components(**modules, defaults=components.defaults), clip).stages()
 
 
-def _stage(name: str, component: str, module: nn.Module, count: "Count", calls: int, tiled: int) -> Stage:
-    layers = [[p for p in m.parameters(recurse=False)] for m in module.modules() if not isinstance(m, nn.Embedding)]
-    return Stage(
-        name, component, parameters=sum(p.numel() for p in module.parameters()),
-        weights=_bytes(module.parameters()), layer=max(_bytes(layer) for layer in layers),
-        operations=calls * count.operations, live=count.most, tiled=tiled, dtype=count.dtype,
-    )  # fmt: skip
+class _Counter:
+    """Runs the stages of a clip on the meta device. Convolutions are counted for short clips, since they stream."""
 
+    def __init__(self, models: Components, clip: Clip) -> None:
+        self.models, self.clip, self.patch = models, clip, models.vggt.config.patch_size
+        self.found: list[Stage] = []
 
-def _bytes(tensors: Any) -> int:
-    return sum(t.numel() * t.element_size() for t in tensors)
+    def stages(self) -> list[Stage]:
+        clip, defaults = self.clip, self.models.defaults
+        size = clip.height, clip.width
+        if not clip.generates:
+            self._geometry("geometry", clip.frames, *size)
+            return self.found
+        steps = clip.steps or defaults["num_inference_steps"]
+        guided = defaults["guidance_scale"] != 1 if clip.guided is None else clip.guided
+        self._text(clip.samples * (1 + guided))
+        if clip.views:
+            pixels = usual_pixels(defaults, clip.views)
+            self._geometry("photos", clip.views, *fitting_size(*size, pixels, self.patch), samples=1)
+            self._image()
+        if self.models.transformer.config.unseen_frames == "warped" and 0 < clip.views < clip.frames:
+            self._add("views: tokens", "vggt", self._view_tokens)
+            self._add_streamed("views: latents", "geo_adapter", self._encode_tokens)
+        self._add_streamed("conditions", "vae", self._encode_video, tiles=True)
+        self._add("denoising", "transformer", lambda: self._denoise(clip.samples * (1 + guided)), calls=steps)
+        self._add_streamed("frames", "vae", self._decode_video, tiles=True)
+        if defaults["geometry_from"] == "frames":
+            self._geometry("geometry", clip.frames, *size)
+            return self.found
+        self._add_streamed("tokens", "geo_adapter", self._decode_tokens)
+        self._add("geometry", "vggt", self._heads, chunks=True)
+        return self.found
 
+    def _add(self, name: str, component: str, work: Callable[[], Any], calls: int = 1, chunks: bool = False) -> None:
+        """A stage of so many equal calls. chunks: fewer frames at once go through VGGT's heads in the tier low."""
+        count = self._run(component, work)
+        self._note(name, component, calls * count.operations, count.most, self._few(work) if chunks else count.most)
 
-def _run_stages(models: Components, clip: Clip) -> Iterator[tuple[str, str, int, "Count"]]:
-    """Runs each stage on the meta device: its name, component, number of calls, and what was counted in one call."""
-    defaults, vggt = models.defaults, models.vggt
-    B, frames, height, width = clip.samples, clip.frames, clip.height, clip.width
-    patch = vggt.config.patch_size
-    f, h, w = 1 + (frames - 1) // 4, height // 8, width // 8
+    def _few(self, work: Callable[[], Any]) -> int:
+        self.models.vggt.frames_chunk = 1
+        most = self._run("vggt", work).most
+        self.models.vggt.frames_chunk = type(self.models.vggt).frames_chunk
+        return most
 
-    def zeros(*shape: int, like: nn.Module | None = None) -> Tensor:
-        dtype = next(like.parameters()).dtype if like is not None else torch.float32
-        return torch.zeros(shape, dtype=dtype, device="meta")
+    def _add_streamed(
+        self, name: str, component: str, work: Callable[[int, int, int], Any], tiles: bool = False
+    ) -> None:
+        """A stage that goes through time by 1, 4, 4, ... frames: what one more chunk adds is counted once.
 
-    def run(name: str, component: str, work: Callable[[], Any], calls: int = 1) -> tuple[str, str, int, Count]:
-        module = getattr(models, component)
-        count = Count(module)
+        work: on latents of a length, height and width. tiles: of the tier low.
+        """
+        f, h, w = self._grid()
+        small = min(h, TILE // 8), min(w, TILE // 8)
+        operations, live, both = self._extrapolated(component, lambda n: work(n, h, w), f)
+        tiled = live
+        if tiles and small != (h, w):
+            tiled = min(live, self._extrapolated(component, lambda n: work(n, *small), f)[1] + 2 * both)
+        self._note(name, component, operations, live, tiled)
+
+    def _extrapolated(self, component: str, work: Callable[[int], Any], f: int) -> tuple[int, int, int]:
+        """Operations, the most bytes, and those of inputs and outputs, for f latents from those of two and three."""
+        if f <= SHORT:
+            last = self._run(component, lambda: work(f))
+            return last.operations, last.most, last.kept
+        before, last = (self._run(component, lambda n=n: work(n)) for n in (SHORT - 1, SHORT))
+        operations, most, kept = (
+            getattr(last, x) + (f - SHORT) * (getattr(last, x) - getattr(before, x))
+            for x in ("operations", "most", "kept")
+        )
+        return operations, max(most, 2 * kept), kept  # the chunks are joined in the end
+
+    def _run(self, component: str, work: Callable[[], Any]) -> "Count":
+        count = Count(getattr(self.models, component))
         with torch.no_grad(), _FusedAttention(count), count:
-            work()
-        return name, component, calls, count
+            result = work()
+            count.kept = count.now
+            del result
+        return count
 
-    def geometry_of(count: int, high: int, wide: int, samples: int = B) -> None:
-        levels = vggt.tokens(zeros(samples, count, 3, high, wide, like=vggt.aggregator))
-        vggt.heads(levels, high, wide, points=False)
-
-    if not clip.generates:
-        yield run("geometry", "vggt", lambda: geometry_of(frames, height, width))
-        return
-    steps = clip.steps or defaults["num_inference_steps"]
-    guided = defaults["guidance_scale"] != 1 if clip.guided is None else clip.guided
-    n = B * (1 + guided)
-    length, encoder = defaults["text_length"], models.text_encoder
-    tokens = torch.zeros(n, length, dtype=torch.long, device="meta")
-    yield run("text", "text_encoder", lambda: encoder(input_ids=tokens))
-    side = int(models.image_encoder.config.image_size)  # pyright: ignore[reportArgumentType]
-    if clip.views:
-        pixels = usual_pixels(defaults, clip.views)
-        size = fitting_size(height, width, pixels, patch)
-        yield run("photos", "vggt", lambda: geometry_of(clip.views, *size, samples=1))
-        yield run("image", "image_encoder", lambda: models.image_encoder(
-            pixel_values=zeros(B, 3, side, side, like=models.image_encoder), output_hidden_states=True
+    def _note(self, name: str, component: str, operations: int, live: int, tiled: int) -> None:
+        module = getattr(self.models, component)
+        layers = [[*m.parameters(recurse=False)] for m in module.modules() if not isinstance(m, nn.Embedding)]
+        self.found.append(Stage(
+            name, component, sum(p.numel() for p in module.parameters()), _bytes(module.parameters()),
+            max(map(_bytes, layers)), operations, live, tiled, next(module.parameters()).dtype,
         ))  # fmt: skip
-    grid = height // patch, width // patch
 
-    def video(model: nn.Module) -> Tensor:
-        return zeros(B, frames, 3, height, width, like=model)
+    def _grid(self) -> tuple[int, int, int]:
+        return 1 + (self.clip.frames - 1) // 4, self.clip.height // 8, self.clip.width // 8
 
-    if models.transformer.config.unseen_frames == "warped" and 0 < clip.views < frames:
-        yield run("views: tokens", "vggt", lambda: pack_tokens(vggt.tokens(video(vggt.aggregator)), grid))
-        channels = models.geo_adapter.config.token_channels
-        yield run("views: latents", "geo_adapter", lambda: models.geo_adapter.encode(
-            zeros(B, channels, frames, *grid, like=models.geo_adapter)
-        ))  # fmt: skip
-    yield run("conditions", "vae", lambda: models.vae.encode_video(video(models.vae).transpose(1, 2)))
-    yield run("denoising", "transformer", lambda: _denoise(models, zeros, n, B, (f, h, 2 * w), length, side), steps)
-    yield run("frames", "vae", lambda: models.vae.decode_latents(zeros(B, 16, f, h, w, like=models.vae)).float())
-    if defaults["geometry_from"] == "frames":
-        yield run("geometry", "vggt", lambda: geometry_of(frames, height, width))
-        return
-    latents = lambda: zeros(B, 16, f, h, w, like=models.geo_adapter)  # noqa: E731
-    yield run("tokens", "geo_adapter", lambda: (video(vggt.depth_head), models.geo_adapter.decode(latents())))
+    def _zeros(self, like: nn.Module | None, *shape: int) -> Tensor:
+        """Zeros of all samples, in a module's type."""
+        dtype = torch.float32 if like is None else next(like.parameters()).dtype
+        return torch.zeros(self.clip.samples, *shape, dtype=dtype, device="meta")
 
-    def heads() -> None:
-        shown = video(vggt.depth_head)  # the decoded frames wait meanwhile
-        packed = zeros(B, models.geo_adapter.config.token_channels, frames, *grid, like=models.geo_adapter)
-        levels = unpack_tokens(packed)
-        del packed
-        vggt.heads(levels, height, width, points=False)
-        del shown
+    def _text(self, texts: int) -> None:
+        encoder, length = self.models.text_encoder, self.models.defaults["text_length"]
+        ids = torch.zeros(texts, length, dtype=torch.long, device="meta")
+        self._add("text", "text_encoder", lambda: encoder(input_ids=ids))
 
-    yield run("geometry", "vggt", heads)
+    def _image(self) -> None:
+        encoder = self.models.image_encoder
+        side = int(encoder.config.image_size)  # pyright: ignore[reportArgumentType]
+        pixels = self._zeros(encoder, 3, side, side)
+        self._add("image", "image_encoder", lambda: encoder(pixel_values=pixels, output_hidden_states=True))
+
+    def _geometry(self, name: str, frames: int, height: int, width: int, samples: int | None = None) -> None:
+        vggt = self.models.vggt
+
+        def work() -> None:
+            images = self._zeros(vggt.aggregator, frames, 3, height, width)[:samples]
+            vggt.heads(vggt.tokens(images), height, width, points=False)
+
+        self._add(name, "vggt", work, chunks=True)
+
+    def _view_tokens(self) -> Tensor:
+        clip, vggt = self.clip, self.models.vggt
+        return packed_tokens(vggt, self._zeros(vggt.aggregator, clip.frames, 3, clip.height, clip.width))
+
+    def _tokens(self, frames: int, h: int, w: int) -> Tensor:
+        """Packed tokens, of the grid that h x w latents have."""
+        adapter = self.models.geo_adapter
+        return self._zeros(adapter, adapter.config.token_channels, frames, 8 * h // self.patch, 8 * w // self.patch)
+
+    def _encode_tokens(self, f: int, h: int, w: int) -> Any:
+        packed = self._tokens(4 * f - 3, h, w)
+        return packed, self.models.geo_adapter.encode(packed).mean
+
+    def _decode_tokens(self, f: int, h: int, w: int) -> Any:
+        shown = self._zeros(None, 4 * f - 3, 3, 8 * h, 8 * w)  # the decoded frames wait meanwhile
+        return shown, self.models.geo_adapter.decode(self._zeros(self.models.geo_adapter, 16, f, h, w))
+
+    def _encode_video(self, f: int, h: int, w: int) -> Any:
+        video = self._zeros(self.models.vae, 3, 4 * f - 3, 8 * h, 8 * w)
+        return video, self.models.vae.encode_video(video).mean
+
+    def _decode_video(self, f: int, h: int, w: int) -> Any:
+        return self.models.vae.decode_latents(self._zeros(self.models.vae, 16, f, h, w)).float()
+
+    def _heads(self) -> Any:
+        clip, vggt = self.clip, self.models.vggt
+        shown = self._zeros(None, clip.frames, 3, clip.height, clip.width)
+        levels = unpack_tokens(self._tokens(clip.frames, *self._grid()[1:]))
+        return shown, vggt.heads(levels, clip.height, clip.width, points=False)
+
+    def _denoise(self, inputs: int) -> Tensor:
+        """A step of so many inputs, and what is held meanwhile."""
+        net, (f, h, w), samples = self.models.transformer, self._grid(), self.clip.samples
+        config, image = net.config, self.models.image_encoder.config
+        cameras = net.embed_cameras(self._zeros(None, config.camera_channels, f, 8 * h, 16 * w).to(net.dtype))
+
+        def zeros(*shape: int) -> Tensor:
+            return self._zeros(net, *shape).repeat(inputs // samples, *[1] * len(shape))
+
+        cameras = torch.cat([cameras] * (inputs // samples))
+        side = int(image.image_size) // int(image.patch_size)  # pyright: ignore[reportArgumentType]
+        return net(
+            latents=zeros(config.out_channels, f, h, 2 * w), timestep=zeros(1)[:, 0],
+            prompt_embeds=zeros(self.models.defaults["text_length"], config.text_dim),
+            image_embeds=zeros(1 + side**2, config.image_dim), control=zeros(20, f, h, 2 * w), camera_embeds=cameras,
+        )  # fmt: skip
 
 
-def _denoise(models: Components, zeros: Any, n: int, samples: int, grid: Any, length: int, side: int) -> None:
-    """A step of `n` inputs of `samples` samples, and what is held meanwhile."""
-    net, (f, h, w) = models.transformer, grid
-    config, image = net.config, models.image_encoder.config
-    rays = zeros(samples, config.camera_channels, f, 8 * h, 8 * w)
-    cameras = net.embed_cameras(rays.to(net.dtype))
-    del rays
-    inputs = {
-        "latents": zeros(n, config.out_channels, f, h, w, like=net),
-        "timestep": zeros(n),
-        "prompt_embeds": zeros(n, length, config.text_dim, like=net),
-        "image_embeds": zeros(n, 1 + (side // image.patch_size) ** 2, config.image_dim, like=net),
-        "control": zeros(n, 20, f, h, w, like=net),
-        "camera_embeds": torch.cat([cameras] * (n // samples)),
-    }
-    del cameras
-    net(**inputs)
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)
 
 
 class Count(TorchDispatchMode):
@@ -190,8 +250,7 @@ class Count(TorchDispatchMode):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.operations = self.now = self.most = 0
-        self.dtype = next(module.parameters()).dtype
+        self.operations = self.now = self.most = self.kept = 0
         self._known = {t.untyped_storage()._cdata for t in [*module.parameters(), *module.buffers()]}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -231,4 +290,3 @@ class _FusedAttention(TorchFunctionMode):
         shapes = (x.flatten(0, -4).shape for x in (query, key, value))
         self.count.operations += sdpa_flop_count(*shapes)
         return query.new_empty(*query.shape[:-1], value.shape[-1])
-

@@ -1,5 +1,6 @@
 """Which floating-point type is fastest for matrix products on a machine, and where it is used."""
 
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+
+ROUNDS, ENOUGH = 5, 1.0  # of matrix products for their rate: so many, or so many seconds of them
 
 
 def fast_dtype(device: torch.device | str = "cpu") -> torch.dtype:
@@ -60,3 +63,23 @@ def store_weights(module: nn.Module, storage: torch.dtype, compute: torch.dtype)
     for name, layer in list(module.named_modules()):
         if name.endswith("DenseReluDense"):
             apply_layerwise_casting(layer, storage, compute, None)  # pyright: ignore[reportArgumentType]
+
+
+def measure_matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations per second of square matrix products [1/s]: the best of a few."""
+    size = 1024 if device.type == "cpu" else 8192
+    a = torch.ones(size, size, dtype=dtype, device=device)
+    times: list[float] = []
+    while len(times) < ROUNDS and sum(times) < ENOUGH:
+        finish_work(device)
+        began = time.perf_counter()
+        torch.mm(a, a)
+        finish_work(device)
+        times.append(time.perf_counter() - began)
+    return 2 * size**3 / min(times)
+
+
+def finish_work(device: torch.device) -> None:
+    """Waits for an accelerator."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
