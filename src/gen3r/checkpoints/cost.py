@@ -46,7 +46,7 @@ def fitting_tier(
     free = free_memory(device)
     files = sum(file.stat().st_size for file in resolve_model(model).rglob("*.safetensors"))
     weights = files * (2 if dtype == torch.float32 else 1)
-    if 2 * (weights + BYTES_A_PIXEL * clip.samples * clip.frames * clip.height * clip.width) < free:
+    if 2 * (weights + BYTES_A_PIXEL * clip.frames * clip.height * clip.width) < free:
         return TIERS[0] if memory == "auto" else memory
     stages = model_stages(model, dtype, clip, variant)
     needs = {tier: most_memory(stages, tier) for tier in TIERS}

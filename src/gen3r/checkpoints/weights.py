@@ -76,17 +76,14 @@ class Slot:
 
 
 class StoredWeights(Mapping[str, Tensor]):
-    """A component's weights by our names, each read from its file when it is asked for, and forgotten.
-
-    What is asked for is mapped from disk where it has its type there already, and a converted copy elsewhere.
-    """
+    """A component's weights by our names, each read from its file whenever it is asked for."""
 
     def __init__(self, slots: Mapping[str, Slot]) -> None:
         self.slots = dict(slots)
         self._checked: set[str] = set()
 
     def __getitem__(self, name: str) -> Tensor:
-        tensor = self.mapped(name).to(self.slots[name].dtype)
+        tensor = self.mapped(name).to(self.slots[name].dtype, copy=True)  # a mapping keeps its file open
         if name not in self._checked:
             check_finite(name, tensor, self.slots[name].file)
             self._checked.add(name)

@@ -25,7 +25,7 @@ SHORT = 3  # latents of the clips that are counted in place of longer ones
 
 @dataclass(frozen=True)
 class Clip:
-    """The size of what is made. views: conditioning frames. samples: made at once. generates: False of `reconstruct`.
+    """The size of what is made. views: conditioning frames. generates: False of `reconstruct`.
 
     steps: of sampling; None means the model's own. guided: with a negative prompt; None means as the model's own.
     """
@@ -34,7 +34,6 @@ class Clip:
     height: int
     width: int
     views: int = 1
-    samples: int = 1
     steps: int | None = None
     guided: bool | None = None
     generates: bool = True
@@ -93,16 +92,16 @@ class _Counter:
             return self.found
         steps = clip.steps or defaults["num_inference_steps"]
         guided = defaults["guidance_scale"] != 1 if clip.guided is None else clip.guided
-        self._text(clip.samples * (1 + guided))
+        self._text(1 + guided)
         if clip.views:
             pixels = usual_pixels(defaults, clip.views)
-            self._geometry("photos", clip.views, *fitting_size(*size, pixels, self.patch), samples=1)
+            self._geometry("photos", clip.views, *fitting_size(*size, pixels, self.patch))
             self._image()
         if self.models.transformer.config.unseen_frames == "warped" and 0 < clip.views < clip.frames:
             self._add("views: tokens", "vggt", self._view_tokens)
             self._add_streamed("views: latents", "geo_adapter", self._encode_tokens)
         self._add_streamed("conditions", "vae", self._encode_video, tiles=True)
-        self._add("denoising", "transformer", lambda: self._denoise(clip.samples * (1 + guided)), calls=steps)
+        self._add("denoising", "transformer", lambda: self._denoise(1 + guided), calls=steps)
         self._add_streamed("frames", "vae", self._decode_video, tiles=True)
         if defaults["geometry_from"] == "frames":
             self._geometry("geometry", clip.frames, *size)
@@ -169,9 +168,9 @@ class _Counter:
         return 1 + (self.clip.frames - 1) // 4, self.clip.height // 8, self.clip.width // 8
 
     def _zeros(self, like: nn.Module | None, *shape: int) -> Tensor:
-        """Zeros of all samples, in a module's type."""
+        """Zeros [1, ...] in a module's type."""
         dtype = torch.float32 if like is None else next(like.parameters()).dtype
-        return torch.zeros(self.clip.samples, *shape, dtype=dtype, device="meta")
+        return torch.zeros(1, *shape, dtype=dtype, device="meta")
 
     def _text(self, texts: int) -> None:
         encoder, length = self.models.text_encoder, self.models.defaults["text_length"]
@@ -184,11 +183,11 @@ class _Counter:
         pixels = self._zeros(encoder, 3, side, side)
         self._add("image", "image_encoder", lambda: encoder(pixel_values=pixels, output_hidden_states=True))
 
-    def _geometry(self, name: str, frames: int, height: int, width: int, samples: int | None = None) -> None:
+    def _geometry(self, name: str, frames: int, height: int, width: int) -> None:
         vggt = self.models.vggt
 
         def work() -> None:
-            images = self._zeros(vggt.aggregator, frames, 3, height, width)[:samples]
+            images = self._zeros(vggt.aggregator, frames, 3, height, width)
             vggt.heads(vggt.tokens(images), height, width, points=False)
 
         self._add(name, "vggt", work, chunks=True)
@@ -225,14 +224,14 @@ class _Counter:
 
     def _denoise(self, inputs: int) -> Tensor:
         """A step of so many inputs, and what is held meanwhile."""
-        net, (f, h, w), samples = self.models.transformer, self._grid(), self.clip.samples
+        net, (f, h, w) = self.models.transformer, self._grid()
         config, image = net.config, self.models.image_encoder.config
         cameras = net.embed_cameras(self._zeros(None, config.camera_channels, f, 8 * h, 16 * w).to(net.dtype))
 
         def zeros(*shape: int) -> Tensor:
-            return self._zeros(net, *shape).repeat(inputs // samples, *[1] * len(shape))
+            return self._zeros(net, *shape).repeat(inputs, *[1] * len(shape))
 
-        cameras = torch.cat([cameras] * (inputs // samples))
+        cameras = torch.cat([cameras] * inputs)
         side = int(image.image_size) // int(image.patch_size)  # pyright: ignore[reportArgumentType]
         return net(
             latents=zeros(config.out_channels, f, h, 2 * w), timestep=zeros(1)[:, 0],
