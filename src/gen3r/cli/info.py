@@ -95,7 +95,7 @@ def _cost(clip: Sequence[str], options: ModelOptions) -> None:
         ).rstrip()  # fmt: skip
 
     for s in stages:
-        most = [weights + s.live, s.memory("balanced"), s.memory("low")]
+        most = [s.memory(tier) for tier in TIERS]
         print(row(s.name, s.component, s.parameters, s.weights, s.operations, most))
     most = [most_memory(stages, tier) for tier in TIERS]
     print(row("in all", "", parameters, weights, sum(s.operations for s in stages), most))

@@ -43,9 +43,10 @@ class Clip:
 class Stage:
     """One component at work.
 
-    parameters, weights [bytes]: of the component; layer [bytes]: of its largest layer. operations: of all calls of
-    the stage, where a multiplication and an addition are two. live, tiled [bytes]: the most that inputs, outputs and
-    what lies between take at once, without weights; tiled: in the tier low. dtype: of most products.
+    parameters, weights [bytes]: of the component; layer [bytes]: of its largest layer; model [bytes]: of all
+    components. operations: of all calls of the stage, where a multiplication and an addition are two. live, tiled
+    [bytes]: the most that inputs, outputs and what lies between take at once, without weights; tiled: in the tier low.
+    dtype: of most products.
     """
 
     name: str
@@ -53,22 +54,23 @@ class Stage:
     parameters: int
     weights: int
     layer: int
+    model: int
     operations: int
     live: int
     tiled: int
     dtype: torch.dtype
 
     def memory(self, tier: str) -> int:
-        """The most memory of this component alone [bytes]."""
-        streamed = tier == "low" or (tier == "balanced" and self.component in STREAMED)
+        """The most memory in a tier [bytes]."""
+        if tier == "high":
+            return self.model + self.live
+        streamed = tier == "low" or self.component in STREAMED
         return (self.layer if streamed else self.weights) + (self.tiled if tier == "low" else self.live)
 
 
 def most_memory(stages: list[Stage], tier: str) -> int:
-    """The most memory that the stages take in a tier [bytes], if all components of a model are among them."""
-    if tier != "high":
-        return max(stage.memory(tier) for stage in stages)
-    return sum({s.component: s.weights for s in stages}.values()) + max(s.live for s in stages)
+    """The most memory that any stage takes in a tier [bytes]."""
+    return max(stage.memory(tier) for stage in stages)
 
 
 def count_stages(components: Components, clip: Clip) -> list[Stage]:
@@ -82,6 +84,7 @@ class _Counter:
 
     def __init__(self, models: Components, clip: Clip) -> None:
         self.models, self.clip, self.patch = models, clip, models.vggt.config.patch_size
+        self.model = sum(_bytes(module.parameters()) for module in models.modules().values())
         self.found: list[Stage] = []
 
     def stages(self) -> list[Stage]:
@@ -161,7 +164,7 @@ class _Counter:
         layers = [[*m.parameters(recurse=False)] for m in module.modules() if not isinstance(m, nn.Embedding)]
         self.found.append(Stage(
             name, component, sum(p.numel() for p in module.parameters()), _bytes(module.parameters()),
-            max(map(_bytes, layers)), operations, live, tiled, next(module.parameters()).dtype,
+            max(map(_bytes, layers)), self.model, operations, live, tiled, next(module.parameters()).dtype,
         ))  # fmt: skip
 
     def _grid(self) -> tuple[int, int, int]:
@@ -190,7 +193,7 @@ class _Counter:
             images = self._zeros(vggt.aggregator, frames, 3, height, width)
             vggt.heads(vggt.tokens(images), height, width, points=False)
 
-        self._add(name, "vggt", work, chunks=True)
+        self._add(name, "vggt", work, chunks=frames > 1)
 
     def _view_tokens(self) -> Tensor:
         clip, vggt = self.clip, self.models.vggt
