@@ -75,16 +75,17 @@ def most_memory(stages: list[Stage], tier: str) -> int:
 
 def count_stages(components: Components, clip: Clip) -> list[Stage]:
     """The stages of making a clip, in their order. components: with parameters on the meta device, or anywhere."""
-    modules = {name: copy.deepcopy(module).to("meta") for name, module in components.modules().items()}
-    return _Counter(Components(**modules, defaults=components.defaults), clip).stages()
+    return StageCounter(components, clip).stages()
 
 
-class _Counter:
+class StageCounter:
     """Runs the stages of a clip on the meta device. Convolutions are counted for short clips, since they stream."""
 
-    def __init__(self, models: Components, clip: Clip) -> None:
-        self.models, self.clip, self.patch = models, clip, models.vggt.config.patch_size
-        self.model = sum(_bytes(module.parameters()) for module in models.modules().values())
+    def __init__(self, components: Components, clip: Clip) -> None:
+        modules = {name: copy.deepcopy(module).to("meta") for name, module in components.modules().items()}
+        self.models = models = Components(**modules, defaults=components.defaults)
+        self.clip, self.patch = clip, models.vggt.config.patch_size
+        self.model = sum(_bytes(module.parameters()) for module in modules.values())
         self.found: list[Stage] = []
 
     def stages(self) -> list[Stage]:
@@ -102,14 +103,14 @@ class _Counter:
             self._image()
         if self.models.transformer.config.unseen_frames == "warped" and 0 < clip.views < clip.frames:
             self._add("views: tokens", "vggt", self._view_tokens)
-            self._add_streamed("views: latents", "geo_adapter", self._encode_tokens)
-        self._add_streamed("conditions", "vae", self._encode_video, tiles=True)
+            self.add_streamed("views: latents", "geo_adapter", self._encode_tokens)
+        self.add_streamed("conditions", "vae", self._encode_video, tiles=True)
         self._add("denoising", "transformer", lambda: self._denoise(1 + guided), calls=steps)
-        self._add_streamed("frames", "vae", self._decode_video, tiles=True)
+        self.add_streamed("frames", "vae", self.decode_video, tiles=True)
         if defaults["geometry_from"] == "frames":
             self._geometry("geometry", clip.frames, *size)
             return self.found
-        self._add_streamed("tokens", "geo_adapter", self._decode_tokens)
+        self.add_streamed("tokens", "geo_adapter", self._decode_tokens)
         self._add("geometry", "vggt", self._heads, chunks=True)
         return self.found
 
@@ -124,7 +125,7 @@ class _Counter:
         self.models.vggt.frames_chunk = type(self.models.vggt).frames_chunk
         return most
 
-    def _add_streamed(
+    def add_streamed(
         self, name: str, component: str, work: Callable[[int, int, int], Any], tiles: bool = False
     ) -> None:
         """A stage that goes through time by 1, 4, 4, ... frames: what one more chunk adds is counted once.
@@ -216,7 +217,7 @@ class _Counter:
         video = self._zeros(self.models.vae, 3, 4 * f - 3, 8 * h, 8 * w)
         return video, self.models.vae.encode_video(video).mean
 
-    def _decode_video(self, f: int, h: int, w: int) -> Any:
+    def decode_video(self, f: int, h: int, w: int) -> Any:
         return self.models.vae.decode_latents(self._zeros(self.models.vae, 16, f, h, w)).float()
 
     def _heads(self) -> Any:
