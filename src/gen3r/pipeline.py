@@ -184,6 +184,15 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         self._check_loaded()
         super().fuse_lora(*args, **kwargs)
 
+    def remove_all_hooks(self) -> None:
+        """As in diffusers, which calls it before it offloads in its own way.
+
+        Raises:
+            InputError: the weights are in their files.
+        """
+        self._check_loaded()
+        super().remove_all_hooks()
+
     def _check_loaded(self) -> None:
         if self.offload is not None:
             raise InputError('the weights are in their files; use from_pretrained(..., memory="high") for this')
