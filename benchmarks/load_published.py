@@ -17,35 +17,47 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from transformers import ByT5Tokenizer
 
 from gen3r.checkpoints import load_components, published_tensor_shapes
 from gen3r.models.components import MODULES
+from gen3r.models.presets import build_scheduler, published
 
 SKIP = "text_encoder"
-SHARD_BYTES = 4 * 2**30
+BIAS = "camera_head.pose_branch.fc2.bias"  # the poses that a head with weights near 0 predicts; they must be valid
+START = torch.tensor([0.0, 0, 0, 0, 0, 0, 0.25, 0.25, 0.25], dtype=torch.bfloat16)
 
 
-def write_folder(folder: Path) -> None:
-    """The published layout with random numbers: one shard of at most 4 GB at a time in memory."""
+def write_folder(folder: Path, text: bool = False) -> None:
+    """The published layout with random numbers. text: with the text encoder (11.4 GB)."""
+    numbers = torch.empty(1 << 24, dtype=torch.bfloat16).normal_(std=0.02)
     for component, shapes in published_tensor_shapes().items():
-        if component == SKIP:
+        if component == SKIP and not text:
             continue
-        place = folder / component.split(".")[0]
-        place.mkdir(parents=True, exist_ok=True)
-        prefix = component.partition(".")[2]
-        shard: dict[str, torch.Tensor] = {}
-        size, number = 0, 0
-        for name, shape in shapes.items():
-            shard[f"{prefix}.{name}" if prefix else name] = torch.empty(shape, dtype=torch.bfloat16).normal_(std=0.02)
-            size += 2 * torch.Size(shape).numel()
-            if size > SHARD_BYTES:
-                save_file(shard, place / f"model-{number:05d}.safetensors")
-                shard, size, number = {}, 0, number + 1
-        save_file(shard, place / f"model-{number:05d}.safetensors")
-    (folder / "scheduler").mkdir(exist_ok=True)
-    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps({"shift": 2.0}))
+        name, _, prefix = component.partition(".")
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        _write_tensors(folder / name / "model.safetensors", f"{prefix}." if prefix else "", shapes, numbers)
+    ByT5Tokenizer().save_pretrained(folder / "tokenizer")
+    build_scheduler(published()).save_pretrained(folder / "scheduler")
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "Gen3RPipeline"}))
+
+
+def _write_tensors(path: Path, prefix: str, shapes: dict[str, list[int]], numbers: torch.Tensor) -> None:
+    """A file of bfloat16 tensors that repeat the same numbers, for which none of them is held in memory."""
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        start, end = end, end + 2 * torch.Size(shape).numel()
+        header[prefix + name] = {"dtype": "BF16", "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    content = memoryview(numbers.view(torch.uint8).numpy())
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for done in range(0, end, len(content)):
+            file.write(content[: end - done])
+        if BIAS in header:
+            file.seek(8 + len(text) + header[BIAS]["data_offsets"][0])
+            file.write(START.view(torch.uint8).numpy().tobytes())
 
 
 def memory(field: str) -> int:

@@ -18,11 +18,12 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from operations import count_flops, finish_work, measure_matrix_rate
+from operations import count_flops
 from torch.profiler import ProfilerActivity, profile
 
 from gen3r.checkpoints.load import transformer_config
 from gen3r.data.synthesis import synthesize
+from gen3r.models.precision import finish_work, measure_matrix_rate
 from gen3r.training.engine.config import TrainConfig
 from gen3r.training.engine.trainer import Trainer
 from gen3r.training.latent_cache.shards import kinds_of

@@ -1,5 +1,7 @@
 """The one error that a user's input can raise, and how a lack of memory shows."""
 
+NO_MEMORY = "out of memory; try --memory low, fewer --frames, a smaller --size, --dtype bfloat16 or another --device"
+
 
 class InputError(ValueError):
     """Input that Gen3R cannot use. The message is one line and says what to do; the CLI exits with code 2."""

@@ -21,8 +21,9 @@ from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import decode_pose, square_pixels
 from gen3r.cameras.names import BETWEEN, FREE
 from gen3r.cameras.paths import resample, trajectory
+from gen3r.checkpoints.cost import fitting_tier, own_clip
 from gen3r.checkpoints.geometry import load_geometry
-from gen3r.checkpoints.load import load_components, resolve_model, save_components
+from gen3r.checkpoints.load import load_components, open_components, resolve_model, save_components
 from gen3r.checkpoints.lora import check_peft, lora_file
 from gen3r.errors import InputError
 from gen3r.geometry.image_based_rendering import render_photos
@@ -48,6 +49,7 @@ from gen3r.models.conditioning import (
 from gen3r.models.depth_estimation import depth_ratio
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.geometry import GeometryModel, fitting_size, patch_size, resize_maps, usual_pixels
+from gen3r.models.memory import TIERS, Offload
 from gen3r.models.precision import exact_products, fast_products, fast_weights, store_weights
 from gen3r.models.tokens import unpack_tokens
 from gen3r.models.transformer import Gen3RTransformer
@@ -91,6 +93,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     _callback_tensor_inputs = ("latents",)
     mixed_precision = False
     geometry: GeometryModel | None = None
+    offload: Offload | None = None  # where weights stay in their files until they are used
 
     def __init__(
         self,
@@ -121,27 +124,84 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
     @classmethod
     def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
-        cls, model: str | Path = "nano", torch_dtype: torch.dtype | None = None, variant: str | None = None
+        cls,
+        model: str | Path = "nano",
+        torch_dtype: torch.dtype | None = None,
+        variant: str | None = None,
+        memory: str = "high",
+        device: torch.device | str = "cpu",
     ) -> Self:
         """The pipeline of `nano` (in the package), a folder (ours or the published layout), or a Hub id.
 
         torch_dtype: the weights' type; None keeps the stored one, but gives models of the package in float32 with
             `mixed_precision`, which is fast on any machine and small anyway.
         variant: "fp16" reads files such as `model.fp16.safetensors`, where a component has them.
+        memory: "high" loads all weights; "balanced" and "low" leave them in their files until they are used
+            (`gen3r.models.memory.Offload` says how); "auto" takes the first of these for which the device has the
+            memory to make the model's own clip.
+        device: where everything runs.
 
         Raises:
-            InputError: there is no such model or variant, or a tensor is missing, left over, misshapen, not finite,
-                damaged or pickled.
+            InputError: there is no such model, variant or tier; a tensor is missing, left over, misshapen, not finite,
+                damaged or pickled; or the device's memory clearly does not suffice.
         """
-        folder = resolve_model(model)
+        folder, device = resolve_model(model), torch.device(device)
         packaged = torch_dtype is None and folder.parent == PACKAGED
-        pipe = cls(**vars(load_components(folder, torch.float32 if packaged else torch_dtype, variant=variant)))
+        dtype = torch.float32 if packaged else torch_dtype
+        if memory not in TIERS:
+            memory = fitting_tier(folder, dtype, own_clip(folder), device, memory, variant)
+        if memory == "high":
+            pipe = cls(**vars(load_components(folder, dtype, variant=variant)))
+            pipe = pipe if device.type == "cpu" else pipe.to(device)
+        else:
+            components, weights = open_components(folder, dtype, variant)
+            offload = Offload(components.modules(), weights, device, memory)
+            pipe = cls(**vars(components))
+            pipe.offload = offload
         pipe.mixed_precision = packaged
         return pipe
 
     def save_pretrained(self, save_directory: str | Path, max_shard_size: str = "5GB") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Writes our pipeline folder, sharded safetensors, whole or not at all."""
+        self._check_loaded()
         save_components(Components(**self.components, defaults=self.defaults), Path(save_directory), max_shard_size)
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """As in diffusers; a pipeline whose weights stay in their files stays on its device.
+
+        Raises:
+            InputError: the weights are in their files.
+        """
+        self._check_loaded()
+        return super().to(*args, **kwargs)
+
+    def fuse_lora(self, *args: Any, **kwargs: Any) -> None:
+        """As in diffusers; adapters cannot be folded into weights that stay in their files.
+
+        Raises:
+            InputError: the weights are in their files.
+        """
+        self._check_loaded()
+        super().fuse_lora(*args, **kwargs)
+
+    def remove_all_hooks(self) -> None:
+        """As in diffusers, which calls it before it offloads in its own way.
+
+        Raises:
+            InputError: the weights are in their files.
+        """
+        self._check_loaded()
+        super().remove_all_hooks()
+
+    def _check_loaded(self) -> None:
+        if self.offload is not None:
+            raise InputError('the weights are in their files; use from_pretrained(..., memory="high") for this')
+
+    def maybe_free_model_hooks(self) -> None:
+        """As in diffusers; takes weights that stay in their files off the device."""
+        super().maybe_free_model_hooks()
+        if self.offload is not None:
+            self.offload.free()
 
     def load_lora(self, path: str | Path) -> None:
         """Adds the LoRA adapters of a safetensors file, or of a folder with one, to the transformer.
@@ -153,6 +213,8 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """
         check_peft()
         file = lora_file(path)
+        if self.offload is not None:
+            self.offload.load(self.transformer)  # adapters are put where the weights are
         try:
             self.load_lora_weights(str(file.parent), weight_name=file.name, use_safetensors=True)
         except (RuntimeError, ValueError) as error:
@@ -180,6 +242,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         compute_dtype: None means the transformer's. Norms, tables, first and last layers and VGGT's heads keep their
         types.
         """
+        self._check_loaded()
         compute = compute_dtype or self.transformer.dtype
         for name in MODULES:
             if (module := getattr(self, name)) is not None:
@@ -194,6 +257,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """
         from diffusers.hooks import apply_group_offloading
 
+        self._check_loaded()
         excluded = options.pop("exclude_modules", None) or []
         excluded = [excluded] if isinstance(excluded, str) else excluded
         if self.text_encoder is not None:  # one layer for the two with these weights, which must be on disk once

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gen3r.app.preview import FormingPicture, preview_path
 from gen3r.app.store import JOB, PICTURE, RESULT
-from gen3r.errors import InputError
+from gen3r.errors import InputError, out_of_memory
 from gen3r.export.save import save_scene
 from gen3r.files import whole_file
 from gen3r.jobs import Job
@@ -100,10 +100,10 @@ class _Worker:
             self._tell("failed", "cancelled")
         except InputError as error:
             self._tell("failed", str(error).replace(f"{folder}/", ""))
-        except (MemoryError, torch.OutOfMemoryError):
-            self._tell("failed", "out of memory; try fewer frames or a smaller size")
         except Exception as error:  # one job's failure is not the next one's
-            if not isinstance(error, OSError) or folder.exists():
+            if out_of_memory(error):
+                self._tell("failed", "out of memory; try fewer frames or a smaller size, or gen3r app --memory low")
+            elif not isinstance(error, OSError) or folder.exists():
                 self._tell("failed", f"{type(error).__name__}: {error}")
             else:
                 self._tell("failed", "deleted")

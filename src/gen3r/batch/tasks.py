@@ -10,7 +10,7 @@ from typing import Any
 
 from gen3r.batch.table import Line
 from gen3r.cameras.camera import Cameras
-from gen3r.errors import InputError
+from gen3r.errors import NO_MEMORY, InputError, out_of_memory
 from gen3r.files import file_hash
 from gen3r.jobs import Job
 from gen3r.media.images import read_image
@@ -73,7 +73,9 @@ def check_lines(
 def reason(error: Exception) -> str:
     """What a row of the manifest says of an error, in one line."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
+    if isinstance(error, InputError):
+        return text
+    return NO_MEMORY if out_of_memory(error) else f"{type(error).__name__}: {text}"
 
 
 def batches(tasks: Iterable[Task], most: int) -> Iterator[list[Task]]:

@@ -1,9 +1,10 @@
 """Checkpoints: the published layout and our own pipeline folders, loaded strictly, never unpickled."""
 
 from gen3r.checkpoints.geometry import find_geometry
-from gen3r.checkpoints.load import convert, load_components, model_defaults, resolve_model
+from gen3r.checkpoints.load import convert, load_components, model_defaults, open_components, resolve_model
 from gen3r.checkpoints.published import published_tensor_shapes
 
 __all__ = [
-    "convert", "find_geometry", "load_components", "model_defaults", "published_tensor_shapes", "resolve_model",
+    "convert", "find_geometry", "load_components", "model_defaults", "open_components", "published_tensor_shapes",
+    "resolve_model",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,14 @@ from transformers import (
 
 from gen3r.checkpoints.published import COMPONENTS, PublishedComponent, published_config
 from gen3r.checkpoints.retired import current_arguments, current_defaults
-from gen3r.checkpoints.weights import has_variant, open_tensors, read_json
+from gen3r.checkpoints.weights import (
+    StoredWeights,
+    check_finite,
+    find_slots,
+    has_variant,
+    open_tensors,
+    read_json,
+)
 from gen3r.errors import InputError
 from gen3r.files import whole_folder, write_tensors
 from gen3r.locations import local_model
@@ -108,14 +116,35 @@ def load_components(
         InputError: a folder, tensor or config is missing, left over, misshapen, not finite, truncated, pickled or not
             supported; or no component has the variant.
     """
-    folder = resolve_model(model)
+    return _load(resolve_model(model), dtype, only, variant, None)
+
+
+def open_components(
+    model: str | Path, dtype: torch.dtype | None = None, variant: str | None = None
+) -> tuple[Components, dict[str, StoredWeights]]:
+    """As `load_components`, but parameters are on the meta device; and the weights of each module, still in its files.
+
+    Values that are not finite are found when they are read.
+    """
+    weights: dict[str, StoredWeights] = {}
+    return _load(resolve_model(model), dtype, None, variant, weights), weights
+
+
+def _load(
+    folder: Path,
+    dtype: torch.dtype | None,
+    only: Collection[str] | None,
+    variant: str | None,
+    stored: dict[str, StoredWeights] | None,
+) -> Components:
+    """Components; with their weights, or with those left in `stored`."""
     if variant and not any(has_variant(_place(name, folder), variant) for name in MODULES):
         raise InputError(f"{folder} has no weights of the variant {variant}; leave the variant out")
     wanted = {*MODULES, "tokenizer"} if only is None else {*only}
     components = Components(defaults=model_defaults(folder), scheduler=_load_scheduler(folder / "scheduler"))
     for name in MODULES:
         if name in wanted:
-            setattr(components, name, _load_module(name, folder, dtype, variant))
+            setattr(components, name, _load_module(name, folder, dtype, variant, stored))
     if "tokenizer" in wanted:
         components.tokenizer = load_tokenizer(folder / "tokenizer")
     return components
@@ -170,15 +199,28 @@ def _place(name: str, folder: Path) -> Path:
     return folder / (COMPONENTS[name].folder if is_published_layout(folder) else name)
 
 
-def _load_module(name: str, folder: Path, dtype: torch.dtype | None, variant: str | None) -> nn.Module:
-    """A component with the weights in a model folder of either layout."""
+def _load_module(
+    name: str,
+    folder: Path,
+    dtype: torch.dtype | None,
+    variant: str | None,
+    stored: dict[str, StoredWeights] | None,
+) -> nn.Module:
+    """A component with the weights in a model folder of either layout; or with none, which are left in `stored`."""
     place = _place(name, folder)
-    tensors = open_tensors(place, variant)
+    tensors = opened = open_tensors(place, variant)
     if is_published_layout(folder):
         arguments, tensors = _read_published(COMPONENTS[name], place, tensors)
     else:
         arguments = current_arguments(name, read_json(place / "config.json"), place)
-    return _assign(_empty(name, arguments, len(tensors), place), tensors, place, dtype)
+    module = _empty(name, arguments, len(tensors), place)
+    if stored is None:
+        return _assign(module, tensors, place, dtype)
+    _check_tensors(module, tensors, place)
+    slots = find_slots(place, opened, tensors, variant)
+    slots = {k: replace(slot, dtype=_kept_type(module, k, slot.stored, dtype)) for k, slot in slots.items()}
+    stored[name] = StoredWeights(slots)
+    return _fill(module, {k: torch.empty(v.shape, dtype=v.dtype, device="meta") for k, v in slots.items()})
 
 
 def load_vggt(folder: Path, dtype: torch.dtype | None = None) -> VGGT:
@@ -239,8 +281,17 @@ def _first_line(error: Exception) -> str:
 
 def _assign(module: nn.Module, tensors: dict[str, Tensor], place: Path, dtype: torch.dtype | None) -> nn.Module:
     """Puts `tensors` into `module`, each exactly once."""
+    _check_tensors(module, tensors, place)
+    tensors = {k: v.to(_kept_type(module, k, v.dtype, dtype)) for k, v in tensors.items()}
+    for name, tensor in tensors.items():
+        check_finite(name, tensor, place)
+    return _fill(module, tensors)
+
+
+def _check_tensors(module: nn.Module, tensors: dict[str, Tensor], place: Path) -> None:
+    """Refuses tensors that are not those of a module, or of a type that is none of weights."""
     wanted = {k: v.shape for k, v in module.state_dict().items()}
-    tied = set(getattr(module, "_tied_weights_keys", None) or ())
+    tied = _tied(module)
     missing = [k for k in wanted if k not in tensors and k not in tied]
     extra = [k for k in tensors if k not in wanted]
     wrong = [k for k in wanted if k in tensors and tensors[k].shape != wanted[k]]
@@ -254,20 +305,25 @@ def _assign(module: nn.Module, tensors: dict[str, Tensor], place: Path, dtype: t
     odd = [k for k in wanted if k in tensors and tensors[k].dtype not in _KINDS]
     if odd:
         raise InputError(f"{place}: tensor {odd[0]} holds {tensors[odd[0]].dtype}; give weights of 16 or 32 bits")
-    exact = tuple(f"{name}." for name in getattr(module, "_keep_in_fp32_modules", None) or ())
-    tensors = {k: _typed(v, torch.float32 if k.startswith(exact) else dtype) for k, v in tensors.items()}
-    spoilt = next((k for k, v in tensors.items() if v.numel() and not all(x.isfinite() for x in v.aminmax())), None)
-    if spoilt is not None:
-        raise InputError(f"{place}: tensor {spoilt} holds values that are not finite in {tensors[spoilt].dtype}; "
-                         "fetch the model again, or load it in float32 or bfloat16")  # fmt: skip
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor]) -> nn.Module:
+    tied = _tied(module)
     module.load_state_dict(tensors, strict=not tied, assign=True)
     if tied and hasattr(module, "tie_weights"):
         module.tie_weights()  # pyright: ignore[reportCallIssue]
     return module.eval().requires_grad_(False)
 
 
-def _typed(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-    return tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
+def _tied(module: nn.Module) -> set[str]:
+    """The names of weights that are others' as well."""
+    return set(getattr(module, "_tied_weights_keys", None) or ())
+
+
+def _kept_type(module: nn.Module, name: str, stored: torch.dtype, dtype: torch.dtype | None) -> torch.dtype:
+    """The type of a tensor in a module that is loaded in `dtype`."""
+    exact = tuple(f"{part}." for part in getattr(module, "_keep_in_fp32_modules", None) or ())
+    return torch.float32 if name.startswith(exact) else dtype or stored
 
 
 def load_tokenizer(place: Path) -> Any:

@@ -3,9 +3,14 @@
 import json
 import re
 import warnings
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -55,6 +60,84 @@ def weight_files(place: Path, variant: str | None = None) -> Wanted:
     if strays:
         warnings.warn(f"{place}: {', '.join(strays)} not read; the weights are {', '.join(wanted)}", stacklevel=2)
     return wanted
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a tensor lies in a file: the first byte, and how many to the last one; its layout, stored type and type."""
+
+    file: Path
+    start: int
+    length: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    stored: torch.dtype
+    dtype: torch.dtype
+
+
+class StoredWeights(Mapping[str, Tensor]):
+    """A component's weights by our names, each read from its file whenever it is asked for."""
+
+    def __init__(self, slots: Mapping[str, Slot]) -> None:
+        self.slots = dict(slots)
+        self._checked: set[str] = set()
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor = self.mapped(name).to(self.slots[name].dtype, copy=True)  # a mapping keeps its file open
+        if name not in self._checked:
+            check_finite(name, tensor, self.slots[name].file)
+            self._checked.add(name)
+        return tensor
+
+    def mapped(self, name: str) -> Tensor:
+        """A tensor in its stored type, of which only what is used is read."""
+        slot = self.slots[name]
+        content = torch.from_numpy(np.memmap(slot.file, np.uint8, "c", slot.start, (slot.length,)))
+        return content.view(slot.stored).as_strided(slot.shape, slot.stride)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.slots)
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+
+def find_slots(
+    place: Path, opened: dict[str, Tensor], tensors: dict[str, Tensor], variant: str | None
+) -> dict[str, Slot]:
+    """Where in a folder's files the tensors lie.
+
+    opened: as `open_tensors` gave them. tensors: the same, or views of them, by any names.
+    """
+    starts: dict[str, tuple[Path, int]] = {}
+    for file in weight_files(place, variant):
+        with (place / file).open("rb") as handle:
+            length = int.from_bytes(handle.read(8), "little")
+            header = json.loads(handle.read(length))
+        starts |= {k: (place / file, 8 + length + v["data_offsets"][0]) for k, v in header.items() if k in opened}
+    order = sorted(opened, key=lambda key: opened[key].data_ptr())
+    addresses = [opened[key].data_ptr() for key in order]
+    slots = {}
+    for name, tensor in tensors.items():
+        whole = order[bisect_right(addresses, tensor.data_ptr()) - 1]
+        file, start = starts[whole]
+        last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+        slots[name] = Slot(
+            file, start + tensor.data_ptr() - opened[whole].data_ptr(), (last + 1) * tensor.element_size(),
+            tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.dtype,
+        )  # fmt: skip
+    return slots
+
+
+def check_finite(name: str, tensor: Tensor, place: Path) -> None:
+    """Refuses a tensor with values that are not finite.
+
+    Raises:
+        InputError: it has such values.
+    """
+    if tensor.numel() and not all(x.isfinite() for x in tensor.aminmax()):
+        raise InputError(f"{place}: tensor {name} holds values that are not finite in {tensor.dtype}; "
+                         "fetch the model again, or load it in float32 or bfloat16")  # fmt: skip
 
 
 def has_variant(place: Path, variant: str) -> bool:

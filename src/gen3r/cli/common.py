@@ -15,13 +15,14 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from gen3r.errors import InputError, out_of_memory
+from gen3r.errors import NO_MEMORY, InputError, out_of_memory
 from gen3r.locations import local_model
 from gen3r.options import option, read_options
 
 if TYPE_CHECKING:
     import torch
 
+    from gen3r.models.cost import Clip
     from gen3r.pipeline import Gen3RPipeline
     from gen3r.scene import Scene
 
@@ -46,6 +47,11 @@ class ModelOptions:
     )
     variant: str | None = option(
         None, "read the files of a variant, as diffusers does: fp16 for model.fp16.safetensors", metavar="NAME"
+    )
+    memory: Literal["auto", "high", "balanced", "low"] = option(
+        "auto",
+        "high: all weights on the device; balanced: those of one component; low: of one layer, and frames in tiles "
+        "(default: the first that fits)",
     )
 
     def __post_init__(self) -> None:
@@ -180,15 +186,24 @@ def pick_dtype(name: str | None, device: "torch.device") -> "torch.dtype | None"
     return torch.float32 if fast_dtype(device) == torch.float32 else None
 
 
-def load_pipeline(options: ModelOptions, geometry: str | None = None, lora: Path | None = None) -> "Gen3RPipeline":
-    """The pipeline of --model on --device, with a line that says so; with --geometry and --lora, if any."""
+def load_pipeline(
+    options: ModelOptions, geometry: str | None = None, lora: Path | None = None, clip: "Clip | None" = None
+) -> "Gen3RPipeline":
+    """The pipeline of --model on --device, with a line that says so; with --geometry and --lora, if any.
+
+    clip: the largest that will be made, for which --memory must suffice; None means the model's own.
+    """
+    from gen3r.checkpoints.cost import fitting_tier, own_clip
     from gen3r.pipeline import Gen3RPipeline
 
     device = pick_device(options.device)
     chosen = pick_dtype(options.dtype, device)
-    say(f"loading {options.model} on {device} ...")
+    memory = fitting_tier(
+        options.model, chosen, clip or own_clip(options.model), device, options.memory, options.variant
+    )
+    say(f"loading {options.model} on {device}" + ("" if memory == "high" else f", memory {memory}") + " ...")
     with enough_memory():
-        pipe = Gen3RPipeline.from_pretrained(options.model, chosen, options.variant).to(device)
+        pipe = Gen3RPipeline.from_pretrained(options.model, chosen, options.variant, memory, device)
         if geometry:
             say(f"loading {geometry} ...")
             pipe.load_geometry(geometry, chosen if options.dtype else None)
@@ -212,10 +227,7 @@ def enough_memory() -> Iterator[None]:
     except Exception as error:
         if not out_of_memory(error):
             raise
-        raise InputError(_NO_MEMORY) from error
-
-
-_NO_MEMORY = "out of memory; try fewer --frames, a smaller --size, --dtype bfloat16 or another --device"
+        raise InputError(NO_MEMORY) from error
 
 
 def write_scene(scene: "Scene", output: OutputOptions) -> None:
@@ -266,7 +278,9 @@ def exit_code(command: Callable[[], int | None]) -> int:
     """Runs a command; returns its own exit code or 0, 2 for bad input, 130 when interrupted. Says why in one line."""
     try:
         return command() or 0
-    except (InputError, MemoryError, OSError) as error:
+    except Exception as error:
+        if not isinstance(error, InputError | OSError) and not out_of_memory(error):
+            raise
         say(f"error: {' '.join(_reason(error).split())}")
         return 2
     except KeyboardInterrupt as interruption:
@@ -278,7 +292,7 @@ def _reason(error: Exception) -> str:
     """What a person reads of an error."""
     if isinstance(error, OSError):  # of a file that nothing is known about but its name
         return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-    return str(error) if isinstance(error, InputError) else _NO_MEMORY
+    return str(error) if isinstance(error, InputError) else NO_MEMORY
 
 
 def duration(seconds: float) -> str:

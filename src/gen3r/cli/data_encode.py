@@ -74,7 +74,7 @@ def add_parser(actions: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     add_options(parser, EncodeOptions)
     add_options(parser.add_argument_group("clips of a dataset"), DrawOptions, size={"nargs": None})
-    add_options(parser.add_argument_group("model"), ModelOptions)
+    add_options(parser.add_argument_group("model"), ModelOptions, "model", "device", "dtype")
     parser.set_defaults(run=run)
 
 

@@ -117,7 +117,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _generate(job: Job, request: Request, model: ModelOptions, geometry: str | None, lora: Path | None) -> "Scene":
-    pipe = load_pipeline(model, geometry, lora)
+    from gen3r.models.cost import Clip
+
+    guided = request.guidance_scale != 1
+    views, steps = request.num_views, request.num_inference_steps
+    clip = Clip(request.num_frames, request.height, request.width, views, steps=steps, guided=guided)
+    pipe = load_pipeline(model, geometry, lora, clip)
     say(
         f"generating {request.num_frames} frames of {request.height} x {request.width} from {request.task}, "
         f"camera {request.cameras if isinstance(request.cameras, str) else job.camera} ..."

@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> None:
     from gen3r.checkpoints import find_geometry, model_defaults  # loads all model classes: after the quick checks
     from gen3r.geometry.refinement import matched_size
     from gen3r.geometry.structure_from_motion import MIN_FRAMES
+    from gen3r.models.cost import Clip
     from gen3r.models.geometry import fitting_size, patch_size, usual_pixels
     from gen3r.request import check_patches
 
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> None:
     with enough_memory():
         read_size = (height, width) if options.feed_forward else matched_size(height, width)
         images = sequence.sample(frames, *read_size)
-    pipe = load_pipeline(model, geometry)
+    pipe = load_pipeline(model, geometry, clip=Clip(frames, height, width, generates=False))
     say(f"reconstructing {frames} frames of {height} x {width} ...")
     with enough_memory():
         scene = pipe.reconstruct(images, height, width, options.feed_forward)

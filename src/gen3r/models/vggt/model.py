@@ -55,6 +55,7 @@ class VGGT(ModelMixin, ConfigMixin):
     _keep_in_fp32_modules = ["camera_head", "depth_head", "point_head"]
     _group_offload_block_modules = ["aggregator", "patch_embed", "camera_head", "depth_head", "point_head"]
     _repeated_blocks = ["Block"]
+    frames_chunk = 8  # of the published size that the dense heads see at once
 
     @register_to_config
     def __init__(
@@ -115,7 +116,8 @@ class VGGT(ModelMixin, ConfigMixin):
     def dense(self, levels: list[Tensor], height: int, width: int, frames_chunk: int = 0) -> DensePrediction:
         """Depth and points of every frame, `frames_chunk` frames at a time to bound memory.
 
-        0 means eight frames. On an accelerator it means as many frames as have the pixels of eight published ones.
+        0 means `self.frames_chunk`. On an accelerator it means as many frames as have the pixels of so many published
+        ones.
         """
         depth, depth_confidence = self._depth(levels, height, width, frames_chunk)
         points = self._maps(self.point_head, levels, height, width, frames_chunk)
@@ -128,13 +130,12 @@ class VGGT(ModelMixin, ConfigMixin):
         depth = self._maps(self.depth_head, levels, height, width, frames_chunk)
         return depth[:, :, 0].exp(), 1 + depth[:, :, 1].exp()
 
-    @staticmethod
-    def _maps(head: nn.Module, levels: list[Tensor], height: int, width: int, frames_chunk: int) -> Tensor:
+    def _maps(self, head: nn.Module, levels: list[Tensor], height: int, width: int, frames_chunk: int) -> Tensor:
         """The outputs of a dense head, [B, F, outputs, H, W]."""
         B, frames = levels[0].shape[:2]
         flat = [x.flatten(0, 1) for x in levels]
         at_once = 1 if flat[0].device.type == "cpu" else max(1, PUBLISHED_PIXELS // (height * width))
-        frames_chunk = frames_chunk or 8 * at_once
+        frames_chunk = frames_chunk or self.frames_chunk * at_once
         chunks = [[x[i : i + frames_chunk] for x in flat] for i in range(0, B * frames, frames_chunk)]
         return torch.cat([_in_float32(head, c, height, width) for c in chunks]).float().unflatten(0, (B, frames))
 
