@@ -50,7 +50,7 @@ class Request:
     num_frames: 4k + 1. height, width: of the clip that the model makes; multiples of 112, in pixels.
     output_size: longer side in pixels of the frames that are rendered from photos. None: 768, or the photo's if that
         is less. 0 turns the rendering off: the frames and their geometry are the model's.
-    fast: fewer and cheaper steps, with a small loss: UniPC in place of Euler, a cache of steps, and guidance in part of
+    fast: fewer and cheaper steps, at some loss: UniPC in place of Euler, a cache of steps, and guidance in part of
         them. Models of at most 20 steps, such as nano, have nothing to gain.
     guided_share: share of the steps, from the first, that are guided. None: all, or the first half with `fast`.
     clamp_known: known latents, such as the first frame's, follow their own straight path from the noise instead of the
@@ -81,7 +81,7 @@ class Request:
     guidance_scale: float = option(
         None, "strength of text guidance, 1 turns it off (default: the model's)", flag="--guidance", metavar="X"
     )
-    fast: bool = option(False, "fewer and cheaper steps, with a small loss; for models of more than 20 steps")
+    fast: bool = option(False, "fewer and cheaper steps, at some loss, for models of more than 20")
     guided_share: float = None  # pyright: ignore[reportAssignmentType]
     clamp_known: bool = None  # pyright: ignore[reportAssignmentType]
     geometry_from: Literal["frames", "latents"] = None  # pyright: ignore[reportAssignmentType]
