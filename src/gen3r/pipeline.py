@@ -806,7 +806,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         inputs: dict[str, Tensor],
         weights: dict[str, Tensor],
         guidance_scale: float,
-        apart: bool,
+        apart: bool = False,
     ) -> Tensor:
         """The velocity noise - x; with guidance v0 + guidance_scale * (v1 - v0).
 
