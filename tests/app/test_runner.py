@@ -32,7 +32,7 @@ def test_a_job_becomes_the_scene_of_the_command_line(
     assert ended(name) == "done", store.states()
     assert torch.equal(scene_of(store, name).frames, store.job(name).generate(pipe).frames)
     assert (store.path(name) / PICTURE).stat().st_size > 0
-    assert store.states()[name].step == 2
+    assert store.states()[name].doing == "writing"
 
 
 def test_a_job_ends_in_the_middle_of_a_step(store: Store, runner: Runner, ended: Callable[[str], str]) -> None:
@@ -42,6 +42,7 @@ def test_a_job_ends_in_the_middle_of_a_step(store: Store, runner: Runner, ended:
     runner.cancel(slow)
     assert ended(next_one) == "done", store.states()
     assert store.states()[slow].phase == "cancelled"
+    assert store.states()[slow].doing == "denoising"
     assert store.states()[slow].step < 200
     assert not (store.path(slow) / RESULT).exists()
 
