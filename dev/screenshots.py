@@ -33,7 +33,7 @@ from gen3r.viewer.view import show_scenes
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 WIDTH, HEIGHT = 1280, 720
-CLOSE = (-0.16, -0.1, 0.02)  # left of, over and before the first camera: the scene fills the window
+CLOSE = (-0.34, -0.2, -0.3)  # left of, over and behind the first camera: the scene fills the window
 NEAR = "?initialCameraPosition={}&initialCameraLookAt={}&initialCameraUp=0,-1,0&initialCameraFov={}"
 SOFTWARE = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
 WAIT = 600_000  # milliseconds: without a GPU a picture takes long
