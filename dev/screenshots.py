@@ -102,7 +102,7 @@ def draw_rgbd(scene: Scene, folder: Path) -> None:
     [place] = scene.export(folder, "rgbd")
     rows = []
     for kind in ("rgb", "depth"):
-        files = sorted((place / kind).iterdir())
+        files = sorted((place / kind).glob("*.png"))
         images = [np.array(Image.open(files[i])) for i in (0, len(files) // 2, len(files) - 1)]
         frames = torch.from_numpy(np.stack(images))
         rows.append(strip(frames if kind == "rgb" else colour_depth(frames.float(), frames > 0), 3))

@@ -66,19 +66,21 @@ class Panel:
         with gui.add_folder("Time"):
             self.playback = Playback(self.server, lambda: [*self.scenes.values()])
             frames = gui.add_dropdown("Points of", ("all", "up to this one", "this one"), hint="of which frames")
-            self.cameras = gui.add_checkbox("Cameras", True, hint="hidden while the view is that of one")
+            self.cameras = gui.add_checkbox("Cameras", True, hint="hide the scene from a view that is one of theirs")
 
         @frames.on_update
         def _(_: Any) -> None:
             for shown in self.scenes.values():
                 shown.show_frame(shown.frame, frames.value)
 
-        def show_cameras(_: Any) -> None:
+        @self.cameras.on_update
+        def _(_: Any) -> None:
             for shown in self.scenes.values():
-                shown.show_cameras(self.cameras.value and not self.playback.follow.value)
+                shown.show_cameras(self.cameras.value)
 
-        self.cameras.on_update(show_cameras)
-        self.playback.follow.on_update(show_cameras)
+        @self.playback.follow.on_update
+        def _(_: Any) -> None:
+            self.cameras.value = self.cameras.value and not self.playback.follow.value
 
     def add_points(self) -> None:
         """How points are drawn, and the filters that exports have too."""
@@ -211,7 +213,7 @@ class Panel:
         @back.on_click
         def _(event: "viser.GuiEvent[Any]") -> None:
             if event.client is not None:
-                self.cameras.value = False  # the picture of the first would hide the scene
+                self.cameras.value = False
                 look_through(event.client, self.shown, 0)
 
         export.on_click(lambda e: e.client and told(e.client, f"Writing {form.value} ...", exported))
