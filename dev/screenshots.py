@@ -104,8 +104,8 @@ def draw_rgbd(scene: Scene, folder: Path) -> None:
     for kind in ("rgb", "depth"):
         files = sorted((place / kind).glob("*.png"))
         images = [np.array(Image.open(files[i])) for i in (0, len(files) // 2, len(files) - 1)]
-        frames = torch.from_numpy(np.stack(images))
-        rows.append(strip(frames if kind == "rgb" else colour_depth(frames.float(), frames > 0), 3))
+        frames = torch.from_numpy(np.stack(images).astype(np.uint8 if kind == "rgb" else np.float32))
+        rows.append(strip(frames if kind == "rgb" else colour_depth(frames, frames > 0), 3))
     save(stacked(rows), IMAGES / "rgbd.png")
 
 
