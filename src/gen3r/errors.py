@@ -11,7 +11,8 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an error is a lack of memory, of this machine's or of an accelerator's."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    said = str(error)  # what torch raises without CPU memory, and the loader of libraries
-    return (isinstance(error, RuntimeError) and "allocate memory" in said) or (
-        isinstance(error, ImportError) and ("failed to map segment" in said or "Cannot allocate memory" in said)
-    )
+    return not isinstance(error, InputError) and any(words in str(error) for words in _NO_MEMORY)
+
+
+# What torch raises without CPU memory, zstandard, and the loader of libraries.
+_NO_MEMORY = ("allocate memory", "not enough memory", "failed to map segment")

@@ -316,11 +316,18 @@ def test_too_little_memory_to_start():
     assert run.stderr == "gen3r: error: 512 MB of memory are allowed here, too little to start; see ulimit -v\n"
 
 
-def test_a_library_that_finds_no_memory_is_one_line(capsys):
-    def load() -> None:
-        raise ImportError("libx264.so.165: failed to map segment from shared object")
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("libx264.so.165: failed to map segment from shared object"),
+        RuntimeError("error ending compression stream: Allocation error : not enough memory"),
+    ],
+)
+def test_a_library_that_finds_no_memory_is_one_line(error: Exception, capsys):
+    def run() -> None:
+        raise error
 
-    assert exit_code(load) == 2
+    assert exit_code(run) == 2
     assert "out of memory" in capsys.readouterr().err
 
 
