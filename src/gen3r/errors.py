@@ -11,8 +11,8 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an error is a lack of memory, of this machine's or of an accelerator's."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return not isinstance(error, InputError) and any(words in str(error) for words in _NO_MEMORY)
+    return not isinstance(error, InputError) and any(words in str(error) for words in _WORDS)
 
 
 # What torch raises without CPU memory, zstandard, and the loader of libraries.
-_NO_MEMORY = ("allocate memory", "not enough memory", "failed to map segment")
+_WORDS = ("allocate memory", "not enough memory", "failed to map segment")
