@@ -36,7 +36,7 @@ SURE = 0.98  # opacity from which on a photo's pixels are continued: at its very
 HIDDEN = 0.02  # factor on the weight of a photo behind what another photo shows
 FARTHER = 0.01  # radians that the logarithm of the ratio of distances counts
 COARSE = 112  # most pixels of the longer side at which colours are coarse
-SHARE, MOST = 0.5, 0.1  # of the difference to the generated frames' coarse colours, and how much of it counts
+SHARE, MOST = 0.5, 0.05  # of the difference to the generated frames' coarse colours, and how much of it counts
 MAX_GAIN = 2.0  # of a photo's exposure over the other's
 MIN_OVERLAP = 0.02  # share of the frame that tells two exposures
 
