@@ -46,7 +46,8 @@ class Scenario:
     """A row: what is done to a pipeline before it generates.
 
     frames: of the clip. steps: None measures a few, and counts the rest. host: weights start in the memory of the
-    host. warm: a run before the one that counts. cost: how often the plain row's time it may take.
+    host. warm: a run before the one that counts. cost: how often the plain row's time it may take. fast: as in a
+    request.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Scenario:
     host: bool = False
     warm: bool = False
     cost: float = 1.0
+    fast: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,8 @@ def scenarios(frames: list[int], steps: int, compile_backend: str) -> Iterator[S
     )
     calibrate = diffusers.MagCacheConfig(num_inference_steps=steps, calibrate=True)
     yield Scenario("MagCache, calibration", cache(lambda pipe: calibrate), first, steps)
+    for length in frames:
+        yield Scenario("fast", None, length, steps, fast=True)
     for more in longer:
         yield Scenario("offload of blocks", blocks, more, host=True, cost=3)
         yield Scenario("compiled blocks", compiled, more, warm=True, cost=3)
@@ -207,8 +211,9 @@ def measure(pipe: Gen3RPipeline, scenario: Scenario, device: torch.device) -> tu
     def run() -> tuple[Tensor, list[float]]:
         clock = Clock(pipe, device)
         latents = pipe(
-            photo, "a room", "orbit_left", num_frames=frames, num_inference_steps=steps, output_size=0,
-            generator=torch.Generator().manual_seed(0), output_type="latent", callback_on_step_end=clock,
+            photo, "a room", "orbit_left", num_frames=frames, num_inference_steps=steps, fast=scenario.fast,
+            output_size=0, generator=torch.Generator().manual_seed(0), output_type="latent",
+            callback_on_step_end=clock,
         )  # fmt: skip
         assert isinstance(latents, Tensor)
         pipe.decode(latents)
@@ -227,7 +232,9 @@ def measure(pipe: Gen3RPipeline, scenario: Scenario, device: torch.device) -> tu
 def run_all(args: argparse.Namespace) -> Iterator[Row]:
     """Every row, as soon as it is there."""
     deadline = time.perf_counter() + 60 * args.minutes
-    device, config = torch.device(args.device), presets.tiny() if args.tiny else presets.published()
+    device, config = torch.device(args.device), presets.published()
+    if args.tiny:
+        config = replace(presets.tiny(), num_inference_steps=24)
     dtype = torch.float32 if args.tiny else torch.bfloat16
     frames, steps = args.frames or ([5, 9] if args.tiny else [49, 97]), 5 if args.tiny else args.steps
     plain: dict[int, tuple[Row, Tensor]] = {}
@@ -256,7 +263,7 @@ def run_all(args: argparse.Namespace) -> Iterator[Row]:
             note = "not installed" if "missing package" in text else f"{type(error).__name__}: {text}"
             yield Row(**empty, note=note[:160])
             continue
-        if not scenario.prepare:
+        if scenario.name == "plain":
             plain[scenario.frames] = row, latents
         elif latents_then is not None and not scenario.steps:
             change = (latents - latents_then).square().mean().sqrt() / latents_then.square().mean().sqrt()

@@ -40,7 +40,7 @@ class Feature:
 CACHE, GROUPS = "`transformer.enable_cache`", "`pipe.enable_group_offload`"
 FEATURES = {
     "first_block": Feature(f"{CACHE}: `FirstBlockCacheConfig`", WORKS, "skips all blocks but the first"),
-    "mag": Feature(f"{CACHE}: `MagCacheConfig`", WORKS, "skips all blocks; needs ratios, see below"),
+    "mag": Feature(f"{CACHE}: `MagCacheConfig`", WORKS, "skips all blocks; needs ratios, see above"),
     "taylor": Feature(f"{CACHE}: `TaylorSeerCacheConfig`", WORKS, "predicts both attentions of each block"),
     "taylor_lite": Feature("the same with `use_lite_mode=True`", WORKS, "predicts the last layer; takes little memory"),
     "pyramid": Feature(

@@ -11,4 +11,5 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an error is a lack of memory, of this machine's or of an accelerator's."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "allocate memory" in str(error)  # what torch raises without CPU memory
+    said = ("allocate memory", "could not create a primitive")  # by torch and oneDNN, without CPU memory
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in said)

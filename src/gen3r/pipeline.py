@@ -3,8 +3,8 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -48,6 +48,7 @@ from gen3r.models.conditioning import (
 )
 from gen3r.models.depth_estimation import depth_ratio
 from gen3r.models.encoders import encode_image, encode_text
+from gen3r.models.fast_sampling import fast_scheduler, measured_ratios, step_cache
 from gen3r.models.geometry import GeometryModel, fitting_size, patch_size, resize_maps, usual_pixels
 from gen3r.models.memory import TIERS, Offload
 from gen3r.models.precision import exact_products, fast_products, fast_weights, store_weights
@@ -335,12 +336,13 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         embeds = (prompt_embeds, negative_prompt_embeds, image_embeds)
         self.maybe_free_model_hooks()
         # 4. denoise Z = [A; G]; the rays are large, and freed once they are embedded, so no name keeps them
-        latents = self.denoise(
-            latents,
-            Conditions(*embeds, control, self.prepare_rays(request, batch, path)),
-            request,
-            callback_on_step_end,
-        )
+        with self._fast_sampling(request):
+            latents = self.denoise(
+                latents,
+                Conditions(*embeds, control, self.prepare_rays(request, batch, path)),
+                request,
+                callback_on_step_end,
+            )
         if output_type == "latent":
             self.maybe_free_model_hooks()
             return latents
@@ -370,8 +372,9 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             raise InputError(f"this model samples in {own} steps; it cannot in 1")
         self._check_scheduler()
         cache = self.transformer._cache_config
-        if request.guidance_scale == 1 and getattr(cache, "is_guidance_distilled", True) is False:
-            raise InputError("FasterCache without guidance needs is_guidance_distilled=True")
+        partly = request.guidance_scale == 1 or request.guided_share < 1
+        if partly and getattr(cache, "is_guidance_distilled", True) is False:
+            raise InputError("FasterCache without guidance in every step needs is_guidance_distilled=True")
         if output_type not in ("scene", "latent"):
             raise InputError(f"output_type is scene or latent, not {output_type}")
         return batch_size(
@@ -390,13 +393,13 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         weights = sum(p.numel() for p in blocks.parameters())
         width = self.transformer.config.num_attention_heads * self.transformer.config.attention_head_dim
         tokens = (1 + (request.num_frames - 1) // 4) * (request.height // 16) * (2 * request.width // 16)
-        evaluations = request.num_inference_steps * (1 if request.guidance_scale == 1 else 2)
+        evaluations = request.num_inference_steps * (1 if request.guidance_scale == 1 else 1 + request.guided_share)
         return evaluations * tokens * (weights + 2 * len(blocks) * tokens * width)
 
     def denoising_seconds(self, request: Request) -> float:
         """How long the denoising of a resolved request will take here, from a step for a small clip."""
         frames, side = min(5, request.num_frames), SIZE_STEP
-        small = replace(request, num_frames=frames, height=side, width=side, num_inference_steps=2)
+        small = replace(request, num_frames=frames, height=side, width=side, num_inference_steps=2, guided_share=1.0)
         device, latent_frames = self._execution_device, 1 + (frames - 1) // 4
         text = torch.zeros(1, self.defaults["text_length"], self.transformer.config.text_dim, device=device)
         image = self.encode_image(torch.zeros(1, 0, 3, side, side, device=device))
@@ -764,9 +767,12 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         inputs = self._network_inputs(conditions)
         del conditions
         weights = fast_weights(self.transformer, latents.device) if self._mixes else {}
+        guided_steps = math.ceil(request.guided_share * request.num_inference_steps)
+        apart = guided_steps < request.num_inference_steps
         with self.progress_bar(total=request.num_inference_steps) as bar:  # pyright: ignore[reportCallIssue]
             for i, t in enumerate(self.scheduler.timesteps):
-                noise_pred = self._predict_velocity(latents, i, inputs, weights, request.guidance_scale)
+                scale = request.guidance_scale if i < guided_steps else 1.0
+                noise_pred = self._predict_velocity(latents, i, inputs, weights, scale, apart)
                 latents = self.scheduler.step(noise_pred, t, latents, return_dict=False)[0]
                 sigma = self.scheduler.sigmas[i + 1].to(latents.device)
                 latents = torch.where(known, add_noise(clean, noise, sigma), latents)
@@ -794,24 +800,69 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         return {name: torch.cat([other[name], x]) for name, x in inputs.items()}
 
     def _predict_velocity(
-        self, latents: Tensor, step: int, inputs: dict[str, Tensor], weights: dict[str, Tensor], guidance_scale: float
+        self,
+        latents: Tensor,
+        step: int,
+        inputs: dict[str, Tensor],
+        weights: dict[str, Tensor],
+        guidance_scale: float,
+        apart: bool = False,
     ) -> Tensor:
-        """The velocity noise - x; with guidance, both conditions in one batch: v0 + guidance_scale * (v1 - v0).
+        """The velocity noise - x; with guidance v0 + guidance_scale * (v1 - v0).
 
-        inputs: of `_network_inputs`. weights: of the network, in place of its own.
+        inputs: of `_network_inputs`. weights: of the network, in place of its own. apart: both conditions run one by
+        one, so that caches of steps, which remember each by itself, outlast the end of guidance; else in one batch.
         """
         self._current_timestep = t = self.scheduler.timesteps[step]
-        guided = len(inputs["prompt_embeds"]) == 2 * len(latents)
-        z = (torch.cat([latents, latents]) if guided else latents).to(self.transformer.dtype)
         schedule = {"timestep": t, "sigma": self.scheduler.sigmas[step], "step_index": step}
         schedule["num_inference_steps"] = len(self.scheduler.timesteps)
-        inputs = inputs | {"latents": z, "timestep": t.expand(len(z)).to(z.device)}
-        with self._autocast(), self.transformer.cache_context("velocity", **schedule):
-            noise_pred = torch.func.functional_call(self.transformer, weights, (), inputs).float()
-        if not guided:
-            return noise_pred
-        unconditional, conditional = noise_pred.chunk(2)
+        batch, z = len(latents), latents.to(self.transformer.dtype)
+
+        def run(name: str, inputs: dict[str, Tensor]) -> Tensor:
+            count = len(inputs["prompt_embeds"])
+            inputs = inputs | {"latents": z.repeat(count // batch, 1, 1, 1, 1)}
+            inputs |= {"timestep": t.expand(count).to(z.device)}
+            with self._autocast(), self.transformer.cache_context(name, **schedule):
+                return torch.func.functional_call(self.transformer, weights, (), inputs).float()
+
+        if len(inputs["prompt_embeds"]) == batch:
+            return run("velocity", inputs)
+        if not apart:
+            unconditional, conditional = run("velocity", inputs).chunk(2)
+        else:
+            conditional = run("conditional", {name: x[batch:] for name, x in inputs.items()})
+            if guidance_scale == 1:
+                return conditional
+            unconditional = run("unconditional", {name: x[:batch] for name, x in inputs.items()})
         return unconditional + guidance_scale * (conditional - unconditional)
+
+    @contextmanager
+    def _fast_sampling(self, request: Request) -> Iterator[None]:
+        """UniPC and a cache of steps for a request with `fast`; a cache that is on already stays."""
+        own, add_cache = self.scheduler, request.fast and not self.transformer.is_cache_enabled
+        if request.fast:
+            self.scheduler = fast_scheduler(own)
+        if add_cache:
+            self.transformer.enable_cache(step_cache(request.num_inference_steps, self.defaults.get("mag_ratios")))
+        try:
+            yield
+        finally:
+            self.scheduler = own
+            if add_cache:
+                self.transformer.disable_cache()
+
+    def calibrate(self, request: Request, generator: torch.Generator | None = None) -> list[float]:
+        """MagCache's ratios, one for each step of `fast`, from one generation: `mag_ratios` of a model's defaults.
+
+        Raises:
+            InputError: as in `__call__`; or the model has nothing to gain by `fast`.
+        """
+        request = replace(request, fast=True, guided_share=1.0).resolve(self.defaults)
+        if not request.fast:
+            raise InputError("models of so few steps are not calibrated: they have nothing to gain by fast")
+        with measured_ratios(self.transformer, request.num_inference_steps) as ratios:
+            self(request, generator=generator, output_type="latent")
+        return ratios
 
     @property
     def current_timestep(self) -> Any:
@@ -835,7 +886,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """What a scene records of its request, as JSON values."""
         return {
             "task": request.task, "frames": request.num_frames, "height": request.height, "width": request.width,
-            "steps": request.num_inference_steps, "guidance": request.guidance_scale,
+            "steps": request.num_inference_steps, "guidance": request.guidance_scale, "fast": request.fast,
             "negative_prompt": request.negative_prompt,
         }  # fmt: skip
 

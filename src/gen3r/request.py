@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SIZE_STEP = 112
 MAX_STEPS = 1_000_000
+FAST_STEPS = 20  # with `fast`, where a model has more
+FAST_GUIDED = 0.5  # share of the steps that are guided with `fast`
 PHOTO_SIDE = 768  # longer side of frames rendered from photos, where neither the request nor the photo says less
 TASKS = ("text", "one view", "two views")  # by the number of conditioning frames
 _DEFAULTED = (
@@ -48,6 +50,9 @@ class Request:
     num_frames: 4k + 1. height, width: of the clip that the model makes; multiples of 112, in pixels.
     output_size: longer side in pixels of the frames that are rendered from photos. None: 768, or the photo's if that
         is less. 0 turns the rendering off: the frames and their geometry are the model's.
+    fast: fewer and cheaper steps, at some loss: UniPC in place of Euler, a cache of steps, and guidance in part of
+        them. Models of at most 20 steps, such as nano, have nothing to gain.
+    guided_share: share of the steps, from the first, that are guided. None: all, or the first half with `fast`.
     clamp_known: known latents, such as the first frame's, follow their own straight path from the noise instead of the
         predicted velocity. Conditioning frames then come out as the autoencoder decodes them. The published
         implementation does not clamp.
@@ -76,6 +81,8 @@ class Request:
     guidance_scale: float = option(
         None, "strength of text guidance, 1 turns it off (default: the model's)", flag="--guidance", metavar="X"
     )
+    fast: bool = option(False, "fewer and cheaper steps, at some loss, for models of more than 20")
+    guided_share: float = None  # pyright: ignore[reportAssignmentType]
     clamp_known: bool = None  # pyright: ignore[reportAssignmentType]
     geometry_from: Literal["frames", "latents"] = None  # pyright: ignore[reportAssignmentType]
     prompt_embeds: "Tensor | None" = None
@@ -90,7 +97,8 @@ class Request:
         """
         from gen3r.media.sequence import open_paths
 
-        request = replace(self, **{name: defaults[name] for name in _DEFAULTED if getattr(self, name) is None})
+        request = self._resolve_fast(defaults["num_inference_steps"])
+        request = replace(request, **{x: defaults[x] for x in _DEFAULTED if getattr(request, x) is None})
         request = replace(request, images=open_paths(self.images), prompt="" if self.prompt is None else self.prompt)
         check_size(request.num_frames, request.height, request.width)
         request._check_sampling()
@@ -114,6 +122,15 @@ class Request:
             request = replace(request, cameras=defaults["cameras"].get(request.task, FREE))
         request._check_cameras()
         return request
+
+    def _resolve_fast(self, own_steps: int) -> "Request":
+        """The same request with the steps and guidance of `fast`, or without `fast` where nothing is to gain."""
+        fast = self.fast and own_steps > FAST_STEPS
+        if self.fast and not fast:
+            warnings.warn(f"this model samples in {own_steps} steps; there is nothing to gain by fast", stacklevel=4)
+        steps = FAST_STEPS if fast and self.num_inference_steps is None else self.num_inference_steps
+        share = (FAST_GUIDED if fast else 1.0) if self.guided_share is None else self.guided_share
+        return replace(self, fast=fast, num_inference_steps=steps, guided_share=share)
 
     @property
     def num_views(self) -> int:
@@ -182,6 +199,8 @@ class Request:
             raise InputError(f"sampling needs 1 to {MAX_STEPS} steps, not {self.num_inference_steps}")
         if not 0 <= self.guidance_scale <= 100:
             raise InputError(f"guidance must lie between 0 and 100, not {self.guidance_scale}; 1 turns it off")
+        if not 0 <= self.guided_share <= 1:
+            raise InputError(f"the share of guided steps lies between 0 and 1, not {self.guided_share}")
         if self.geometry_from not in ("frames", "latents"):
             raise InputError(f"geometry comes from frames or latents, not from {self.geometry_from}")
 

@@ -1,6 +1,7 @@
 """Loading, saving and converting model folders. Only safetensors, JSON and tokenizer files are read."""
 
 import json
+import math
 import re
 from collections.abc import Collection
 from dataclasses import replace
@@ -31,7 +32,7 @@ from gen3r.checkpoints.weights import (
     read_json,
 )
 from gen3r.errors import InputError
-from gen3r.files import whole_folder, write_tensors
+from gen3r.files import whole_folder, write_tensors, write_text
 from gen3r.locations import local_model
 from gen3r.models import presets
 from gen3r.models.adapter import GeometryAdapter
@@ -87,9 +88,22 @@ def _checked_defaults(given: Any, path: Path) -> dict[str, Any]:
     for key, usual in plain.items():
         value, kind = values[key], (int, type(None)) if usual is None else type(usual)
         whole_for_float = kind is float and type(value) is int
-        if not (isinstance(value, kind) or whole_for_float) or isinstance(value, bool) != isinstance(usual, bool):
+        numbers = not isinstance(value, list) or all(isinstance(x, float | int) and math.isfinite(x) for x in value)
+        of_kind = (isinstance(value, kind) or whole_for_float) and numbers
+        if not of_kind or isinstance(value, bool) != isinstance(usual, bool):
             raise InputError(f"{path} has a default {key} of {json.dumps(value)[:40]}; fetch the model again")
     return values
+
+
+def store_defaults(folder: Path, **values: Any) -> None:
+    """Changes some defaults in the model_index.json of a model folder.
+
+    Raises:
+        InputError: it cannot be read or written.
+    """
+    index = read_json(folder / "model_index.json")
+    index["defaults"] = index.get("defaults", {}) | values
+    write_text(json.dumps(index, indent=2) + "\n", folder / "model_index.json")
 
 
 def transformer_config(model: str | Path) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_options(scene, Job, "size")
     add_options(scene, Request, "output_size")
     sampling = parser.add_argument_group("sampling")
-    add_options(sampling, Request, "num_inference_steps", "guidance_scale")
+    add_options(sampling, Request, "num_inference_steps", "guidance_scale", "fast")
     add_options(sampling, Job, "seed")
     add_options(sampling, GenerateOptions, "request")
     model = parser.add_argument_group("model")

@@ -13,7 +13,8 @@ from gen3r.cli.common import Parser, exit_code, remembered_interrupts, say
 from gen3r.errors import InputError
 
 COMMANDS = (
-    "generate", "app", "batch", "reconstruct", "export", "view", "info", "convert", "data", "train", "evaluate",
+    "generate", "app", "batch", "reconstruct", "export", "view", "info", "convert", "calibrate", "data", "train",
+    "evaluate",
 )  # fmt: skip
 _DESCRIPTION = """\
 From a photo, two photos, a video or text to one consistent 3-D scene: video, depth, points and cameras."""

@@ -163,11 +163,17 @@ def push_pull(values: Tensor, weight: Tensor) -> Tensor:
     if height * width == 1:
         return values / weight.clamp_min(1e-12)
     pad = (0, width % 2, 0, height % 2)
-    total = 4 * F.avg_pool2d(F.pad(weight, pad), 2)
+    total = _pairs(F.pad(weight, pad))
     kept = total.clamp_max(1)
-    coarse = push_pull(4 * F.avg_pool2d(F.pad(values, pad), 2) * (kept / total.clamp_min(1e-12)), kept)
+    coarse = push_pull(_pairs(F.pad(values, pad)) * (kept / total.clamp_min(1e-12)), kept)
     filled = F.interpolate(coarse[None], scale_factor=2, mode="bilinear", align_corners=False)[0]
     return values + (1 - weight) * filled[..., :height, :width]
+
+
+def _pairs(x: Tensor) -> Tensor:
+    """Sums of 2 x 2 pixels of x [..., H, W]."""
+    rows = x[..., ::2, :] + x[..., 1::2, :]
+    return rows[..., ::2] + rows[..., 1::2]
 
 
 def draw_photo(
@@ -216,7 +222,7 @@ def draw_depth(depth: Tensor, source: Camera, target: Camera, target_size: tuple
     height, width = depth.shape
     pixel, z = project(unproject(depth, *source).flatten(0, 1), *target)
     drawn = torch.cat([pixel, z[:, None]], 1).T.view(1, 3, height, width)
-    reach = F.max_pool2d(drawn[:, :2], 3, 1, 1) + F.max_pool2d(-drawn[:, :2], 3, 1, 1)  # of 3 x 3 pixels, 2 unstretched
+    reach = _window_max(drawn[:, :2], 3) - _window_min(drawn[:, :2], 3)  # of 3 x 3 pixels, 2 unstretched
     size = (SUBPIXELS * height, SUBPIXELS * width)
     torn = F.interpolate((reach.amax(1, keepdim=True) > 2 * MAX_STRETCH).float(), size)[0, 0] > 0
     place = (torch.stack(pixel_grid(*size, like=z)) / SUBPIXELS).frac() - 0.5
@@ -265,12 +271,22 @@ def _row_ends(z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
 def _feather(seen: Tensor, radius: int) -> Tensor:
     """Opacity [H, W]: 0 outside of what is seen, and 1 deeper inside than twice the radius."""
     inner = _window_min(seen.float(), 2 * radius + 1)
-    return seen * F.avg_pool2d(inner[None, None], 2 * radius + 1, 1, radius, count_include_pad=False)[0, 0]
+    return seen * window_mean(inner[None], 2 * radius + 1)[0]
 
 
 def _window_max(x: Tensor, size: int) -> Tensor:
-    x = F.max_pool2d(x[None, None], (1, size), 1, (0, size // 2))
-    return F.max_pool2d(x, (size, 1), 1, (size // 2, 0))[0, 0]
+    """The greatest value in windows around every pixel of x [..., H, W]; the odd `size` is their side.
+
+    Windows grow by doubling, which is much faster than torch's pooling.
+    """
+    for _ in range(2):
+        x = F.pad(x.mT, (size // 2, size // 2), value=-torch.inf)
+        width = 1
+        while width < size:
+            step = min(width, size - width)
+            x = torch.maximum(x[..., :-step], x[..., step:])
+            width += step
+    return x
 
 
 def _window_min(x: Tensor, size: int) -> Tensor:

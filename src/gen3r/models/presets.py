@@ -19,7 +19,7 @@ Arguments = dict[str, Any]
 # What a pipeline keeps of a configuration besides its components.
 DEFAULTS = (
     "text_length", "num_frames", "height", "width", "num_inference_steps", "guidance_scale", "negative_prompt",
-    "clamp_known", "geometry_from", "cameras", "photo_size",
+    "clamp_known", "geometry_from", "cameras", "photo_size", "mag_ratios",
 )  # fmt: skip
 
 # Channel statistics of the published latents (the checkpoint's own numbers).
@@ -54,6 +54,7 @@ class ModelConfig:
         computed from.
     cameras: task ("one view", "two views", ...) -> path of the cameras where a request names none. Other tasks have
         free cameras.
+    mag_ratios: of MagCache, by `gen3r calibrate`: how the change that the blocks make grows from step to step.
     photo_size: VGGT sees up to four frames at about this number of pixels squared. None: as the clip.
     """
 
@@ -76,6 +77,7 @@ class ModelConfig:
     geometry_from: Literal["frames", "latents"] = "latents"
     cameras: dict[str, str] = field(default_factory=dict)
     photo_size: int | None = None
+    mag_ratios: list[float] = field(default_factory=list)
 
     @property
     def defaults(self) -> Arguments:

@@ -73,7 +73,7 @@ def test_targets_end_where_the_pipelines_loop_does(latents: LatentCache, batch: 
     pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
     pipe.scheduler.set_timesteps = partial(pipe.scheduler.set_timesteps, sigmas=path)
     conditions = replace(conditions, negative_prompt_embeds=stage.negative_prompt_embeds.expand(4, -1, -1))
-    request = Request(num_inference_steps=len(path), guidance_scale=3.0, clamp_known=clamp)
+    request = Request(num_inference_steps=len(path), guidance_scale=3.0, guided_share=1.0, clamp_known=clamp)
     with torch.no_grad():
         sampled = pipe.denoise(noise, conditions, request)
     assert torch.allclose(z, sampled, atol=1e-4)
