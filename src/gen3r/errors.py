@@ -14,5 +14,5 @@ def out_of_memory(error: BaseException) -> bool:
     return not isinstance(error, InputError) and any(words in str(error) for words in _WORDS)
 
 
-# What torch raises without CPU memory, zstandard, and the loader of libraries.
-_WORDS = ("allocate memory", "not enough memory", "failed to map segment")
+# Of torch, oneDNN, zstandard and the loader of libraries, without memory.
+_WORDS = ("allocate memory", "could not create a primitive", "not enough memory", "failed to map segment")

@@ -27,7 +27,7 @@ from gen3r.batch.table import Line
 from gen3r.batch.tasks import Task, check_lines
 from gen3r.batch.worker import Settings, Worker, from_row, to_row
 from gen3r.cli.main import main
-from gen3r.errors import InputError
+from gen3r.errors import InputError, out_of_memory
 from gen3r.export.save import WRITERS
 from gen3r.export.selection import Selection
 from gen3r.files import exclusive_folder
@@ -228,6 +228,13 @@ def test_without_memory_a_batch_is_halved_for_good(tmp_path: Path):
     assert [r.status for r in worker.make(tasks[:4])] == ["done"] * 4
     assert [r.status for r in worker.make(tasks[4:] + tasks[:1])] == ["done"] * 3
     assert sizes == [4, 2, 2, 2]
+
+
+def test_what_is_a_lack_of_memory():
+    texts = "DefaultCPUAllocator: can't allocate memory: you tried", "could not create a primitive"
+    assert all(out_of_memory(error) for error in (MemoryError(), *map(RuntimeError, texts)))
+    assert not out_of_memory(RuntimeError("size mismatch"))
+    assert not out_of_memory(ValueError("could not create a primitive"))
 
 
 def test_a_batch_makes_the_scenes_of_its_jobs(tmp_path: Path):

@@ -36,7 +36,7 @@ SURE = 0.98  # opacity from which on a photo's pixels are continued: at its very
 HIDDEN = 0.02  # factor on the weight of a photo behind what another photo shows
 FARTHER = 0.01  # radians that the logarithm of the ratio of distances counts
 COARSE = 112  # most pixels of the longer side at which colours are coarse
-SHARE, MOST = 0.5, 0.1  # of the difference to the generated frames' coarse colours, and how much of it counts
+SHARE, MOST = 0.5, 0.05  # of the difference to the generated frames' coarse colours, and how much of it counts
 MAX_GAIN = 2.0  # of a photo's exposure over the other's
 MIN_OVERLAP = 0.02  # share of the frame that tells two exposures
 
@@ -110,12 +110,12 @@ def composite(base: Tensor, views: list[View]) -> tuple[Tensor, Tensor, Tensor]:
     colour, z, opacity, penalty = (torch.stack([getattr(v, x.name) for v in views]) for x in fields(View))
     hidden = z > z.where(opacity > 0.5, torch.inf).amin(0) * (1 + SAME_SURFACE)
     weight = opacity * torch.where(hidden, HIDDEN, 1) / (penalty + ANGLE).square()
+    best = weight.argmax(0)
     if len(views) > 1:
         weight /= weight.sum(0).clamp_min(1e-12)
         window = 2 * round(FADING * max(z.shape) / 2) + 1
         weight, inside = (window_mean(window_mean(x, window), window) for x in (weight, opacity))
         weight = opacity * weight.clamp_min(1e-6) * (2 * inside - 1).clamp_min(1e-3)  # less towards a photo's margin
-    best = weight.argmax(0)
     colour = (colour * weight[:, None]).sum(0) / weight.sum(0).clamp_min(1e-12)
     cover = opacity.amax(0)
     seen = cover > 0.5
