@@ -467,6 +467,17 @@ class TestScenes:
         assert torch.equal(scene.depth, decoded.depth if usual == "frames" else again.depth)
         assert torch.equal(scene.frames, decoded.frames)
 
+    def test_all_that_takes_long_is_counted(self, pipe: Gen3RPipeline, monkeypatch: pytest.MonkeyPatch):
+        told: list[tuple[str, int, int]] = []
+        monkeypatch.setattr(pipe, "on_progress", lambda *now: told.append(now))
+        pipe(pictures(1), cameras="still", num_inference_steps=2, generator=seeded(0))
+        pipe.reconstruct(pictures(FRAMES))
+        doings = list(dict.fromkeys(doing for doing, _, _ in told))
+        assert doings == ["predicting the geometry", "decoding", "rendering"]
+        for doing, total in (("decoding", 2), ("rendering", FRAMES)):
+            assert [now[1:] for now in told if now[0] == doing] == [(i, total) for i in range(1, total + 1)]
+        assert not any(module._forward_hooks for module in pipe.vae.modules())
+
     def test_decoding_drops_no_sample(self, pipe: Gen3RPipeline):
         latents = torch.randn(3, 16, 2, 14, 28, generator=seeded(0))
         assert [scene.prompt for scene in pipe.decode(latents, "a room")] == ["a room"] * 3

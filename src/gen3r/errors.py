@@ -11,5 +11,8 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an error is a lack of memory, of this machine's or of an accelerator's."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    said = ("allocate memory", "could not create a primitive")  # by torch and oneDNN, without CPU memory
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in said)
+    return not isinstance(error, InputError) and any(words in str(error) for words in _WORDS)
+
+
+# Of torch, oneDNN, zstandard and the loader of libraries, without memory.
+_WORDS = ("allocate memory", "could not create a primitive", "not enough memory", "failed to map segment")

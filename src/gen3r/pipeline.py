@@ -3,9 +3,10 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from diffusers.loaders import WanLoraLoaderMixin
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import CLIPVisionModelWithProjection, PreTrainedTokenizerBase, UMT5EncoderModel
 
@@ -88,11 +89,13 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     `geometry`: what `load_geometry` loaded; it sees the conditioning frames in place of vggt.
     `mixed_precision`: float32 weights multiply in bfloat16 where the device does that fast; False keeps float32 exact.
     VGGT's heads always run in float32.
+    `on_progress`: called with what is being done after the denoising, how much of it is done, and of how much.
     """
 
     model_cpu_offload_seq = "text_encoder->image_encoder->transformer->vae->geo_adapter->vggt"
     _callback_tensor_inputs = ("latents",)
     mixed_precision = False
+    on_progress: Callable[[str, int, int], None] | None = None
     geometry: GeometryModel | None = None
     offload: Offload | None = None  # where weights stay in their files until they are used
 
@@ -470,7 +473,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         moved to that of the photos. The cameras are the path.
         """
         device = photos.device if photos.is_cuda else torch.device("cpu")
-        size, indices = photos.shape[-2:], self._progress(range(len(path)), "rendering", "frame")
+        size, indices = photos.shape[-2:], self._each(range(len(path)), "rendering", "frame")
         frames, far, photos, depth = (x.to(device).float() for x in (scene.images, scene.depth, photos, depth))
         with exact_products(device):
             drawn = [
@@ -493,16 +496,45 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             source=source,
         )
 
-    def _progress(self, items: Sequence[int], doing: str, unit: str) -> Iterable[int]:
-        """A progress bar like that of the denoising steps."""
-        config: dict[str, Any] = dict(getattr(self, "_progress_bar_config", {}))
-        config.update(desc=str(config.get("desc", "")).replace("denoising", doing), unit=unit)
-        return tqdm(items, **config)
+    @contextmanager
+    def _counted(self, total: int, doing: str, unit: str) -> Iterator[Callable[..., None]]:
+        """A progress bar like that of the denoising steps, and a function that counts one more."""
+        config: dict[str, Any] = {"delay": 1.0, **getattr(self, "_progress_bar_config", {})}
+        config.update(desc=str(config.get("desc", "")).replace("denoising", doing), unit=unit, total=total)
+        done = 0
+        with tqdm(**config) as bar:
+
+            def count(*_: Any) -> None:
+                nonlocal done
+                done += 1
+                bar.update()
+                if self.on_progress is not None:
+                    self.on_progress(doing, done, total)
+
+            yield count
+
+    def _each(self, items: Sequence[int], doing: str, unit: str) -> Iterator[int]:
+        """The items, counted."""
+        with self._counted(len(items), doing, unit) as count:
+            for item in items:
+                yield item
+                count()
+
+    @contextmanager
+    def _calls(self, modules: Sequence[nn.Module], total: int, doing: str, unit: str) -> Iterator[None]:
+        """Counts the calls of modules meanwhile."""
+        with self._counted(total, doing, unit) as count:
+            hooks = [module.register_forward_hook(count) for module in modules]
+            try:
+                yield
+            finally:
+                for hook in hooks:
+                    hook.remove()
 
     @torch.no_grad()
     def decode_frames(self, appearance: Tensor) -> Tensor:
         """Frames [B, F, 3, H, W] in [0, 1] of appearance latents [B, 16, f, h, w]."""
-        with self._autocast():
+        with self._autocast(), self._calls([self.vae.decoder], appearance.shape[2], "decoding", "latent frame"):
             video = self.vae.decode_latents(appearance.to(self.vae.dtype)).float()
         return (video / 2 + 0.5).clamp(0, 1).transpose(1, 2)
 
@@ -516,7 +548,8 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     @torch.no_grad()
     def predict_geometry(self, frames: Tensor, points: bool = False) -> GeometryPrediction:
         """Cameras and depth of frames [B, F, 3, H, W] in [0, 1], by VGGT; the points of its own head, if asked for."""
-        with self._autocast():
+        blocks = self.vggt.aggregator.global_blocks
+        with self._autocast(), self._calls([*blocks], len(blocks), "predicting the geometry", "block"):
             levels = self.vggt.tokens(frames.to(self.vggt.dtype))
         return self.vggt.heads(levels, *frames.shape[-2:], points=points)
 
@@ -587,11 +620,11 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         self.maybe_free_model_hooks()
         return scene if feed_forward or len(frames) < MIN_FRAMES else self._refined(scene, pictures)
 
-    @staticmethod
-    def _refined(scene: Scene, images: Images) -> Scene:
+    def _refined(self, scene: Scene, images: Images) -> Scene:
         """A reconstruction with cameras and depth refined by its frames, if they can be matched."""
         matched = eight_bits(image_batch(images, *matched_size(scene.cameras.height, scene.cameras.width))[0].cpu())
-        refined = refine(matched, scene.images, scene.depth, scene.cameras)
+        frames = partial(self._each, range(len(scene.frames)), "refining the depth", "frame")
+        refined = refine(matched, scene.images, scene.depth, scene.cameras, frames)
         if refined is None:
             return scene
         depth, cameras = refined

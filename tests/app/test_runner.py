@@ -32,13 +32,13 @@ def test_a_job_becomes_the_scene_of_the_command_line(
     assert ended(name) == "done", store.states()
     assert torch.equal(scene_of(store, name).frames, store.job(name).generate(pipe).frames)
     assert (store.path(name) / PICTURE).stat().st_size > 0
-    assert store.states()[name].step == 2
+    assert store.states()[name].doing == "writing"
 
 
 def test_a_job_ends_in_the_middle_of_a_step(store: Store, runner: Runner, ended: Callable[[str], str]) -> None:
     slow, next_one = store.submit(quick_job(num_inference_steps=200), [photo()]), store.submit(quick_job(), [photo()])
     runner.start()
-    assert store.wait(lambda: store.states()[slow].step > 0, LONG)
+    assert store.wait(lambda: store.states()[slow].doing == "denoising", LONG)
     runner.cancel(slow)
     assert ended(next_one) == "done", store.states()
     assert store.states()[slow].phase == "cancelled"
@@ -50,7 +50,7 @@ def test_a_running_job_is_deleted(store: Store, runner: Runner, ended: Callable[
     slow = store.submit(quick_job(num_inference_steps=200), [photo()])
     folder = store.path(slow)
     runner.start()
-    assert store.wait(lambda: store.states()[slow].step > 0, LONG)
+    assert store.wait(lambda: store.states()[slow].doing == "denoising", LONG)
     runner.delete(slow)
     assert slow not in store.states()
     assert ended(store.submit(quick_job(), [photo()])) == "done"
@@ -61,7 +61,7 @@ def test_a_worker_without_patience_is_replaced(store: Store, pipe: Gen3RPipeline
     runner = Runner(store, lambda: pipe, WorkerThread, patience=0)
     slow = store.submit(quick_job(num_inference_steps=200), [photo()])
     runner.start()
-    assert store.wait(lambda: store.states()[slow].step > 0, LONG)
+    assert store.wait(lambda: store.states()[slow].doing == "denoising", LONG)
     runner.cancel(slow)
     assert ended(store.submit(quick_job(), [photo()])) == "done"
     assert store.states()[slow].phase == "cancelled"

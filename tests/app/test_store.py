@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gen3r.app import store as stores
-from gen3r.app.store import JOB, RESULT, STATE, Store, write_job
+from gen3r.app.store import JOB, RESULT, STATE, State, Store, write_job
 from gen3r.cameras.paths import trajectory
 from gen3r.errors import InputError
 from gen3r.jobs import Job
@@ -39,8 +39,8 @@ def test_a_job_is_a_folder_that_the_command_line_reads(store: Store) -> None:
 def test_jobs_are_taken_in_turn_and_end_as_they_should(store: Store) -> None:
     first, second, third = (store.submit(quick_job(), [photo(i)]) for i in range(3))
     assert store.take() == first
-    store.progress(first, 1, 2)
-    assert (store.states()[first].step, store.states()[first].steps) == (1, 2)
+    store.progress(first, 1, 2, "denoising")
+    assert store.states()[first] == State("running", "denoising", 1, 2)
     (store.path(first) / RESULT).mkdir()
     store.finish(first)
     store.cancel(second)

@@ -20,7 +20,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from gen3r.cli.common import OutputOptions, duration, write_scene
+from gen3r.cli.common import OutputOptions, duration, exit_code, write_scene
 from gen3r.cli.main import main
 from gen3r.errors import InputError
 from gen3r.export.save import WRITERS
@@ -307,6 +307,28 @@ def test_a_working_folder_that_was_removed(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "gone").rmdir()
     assert main(["info"]) == 2
     assert "the working folder has been removed" in capsys.readouterr().err
+
+
+def test_too_little_memory_to_start():
+    command = [sys.executable, "-m", "gen3r.cli.main", "info"]
+    run = subprocess.run(["bash", "-c", 'ulimit -v 524288; "$@"', "_", *command], capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr == "gen3r: error: 512 MB of memory are allowed here, too little to start; see ulimit -v\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("libx264.so.165: failed to map segment from shared object"),
+        RuntimeError("error ending compression stream: Allocation error : not enough memory"),
+    ],
+)
+def test_a_library_that_finds_no_memory_is_one_line(error: Exception, capsys):
+    def run() -> None:
+        raise error
+
+    assert exit_code(run) == 2
+    assert "out of memory" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SOFTWARE = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
-# three.js says this of viser's splats, whose vertices have two coordinates; they are drawn all the same.
+# three.js says this of viser's splats, whatever Gaussians they are: the four corners that viser draws each of them with
+# have two coordinates, and their third one is no number. Nothing of ours is in it, and they are drawn all the same.
 KNOWN = "THREE.BufferGeometry.computeBoundingSphere(): Computed radius is NaN"
 
 
@@ -70,9 +71,13 @@ class Visit:
 
     def wait_for_pixels(self, shown: Callable[[np.ndarray], bool]) -> np.ndarray:
         """The picture, once a condition on it holds."""
+        self.wait_for(lambda: shown(self.pixels()))
+        return self.pixels()
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Returns once a condition holds."""
         for _ in range(200):
-            pixels = self.pixels()
-            if shown(pixels):
-                return pixels
+            if condition():
+                return
             self.page.wait_for_timeout(500)
-        raise AssertionError("the page never showed it")
+        raise AssertionError("it never came about")

@@ -55,6 +55,8 @@ def test_the_viewer_is_used(browser: Any, server: Any):
     panel = show_scenes(server, {"1 wall": quartered()})
     with Visit(browser, f"http://127.0.0.1:{server.get_port()}", 640, 480) as visit:
         page = visit.page
+        page.get_by_text("Look through the camera").click()
+        visit.wait_for(lambda: not panel.shown.moving.visible)  # it would hide the scene
         page.get_by_text("Camera path").click()
         page.get_by_role("button", name="Add this view").click()
         page.get_by_text("Files", exact=True).click()

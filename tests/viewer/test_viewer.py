@@ -75,6 +75,9 @@ def test_a_ray_meets_the_first_surface(server):
     assert (found[1] - wanted).norm() < 0.01
     assert torch.equal(scene.points.flatten(0, 2)[found[0]], found[1])
     assert shown.pick(offset, np.array([0.0, 0.0, -1.0])) is None
+    between = (scene.points[0, 12, 12] + scene.points[0, 12, 13]) / 2  # seen from close by
+    eye = between + torch.tensor([0.0, 0.0, -0.1])
+    assert shown.pick(eye.numpy() + offset, np.array([0.0, 0.0, 1.0])) is not None
 
 
 def test_a_ruler_measures_and_sets_the_scale(server):

@@ -153,8 +153,7 @@ def _about(store: Store, name: str, state: State) -> str:
     """What there is to say about a job, as HTML."""
     words = f"This scene {_WORDS[state.phase]}" if state.phase != "cancelled" else "This scene was cancelled"
     if state.phase == "running":
-        words += f": step {state.step} of {state.steps}" if state.step else ": it begins"
-        words += ", decoding" if state.step and state.step == state.steps else ""
+        words += f": {state.doing or 'it begins'}" + (f", {state.step} of {state.steps}" if state.step else "")
     if state.message:
         words += f": {state.message}"
     try:

@@ -153,8 +153,8 @@ class Runner:
             self._send(what, folder)
             while True:
                 match self._connection.recv():
-                    case "step", step, steps if name is not None:
-                        self._store.progress(name, step, steps)
+                    case "step", step, steps, doing if name is not None:
+                        self._store.progress(name, step, steps, doing)
                     case ("done",):
                         return ""
                     case "failed", message:

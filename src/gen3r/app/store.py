@@ -39,10 +39,11 @@ _MAX_DEATHS = 2  # of workers over one job
 
 @dataclass(frozen=True)
 class State:
-    """phase: "deleted" for what goes as soon as no worker is on it. step, steps: of sampling. message: of failure.
-    deaths: workers that died over this job."""
+    """phase: "deleted" for what goes as soon as no worker is on it. doing: what the worker does. step, steps: how much
+    of that is done, and of how much. message: of failure. deaths: workers that died over this job."""
 
     phase: Phase = "waiting"
+    doing: str = ""
     step: int = 0
     steps: int = 0
     message: str = ""
@@ -94,7 +95,7 @@ class Store:
         if (path / RESULT).is_dir():
             state = replace(state, phase="done", message="")
         elif state.phase == "running":
-            state = replace(state, phase="waiting", step=0)
+            state = replace(state, phase="waiting", step=0, doing="")
         self._states[path.name] = State()
         self._set(path.name, state)
 
@@ -170,13 +171,13 @@ class Store:
             name = next((n for n, state in self._states.items() if state.phase == "waiting"), None)
             if name is not None:
                 self._running = name
-                self._set(name, replace(self._states[name], phase="running", step=0))
+                self._set(name, replace(self._states[name], phase="running", step=0, doing=""))
             return name
 
-    def progress(self, name: str, step: int, steps: int) -> None:
-        """The running job is at this step."""
+    def progress(self, name: str, step: int, steps: int, doing: str) -> None:
+        """The running job is at this step of what is done."""
         with self._changed:
-            self._set(name, replace(self._states[name], step=step, steps=steps))
+            self._set(name, replace(self._states[name], step=step, steps=steps, doing=doing))
 
     def finish(self, name: str, message: str = "") -> None:
         """The worker has let go of the running job: done if there is a scene, cancelled if that was asked for, else
@@ -200,7 +201,7 @@ class Store:
             self._states[name] = state
             if state.phase == "running" and state.deaths < _MAX_DEATHS and not (self._jobs / name / RESULT).is_dir():
                 self._running = None
-                self._set(name, replace(state, phase="waiting", step=0))
+                self._set(name, replace(state, phase="waiting", step=0, doing=""))
             else:
                 self.finish(name, "the model's process died twice; there may be too little memory for these settings")
 

@@ -1,7 +1,7 @@
 """The process that keeps the model and does one job after another.
 
-It is told ("generate", folder), ("preview", folder) and ("cancel", folder), and tells ("ready",), ("step", i, n),
-("picture",), ("done",) and ("failed", message). When its connection closes, it ends.
+It is told ("generate", folder), ("preview", folder) and ("cancel", folder), and tells ("ready",), ("step", i, n,
+what it does), ("picture",), ("done",) and ("failed", message). When its connection closes, it ends.
 """
 
 import signal
@@ -114,17 +114,23 @@ class _Worker:
     def _generate(self, pipe: Gen3RPipeline, folder: Path, stop: Callable[[], None]) -> None:
         forming = FormingPicture()
 
+        def tell(doing: str, done: int, total: int) -> None:
+            self._tell("step", done, total, doing)
+
         def after_step(_: Gen3RPipeline, step: int, t: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             stop()
-            steps = len(pipe.scheduler.timesteps)
-            self._tell("step", step + 1, steps)
+            pipe.on_progress = None  # the forming picture is no step
             picture = forming.after_step(pipe, step, tensors["latents"])
             if picture is not None:
                 with whole_file(folder / PICTURE) as partial:
                     picture.save(partial)
                 self._tell("picture")
+            tell("denoising", step + 1, len(pipe.scheduler.timesteps))
+            pipe.on_progress = tell
             return {}
 
+        pipe.on_progress = tell
         scene = Job.load(folder / JOB).generate(pipe, on_step=after_step)
         stop()
+        tell("writing", 0, 0)
         save_scene(scene, folder / RESULT)

@@ -278,14 +278,14 @@ def exit_code(command: Callable[[], int | None]) -> int:
     """Runs a command; returns its own exit code or 0, 2 for bad input, 130 when interrupted. Says why in one line."""
     try:
         return command() or 0
-    except Exception as error:
-        if not isinstance(error, InputError | OSError) and not out_of_memory(error):
-            raise
-        say(f"error: {' '.join(_reason(error).split())}")
-        return 2
     except KeyboardInterrupt as interruption:
         say(f"interrupted; {str(interruption) or 'nothing was written'}")
         return 128 + (_received[0] if _received else signal.SIGINT)
+    except Exception as error:
+        if not (isinstance(error, (InputError, OSError)) or out_of_memory(error)):
+            raise
+        say(f"error: {' '.join(_reason(error).split())}")
+        return 2
 
 
 def _reason(error: Exception) -> str:

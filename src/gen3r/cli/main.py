@@ -12,6 +12,12 @@ from gen3r import __version__
 from gen3r.cli.common import Parser, exit_code, remembered_interrupts, say
 from gen3r.errors import InputError
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+LEAST_MEMORY = 1 << 30  # bytes of addresses
 COMMANDS = (
     "generate", "app", "batch", "reconstruct", "export", "view", "info", "convert", "calibrate", "data", "train",
     "evaluate",
@@ -49,11 +55,18 @@ def _run(argv: Sequence[str] | None) -> int | None:
     with warnings.catch_warnings(), remembered_interrupts(), _printed():
         warnings.showwarning = _show_warning
         args = build_parser().parse_args(argv)
-        try:
-            os.getcwd()
-        except FileNotFoundError as error:  # torch's libraries would end the process
-            raise InputError("the working folder has been removed; change to another one") from error
+        _check_surroundings()
         return args.run(args)
+
+
+def _check_surroundings() -> None:
+    """Refuses what torch's libraries would end the process over, without a word."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise InputError("the working folder has been removed; change to another one") from error
+    if resource is not None and 0 <= (most := resource.getrlimit(resource.RLIMIT_AS)[0]) < LEAST_MEMORY:
+        raise InputError(f"{most >> 20} MB of memory are allowed here, too little to start; see ulimit -v")
 
 
 @contextmanager

@@ -74,16 +74,17 @@ class Selection:
         focal = scene.cameras.K_px[:, 0, 0][pixels // scene.depth[0].numel()]
         return (scene.depth.flatten()[pixels] / focal).clamp_min(self.voxel)
 
-    def clouds(self) -> Iterator[tuple[int, PointCloud]]:
-        """The exported points of each frame that has any: the frame's number, and all that is known of its points.
+    @cached_property
+    def widths(self) -> Tensor:
+        """How wide the exported points are [N]: as the part of the surface that each stands for, its pixel or its cube,
+        and more where points were thinned to a number."""
+        return self._widths(self.pixels) * math.sqrt(len(self._unthinned) / max(1, len(self.pixels)))
 
-        A point is as wide as the part of the surface that it stands for: its pixel, or its cube, and more where points
-        were thinned to a number.
-        """
+    def clouds(self) -> Iterator[tuple[int, PointCloud]]:
+        """The exported points of each frame that has any: the frame's number, and all that is known of its points."""
         scene, pixels = self.scene, self.pixels
         size = scene.depth[0].numel()
         bounds = torch.searchsorted(pixels, size * torch.arange(len(scene.depth) + 1)).tolist()
-        growth = math.sqrt(len(self._unthinned) / max(1, len(pixels)))
         for frame, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
             if end > start:
                 inside = pixels[start:end] - frame * size
@@ -93,7 +94,7 @@ class Selection:
                     PointCloud(
                         points=scene.points[frame].flatten(0, 1)[inside],
                         colours=scene.frames[frame].flatten(0, 1)[inside],
-                        widths=self._widths(pixels[start:end]) * growth,
+                        widths=self.widths[start:end],
                         normals=surface_normals(scene.depth[frame], K_px, inside) @ R.T,
                         confidence=scene.confidence[frame].flatten()[inside],
                     ),

@@ -1,6 +1,7 @@
 """Multi-view stereo: refines the depth of many frames with accurate cameras by plane sweeps."""
 
 import math
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +18,13 @@ CHANGE_WEIGHT = 0.02  # of its absolute value, over the largest
 NO_TEXTURE = 2e-4  # variance of the grey values of a window in which half of the cost counts
 
 
-def sharpen_frames(images: Tensor, depth: Tensor, cameras: Cameras) -> Tensor:
+def sharpen_frames(
+    images: Tensor, depth: Tensor, cameras: Cameras, frames: Callable[[], Iterable[int]] | None = None
+) -> Tensor:
     """The depth of frames [F, H, W] at which their windows match those of other frames best.
 
     images: [F, 3, H, W] in [0, 1]. depth: the initial z-depth, in the unit of the cameras. cameras: F, accurate ones,
-    at the size of the images.
+    at the size of the images. frames: gives the numbers of all frames, in order, for each sweep; for a progress bar.
 
     Each frame tries factors of its depth, in sweeps from coarse to fine. The cost of a factor is 1 minus the normalised
     cross-correlation with the better half of the sources, which leaves out those that something hides. A prior keeps
@@ -31,7 +34,8 @@ def sharpen_frames(images: Tensor, depth: Tensor, cameras: Cameras) -> Tensor:
     for reach, count, window in SWEEPS:
         logs = torch.linspace(-reach, reach, count)
         depth = torch.stack([
-            depth[i] * _best_factor(grey, depth, cameras, i, logs, window).exp() for i in range(len(depth))
+            depth[i] * _best_factor(grey, depth, cameras, i, logs, window).exp()
+            for i in (range(len(depth)) if frames is None else frames())
         ])  # fmt: skip
     return depth
 

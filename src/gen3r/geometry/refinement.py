@@ -1,5 +1,7 @@
 """The refinement of a feed-forward reconstruction by the frames themselves."""
 
+from collections.abc import Callable, Iterable
+
 from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
@@ -17,16 +19,23 @@ def matched_size(height: int, width: int) -> Size:
     return round(factor * height), round(factor * width)
 
 
-def refine(matched: Tensor, images: Tensor, depth: Tensor, cameras: Cameras) -> tuple[Tensor, Cameras] | None:
+def refine(
+    matched: Tensor,
+    images: Tensor,
+    depth: Tensor,
+    cameras: Cameras,
+    frames: Callable[[], Iterable[int]] | None = None,
+) -> tuple[Tensor, Cameras] | None:
     """Depth [F, H, W] and cameras of frames, with cameras from matched features and depth from many views.
 
     matched: uint8 [F, H', W', 3], the frames in `matched_size`. images: [F, 3, H, W] in [0, 1]. depth, cameras: as
-    predicted, which give the unit. None where the frames cannot be matched: too few features, or no parallax. Where the
-    mapping fails from the predicted focal length, which may be far off, it starts once more from a usual one.
+    predicted, which give the unit. frames: as in `sharpen_frames`. None where the frames cannot be matched: too few
+    features, or no parallax. Where the mapping fails from the predicted focal length, which may be far off, it starts
+    once more from a usual one.
     """
     predicted = float(cameras.K_px[:, 0, 0].median()) * matched.shape[2] / cameras.width
     scene = map_frames(matched, predicted) or map_frames(matched, USUAL_FOCAL * max(matched.shape[1:3]))
     if scene is None:
         return None
     cameras = align_cameras(depth, cameras, scene, (matched.shape[1], matched.shape[2]))
-    return sharpen_frames(images, depth, cameras), cameras
+    return sharpen_frames(images, depth, cameras, frames), cameras

@@ -66,17 +66,21 @@ class Panel:
         with gui.add_folder("Time"):
             self.playback = Playback(self.server, lambda: [*self.scenes.values()])
             frames = gui.add_dropdown("Points of", ("all", "up to this one", "this one"), hint="of which frames")
-            cameras = gui.add_checkbox("Cameras", True)
+            self.cameras = gui.add_checkbox("Cameras", True, hint="hide the scene from a view that is one of theirs")
 
         @frames.on_update
         def _(_: Any) -> None:
             for shown in self.scenes.values():
                 shown.show_frame(shown.frame, frames.value)
 
-        @cameras.on_update
+        @self.cameras.on_update
         def _(_: Any) -> None:
             for shown in self.scenes.values():
-                shown.show_cameras(cameras.value)
+                shown.show_cameras(self.cameras.value)
+
+        @self.playback.follow.on_update
+        def _(_: Any) -> None:
+            self.cameras.value = self.cameras.value and not self.playback.follow.value
 
     def add_points(self) -> None:
         """How points are drawn, and the filters that exports have too."""
@@ -206,7 +210,12 @@ class Panel:
             if client is not None:
                 told(client, "Taking a picture ...", lambda: ("view.png", screenshot(client)))
 
-        back.on_click(lambda e: e.client and look_through(e.client, self.shown, 0))
+        @back.on_click
+        def _(event: "viser.GuiEvent[Any]") -> None:
+            if event.client is not None:
+                self.cameras.value = False
+                look_through(event.client, self.shown, 0)
+
         export.on_click(lambda e: e.client and told(e.client, f"Writing {form.value} ...", exported))
 
 

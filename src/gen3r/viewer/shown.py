@@ -86,7 +86,8 @@ class ShownScene:
     def pick(self, origin: np.ndarray, direction: np.ndarray) -> tuple[int, Tensor] | None:
         """The point that a ray of the server's world meets first, as its pixel in the flat [F, H, W], and its place.
 
-        The place is in the scene's own world. A ray meets what is within a hundredth of its distance. None: nothing.
+        The place is in the scene's own world. A ray meets points within a hundredth of their distance, or within
+        their width. None: nothing.
         """
         start = torch.from_numpy(np.asarray(origin) - self.offset).float()
         ray = torch.nn.functional.normalize(torch.from_numpy(np.asarray(direction)).float(), dim=0)
@@ -94,7 +95,8 @@ class ShownScene:
         points = self.scene.points.flatten(0, 2)[pixels]
         along = (points - start) @ ray
         aside = ((points - start) - along[:, None] * ray).norm(dim=-1)
-        met = torch.where((aside < 0.01 * along) & (along > 0), along, torch.inf)
+        reach = torch.maximum(0.01 * along, self.selection.widths)
+        met = torch.where((aside < reach) & (along > 0), along, torch.inf)
         if not len(met) or not bool(met.min().isfinite()):
             return None
         first = met < met.min() * 1.1  # of those on the first surface, the nearest to the ray
