@@ -155,7 +155,7 @@ class Request:
 
     def paths(self, samples: int) -> "list[Cameras | str]":
         """The camera path of each sample of a resolved request."""
-        paths = [*self.cameras] if isinstance(self.cameras, (list, tuple)) else [self.cameras]
+        paths: list[Any] = [*self.cameras] if isinstance(self.cameras, (list, tuple)) else [self.cameras]
         return paths * samples if len(paths) == 1 else paths
 
     @property

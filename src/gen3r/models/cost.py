@@ -84,7 +84,7 @@ class StageCounter:
     def __init__(self, components: Components, clip: Clip) -> None:
         modules = {name: copy.deepcopy(module).to("meta") for name, module in components.modules().items()}
         self.models = models = Components(**modules, defaults=components.defaults)
-        self.clip, self.patch = clip, models.vggt.config.patch_size
+        self.clip, self.patch = clip, models.vggt.config["patch_size"]
         self.model = sum(_bytes(module.parameters()) for module in modules.values())
         self.found: list[Stage] = []
 
@@ -101,7 +101,7 @@ class StageCounter:
             pixels = usual_pixels(defaults, clip.views)
             self._geometry("photos", clip.views, *fitting_size(*size, pixels, self.patch))
             self._image()
-        if self.models.transformer.config.unseen_frames == "warped" and 0 < clip.views < clip.frames:
+        if self.models.transformer.config["unseen_frames"] == "warped" and 0 < clip.views < clip.frames:
             self._add("views: tokens", "vggt", self._view_tokens)
             self.add_streamed("views: latents", "geo_adapter", self._encode_tokens)
         self.add_streamed("conditions", "vae", self._encode_video, tiles=True)
@@ -203,7 +203,7 @@ class StageCounter:
     def _tokens(self, frames: int, h: int, w: int) -> Tensor:
         """Packed tokens, of the grid that h x w latents have."""
         adapter = self.models.geo_adapter
-        return self._zeros(adapter, adapter.config.token_channels, frames, 8 * h // self.patch, 8 * w // self.patch)
+        return self._zeros(adapter, adapter.config["token_channels"], frames, 8 * h // self.patch, 8 * w // self.patch)
 
     def _encode_tokens(self, f: int, h: int, w: int) -> Any:
         packed = self._tokens(4 * f - 3, h, w)
@@ -230,7 +230,7 @@ class StageCounter:
         """A step of so many inputs, and what is held meanwhile."""
         net, (f, h, w) = self.models.transformer, self._grid()
         config, image = net.config, self.models.image_encoder.config
-        cameras = net.embed_cameras(self._zeros(None, config.camera_channels, f, 8 * h, 16 * w).to(net.dtype))
+        cameras = net.embed_cameras(self._zeros(None, config["camera_channels"], f, 8 * h, 16 * w).to(net.dtype))
 
         def zeros(*shape: int) -> Tensor:
             return self._zeros(net, *shape).repeat(inputs, *[1] * len(shape))
@@ -238,9 +238,9 @@ class StageCounter:
         cameras = torch.cat([cameras] * inputs)
         side = int(image.image_size) // int(image.patch_size)  # pyright: ignore[reportArgumentType]
         return net(
-            latents=zeros(config.out_channels, f, h, 2 * w), timestep=zeros(1)[:, 0],
-            prompt_embeds=zeros(self.models.defaults["text_length"], config.text_dim),
-            image_embeds=zeros(1 + side**2, config.image_dim), control=zeros(20, f, h, 2 * w), camera_embeds=cameras,
+            latents=zeros(config["out_channels"], f, h, 2 * w), timestep=zeros(1)[:, 0],
+            prompt_embeds=zeros(self.models.defaults["text_length"], config["text_dim"]),
+            image_embeds=zeros(1 + side**2, config["image_dim"]), control=zeros(20, f, h, 2 * w), camera_embeds=cameras,
         )  # fmt: skip
 
 
@@ -289,7 +289,8 @@ class _FusedAttention(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is not F.scaled_dot_product_attention:
             return func(*args, **(kwargs or {}))
-        query, key, value = (*args, *((kwargs or {}).get(n) for n in ("query", "key", "value")[len(args) :]))[:3]
+        named: Any = kwargs or {}
+        query, key, value = (*args, *(named[n] for n in ("query", "key", "value")[len(args) :]))[:3]
         shapes = (x.flatten(0, -4).shape for x in (query, key, value))
         self.count.operations += sdpa_flop_count(*shapes)
         return query.new_empty(*query.shape[:-1], value.shape[-1])

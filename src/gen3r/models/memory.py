@@ -139,7 +139,7 @@ class _Rows(_Streamed):
 
     def post_forward(self, module: nn.Module, output: Tensor) -> Tensor:
         self.layer.empty()
-        return output.to(self.layer.device, module.weight.dtype)
+        return output.to(self.layer.device, module.get_parameter("weight").dtype)
 
 
 def free_memory(device: torch.device) -> int:
