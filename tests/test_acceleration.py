@@ -390,7 +390,7 @@ def test_slicing(pipe: Gen3RPipeline) -> None:
     for module in (pipe.vae.encoder, pipe.vae.decoder):
         assert {size[0] for size in sizes_of(module, lambda: sliced.append(vae_round_trip(pipe)))} == {1}
     pipe.vae.disable_slicing()
-    assert torch.allclose(sliced[0], plain, atol=1e-5)
+    assert torch.allclose(sliced[0], plain, atol=1e-4)
 
 
 def test_parallel_uneven(pipe: Gen3RPipeline) -> None:

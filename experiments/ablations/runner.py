@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from experiments.ablations.variants import BOTH, DIFFUSION, VARIANTS, Variant
 from gen3r.checkpoints.identity import component_hash
-from gen3r.data import synthetic
 from gen3r.data.records import Clip
+from gen3r.data.synthesis import synthesize
 from gen3r.errors import InputError
 from gen3r.evaluation.protocol import evaluate, held_out_clips
 from gen3r.files import link, write_text
@@ -134,7 +134,7 @@ class Ablation:
     def prepare(self, variants: list[Variant]) -> None:
         """Renders the clips, and fills the latent cache that the variants share."""
         model = self._shared.model
-        synthetic.synthesize(self.out / "train", self.clips, frames=model.num_frames, size=model.height, workers=1)
+        synthesize(self.out / "train", self.clips, frames=model.num_frames, size=model.height, workers=1)
         kinds = ["appearance"] if any("diffusion" in v.trains for v in variants) else []
         kinds += ["geometry"] if any(v.trains == DIFFUSION for v in variants) else []
         if kinds := [*dict.fromkeys([*kinds, *(kind for v in variants for kind in v.latents)])]:

@@ -522,9 +522,10 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
 
     @contextmanager
     def _calls(self, modules: Sequence[nn.Module], total: int, doing: str, unit: str) -> Iterator[None]:
-        """Counts the calls of modules meanwhile."""
+        """Counts the calls of modules meanwhile, unless they are compiled: a graph has no place for it."""
         with self._counted(total, doing, unit) as count:
-            hooks = [module.register_forward_hook(count) for module in modules]
+            counted = (module for module in modules if module._compiled_call_impl is None)
+            hooks = [module.register_forward_hook(count) for module in counted]
             try:
                 yield
             finally:

@@ -234,7 +234,7 @@ def test_what_is_a_lack_of_memory():
     texts = "DefaultCPUAllocator: can't allocate memory: you tried", "could not create a primitive"
     assert all(out_of_memory(error) for error in (MemoryError(), *map(RuntimeError, texts)))
     assert not out_of_memory(RuntimeError("size mismatch"))
-    assert not out_of_memory(ValueError("could not create a primitive"))
+    assert not out_of_memory(InputError("could not create a primitive"))
 
 
 def test_a_batch_makes_the_scenes_of_its_jobs(tmp_path: Path):
