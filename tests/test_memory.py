@@ -18,7 +18,7 @@ from gen3r.models.cost import Clip, Count, Stage, StageCounter, most_memory
 from gen3r.models.memory import TIERS
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
-from tests.tiny import tiny_pipeline
+from tests.tiny import latents_of, tiny_pipeline
 
 CPU, CLIP = torch.device("cpu"), Clip(5, 112, 112)
 
@@ -30,13 +30,6 @@ def scene_of(pipe: Gen3RPipeline) -> Scene:
     [scene] = pipe(photo, "a room", "still", generator=torch.Generator().manual_seed(0), output_size=0)
     assert isinstance(scene, Scene)
     return scene
-
-
-def latents_of(pipe: Gen3RPipeline) -> Tensor:
-    pipe.set_progress_bar_config(disable=True)
-    made = pipe(prompt="a room", generator=torch.Generator().manual_seed(0), output_type="latent")
-    assert isinstance(made, Tensor)
-    return made
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Tiny, untrained models of the real classes, for tests."""
 
 import torch
+from torch import Tensor
 from transformers import ByT5Tokenizer
 
 from gen3r.models.presets import build_components, tiny
@@ -20,3 +21,11 @@ def tiny_pipeline(seed: int = 0) -> Gen3RPipeline:
     pipe = Gen3RPipeline(**vars(components))
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def latents_of(pipe: Gen3RPipeline) -> Tensor:
+    """What a pipeline makes of some words and one seed."""
+    pipe.set_progress_bar_config(disable=True)
+    made = pipe(prompt="a room", generator=torch.Generator().manual_seed(0), output_type="latent")
+    assert isinstance(made, Tensor)
+    return made

@@ -59,11 +59,7 @@ def along_true_path(pipe: Gen3RPipeline, clip: Clip, given: list[int], seed: int
         **{f"PSNR{name}": psnr(images, real) for name, images in methods.items()},
         "PSNR, exported": psnr(exported, real),
         **{f"SSIM{name}": ssim(images, real) for name, images in methods.items()},
-        **{
-            f"detail{name}": fine_detail(methods[name]) / detail
-            for name in methods
-            if name != ", repeat" and detail > 0
-        },
+        **{f"detail{x}": fine_detail(methods[x]) / detail for x in ("", ", generated", ", depth warp") if detail > 0},
         "coverage": float(known.double().mean()),
         "fit PSNR, exported": psnr(exported, made),
         "fit PSNR, depth warp": psnr(warped, made),

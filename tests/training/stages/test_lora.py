@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from gen3r.cli.main import main
 from gen3r.data.synthesis import synthesize
@@ -17,7 +16,7 @@ from gen3r.scene import Scene
 from gen3r.training.engine.checkpoint import CHECKPOINT
 from gen3r.training.engine.loop import train
 from gen3r.training.run import Run
-from tests.tiny import tiny_pipeline
+from tests.tiny import latents_of, tiny_pipeline
 from tests.training.stages import tiny_config, tiny_stage
 
 pytest.importorskip("peft", reason="LoRA needs peft")
@@ -59,25 +58,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
-def made_by(pipe: Gen3RPipeline) -> Tensor:
-    pipe.set_progress_bar_config(disable=True)
-    made = pipe(prompt="a room", generator=torch.Generator().manual_seed(0), output_type="latent")
-    assert isinstance(made, Tensor)
-    return made
-
-
 def test_fused_adapters_make_what_loaded_ones_make(run: Run, tmp_path: Path) -> None:
     pipe = Gen3RPipeline.from_pretrained(run.folder / "model")
-    plain = made_by(pipe)
+    plain = latents_of(pipe)
     pipe.load_lora(run.folder / "lora")
-    adapted = made_by(pipe)
+    adapted = latents_of(pipe)
     assert (adapted - plain).abs().max() > 1e-2
     pipe.fuse_lora()
     pipe.unload_lora_weights()
     pipe.save_pretrained(tmp_path / "fused")
-    torch.testing.assert_close(made_by(Gen3RPipeline.from_pretrained(tmp_path / "fused")), adapted, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        latents_of(Gen3RPipeline.from_pretrained(tmp_path / "fused")), adapted, atol=1e-4, rtol=0
+    )
     again = Gen3RPipeline.from_pretrained(run.folder / "model")
-    assert torch.equal(made_by(again), plain)
+    assert torch.equal(latents_of(again), plain)
 
 
 def test_the_file_is_diffusers_own(run: Run) -> None:
