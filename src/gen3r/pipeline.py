@@ -53,6 +53,7 @@ from gen3r.models.fast_sampling import fast_scheduler, measured_ratios, step_cac
 from gen3r.models.geometry import GeometryModel, fitting_size, patch_size, resize_maps, usual_pixels
 from gen3r.models.memory import TIERS, Offload
 from gen3r.models.precision import exact_products, fast_products, fast_weights, store_weights
+from gen3r.models.presets import least_steps
 from gen3r.models.tokens import unpack_tokens
 from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.vggt import VGGT, GeometryPrediction
@@ -319,7 +320,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         # 1. check the request, and draw the noise
         if not isinstance(images, Request):
             images = Request(images=images, prompt=prompt, cameras=cameras, **options)
-        request = images.resolve(self.defaults)
+        request = images.resolve(self.defaults | {"least_steps": least_steps(self.scheduler.config)})
         photos = request.read_images().to(self._execution_device)
         batch = self.check_inputs(request, len(photos), generator, latents, output_type)
         prompts = [request.prompt] if isinstance(request.prompt, str) else list(request.prompt or ())
@@ -370,9 +371,6 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         Raises:
             InputError: says what to give instead.
         """
-        if request.num_inference_steps == 1 and self.scheduler.config.get("shift_terminal"):
-            own = self.defaults["num_inference_steps"]
-            raise InputError(f"this model samples in {own} steps; it cannot in 1")
         self._check_scheduler()
         cache = self.transformer._cache_config
         partly = request.guidance_scale == 1 or request.guided_share < 1
@@ -395,7 +393,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         blocks = self.transformer.blocks
         weights = sum(p.numel() for p in blocks.parameters())
         width = self.transformer.config.num_attention_heads * self.transformer.config.attention_head_dim
-        tokens = (1 + (request.num_frames - 1) // 4) * (request.height // 16) * (2 * request.width // 16)
+        tokens = request.num_tokens
         evaluations = request.num_inference_steps * (1 if request.guidance_scale == 1 else 1 + request.guided_share)
         return evaluations * tokens * (weights + 2 * len(blocks) * tokens * width)
 

@@ -102,6 +102,9 @@ class Request:
         request = replace(request, images=open_paths(self.images), prompt="" if self.prompt is None else self.prompt)
         check_size(request.num_frames, request.height, request.width)
         request._check_sampling()
+        if request.num_inference_steps < defaults.get("least_steps", 1):
+            own = defaults["num_inference_steps"]
+            raise InputError(f"this model samples in {own} steps; it cannot in {request.num_inference_steps}")
         own = defaults["height"], defaults["width"]
         if (request.height, request.width) != own:
             warnings.warn(
@@ -152,6 +155,11 @@ class Request:
         """Where the conditioning frames stand in the clip."""
         last = self.num_frames - 1
         return list(range(last + 1)) if self.num_views == self.num_frames else [0, last][: self.num_views]
+
+    @property
+    def num_tokens(self) -> int:
+        """The transformer's tokens of a resolved request: patches of 2 x 2 latents, of both halves."""
+        return (1 + (self.num_frames - 1) // 4) * (self.height // 16) * (2 * self.width // 16)
 
     def paths(self, samples: int) -> "list[Cameras | str]":
         """The camera path of each sample of a resolved request."""

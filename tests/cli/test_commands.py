@@ -192,6 +192,11 @@ def test_bad_input_is_one_line_and_leaves_nothing(case: str, model: Path, tmp_pa
     assert set(tmp_path.rglob("*")) == before
 
 
+def test_too_few_steps_are_refused_before_the_model_is_loaded(tmp_path: Path, capsys):
+    assert main(["generate", "--prompt", "a room", "--steps", "1", "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == "gen3r: error: this model samples in 4 steps; it cannot in 1\n"
+
+
 @pytest.mark.filterwarnings("default")
 def test_a_very_long_prompt_is_cut_and_says_so(model: Path, photo: Path, tmp_path: Path, capsys):
     words = "a very long story " * 200

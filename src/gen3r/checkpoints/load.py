@@ -73,10 +73,15 @@ def is_published_layout(folder: Path) -> bool:
 
 
 def model_defaults(model: str | Path) -> dict[str, Any]:
-    """The clip length, size, steps and guidance of a model, without loading it."""
-    path = resolve_model(model) / "model_index.json"
-    index = read_json(path)
-    return _checked_defaults(index.get("defaults", {}), path)
+    """The clip length, size, steps and guidance of a model, and its `least_steps`, without loading it."""
+    folder = resolve_model(model)
+    schedule = read_json(folder / "scheduler" / "scheduler_config.json")
+    return _stored_defaults(folder) | {"least_steps": presets.least_steps(schedule)}
+
+
+def _stored_defaults(folder: Path) -> dict[str, Any]:
+    path = folder / "model_index.json"
+    return _checked_defaults(read_json(path).get("defaults", {}), path)
 
 
 def _checked_defaults(given: Any, path: Path) -> dict[str, Any]:
@@ -155,7 +160,7 @@ def _load(
     if variant and not any(has_variant(_place(name, folder), variant) for name in MODULES):
         raise InputError(f"{folder} has no weights of the variant {variant}; leave the variant out")
     wanted = {*MODULES, "tokenizer"} if only is None else {*only}
-    components = Components(defaults=model_defaults(folder), scheduler=_load_scheduler(folder / "scheduler"))
+    components = Components(defaults=_stored_defaults(folder), scheduler=_load_scheduler(folder / "scheduler"))
     for name in MODULES:
         if name in wanted:
             setattr(components, name, _load_module(name, folder, dtype, variant, stored))

@@ -1,5 +1,6 @@
 """Complete configurations: the published size, nano, and one for tests."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -196,3 +197,8 @@ def build_scheduler(config: ModelConfig) -> FlowMatchEulerDiscreteScheduler:
         shift=config.shift,
         shift_terminal=config.last_sigma,  # pyright: ignore[reportArgumentType]
     )
+
+
+def least_steps(scheduler: Mapping[str, Any]) -> int:
+    """The fewest steps of a scheduler of this configuration: two where it stretches them to end before 0."""
+    return 2 if scheduler.get("shift_terminal") else 1
