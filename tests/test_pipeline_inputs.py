@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gen3r.errors import InputError
 from gen3r.pipeline import Gen3RPipeline
+from gen3r.scene import Scene
 from tests.tiny import tiny_pipeline
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (90, 130, 3), np.uint8)
@@ -68,6 +69,14 @@ def test_a_generator_draws_on_its_own_device(pipe: Gen3RPipeline):
     assert torch.equal(both[1], pipe._noise((1, *shape[1:]), torch.Generator().manual_seed(4))[0])
 
 
+def test_numbers_of_numpy_and_torch_are_saved_with_the_scene(pipe: Gen3RPipeline, tmp_path: Path):
+    numbers = {"num_frames": np.int64(1), "height": np.int32(112), "num_inference_steps": torch.tensor(2)}
+    [scene] = pipe(**numbers, guidance_scale=np.float32(1.5))
+    scene.save(tmp_path / "scene.safetensors")
+    settings = Scene.load(tmp_path / "scene.safetensors").settings
+    assert [settings[key] for key in ("frames", "height", "steps", "guidance")] == [1, 112, 2, 1.5]
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -78,8 +87,10 @@ def test_a_generator_draws_on_its_own_device(pipe: Gen3RPipeline):
         ({"negative_prompt": ["a"]}, "the negative prompt is one text"),
         ({"prompt_embeds": torch.zeros(16, 8)}, r"prompt_embeds is a tensor \[B, L, D\], not \[16, 8\]"),
         ({"prompt_embeds": [0.5]}, r"prompt_embeds is a tensor \[B, L, D\], not \[0\.5\]"),
-        ({"num_frames": "17"}, "the number of frames is a whole number, not '17'"),
-        ({"num_frames": 17.0}, "the number of frames is a whole number, not 17.0"),
+        ({"num_frames": "17"}, "num_frames is a whole number, not '17'"),
+        ({"num_frames": 17.0}, "num_frames is a whole number, not 17.0"),
+        ({"num_inference_steps": 2.0}, "num_inference_steps is a whole number, not 2.0"),
+        ({"guidance_scale": "2"}, "guidance_scale is a number, not '2'"),
         ({"images": 7}, "images are paths, Pillow images, arrays or tensors, one or a list, not 7"),
         ({"images": np.zeros((640, 3))}, r"not \[640, 3\]"),
     ],

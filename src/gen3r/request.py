@@ -4,6 +4,7 @@ Importing this loads nothing heavy: the command line reads its options from `Req
 """
 
 import math
+import operator
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ MAX_STEPS = 1_000_000
 FAST_STEPS = 20  # with `fast`, where a model has more
 FAST_GUIDED = 0.5  # share of the steps that are guided with `fast`
 PHOTO_SIDE = 768  # longer side of frames rendered from photos, where neither the request nor the photo says less
+_WHOLE = ("num_frames", "height", "width", "output_size", "num_inference_steps")
+_REAL = ("extent", "guidance_scale", "guided_share")
 TASKS = ("text", "one view", "two views")  # by the number of conditioning frames
 _DEFAULTED = (
     "negative_prompt", "num_frames", "height", "width", "num_inference_steps", "guidance_scale", "clamp_known",
@@ -97,7 +100,7 @@ class Request:
         """
         from gen3r.media.sequence import open_paths
 
-        request = self._resolve_fast(defaults["num_inference_steps"])
+        request = self._with_plain_numbers()._resolve_fast(defaults["num_inference_steps"])
         request = replace(request, **{x: defaults[x] for x in _DEFAULTED if getattr(request, x) is None})
         request = replace(request, images=open_paths(self.images), prompt="" if self.prompt is None else self.prompt)
         check_size(request.num_frames, request.height, request.width)
@@ -125,6 +128,22 @@ class Request:
             request = replace(request, cameras=defaults["cameras"].get(request.task, FREE))
         request._check_cameras()
         return request
+
+    def _with_plain_numbers(self) -> "Request":
+        """The same request with Python's numbers in the place of numpy's and torch's, which JSON does not know."""
+        plain: dict[str, Any] = {}
+        for name in (*_WHOLE, *_REAL):
+            if (value := getattr(self, name)) is None:
+                continue
+            try:
+                if name in _WHOLE:
+                    plain[name] = operator.index(value)
+                elif not isinstance(value, int | float):
+                    plain[name] = float(+value)
+            except TypeError as error:
+                kind = "a whole number" if name in _WHOLE else "a number"
+                raise InputError(f"{name} is {kind}, not {value!r:.40}") from error
+        return replace(self, **plain)
 
     def _resolve_fast(self, own_steps: int) -> "Request":
         """The same request with the steps and guidance of `fast`, or without `fast` where nothing is to gain."""
@@ -262,9 +281,6 @@ def check_size(frames: int, height: int, width: int) -> None:
     Raises:
         InputError: says which, and what to give instead.
     """
-    for name, value in (("number of frames", frames), ("height", height), ("width", width)):
-        if not isinstance(value, int):
-            raise InputError(f"the {name} is a whole number, not {value!r:.40}")
     if frames < 1 or (frames - 1) % 4:
         near = max(1, 4 * round((frames - 1) / 4) + 1)
         raise InputError(f"a clip has 4k + 1 frames, not {frames}; try {near}")

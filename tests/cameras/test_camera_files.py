@@ -271,6 +271,37 @@ def test_colmap_text_without_the_lines_of_points(tmp_path: Path) -> None:
         assert read_posed_images(tmp_path).names == ("1", "2.png", "4", "view 3 0 0.png")
 
 
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    """As COLMAP writes them on systems with another encoding."""
+    (tmp_path / "cameras.txt").write_text("1 SIMPLE_PINHOLE 640 480 500 320 240\n")
+    (tmp_path / "images.txt").write_bytes(b"1 1 0 0 0 0 0 0 1 caf\xe9.png\n")
+    assert os.fsencode(read_posed_images(tmp_path).names[0]) == b"caf\xe9.png"
+    camera = struct.pack("<QiiQQ3d", 1, 1, 0, 640, 480, 500, 320, 240)
+    (tmp_path / "cameras.bin").write_bytes(camera)
+    image = struct.pack("<Qi7di", 1, 1, 1, *6 * [0], 1) + b"caf\xe9.png\0" + bytes(8)
+    (tmp_path / "images.bin").write_bytes(image)
+    assert os.fsencode(read_posed_images(tmp_path).names[0]) == b"caf\xe9.png"
+
+
+@pytest.mark.parametrize("more", [{"cx": None, "k1": None}, {"camera_model": None}, {"camera_model": "opencv"}])
+def test_values_that_are_null_are_missing(tmp_path: Path, more: dict) -> None:
+    data = {"w": 640, "h": 480, "fl_x": 500, **more, "frames": [at(0, fl_x=None)]}
+    assert read_cameras(saved(tmp_path, data)).K_px[0, 0].tolist() == [500, 0, 320]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('<?xml version="1.0"?>\n<document>\n</document>\n', "no camera file that is read here"),
+        (8 * "0 " + "\n", "no camera file that is read here"),
+        ("version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+    ],
+)
+def test_other_files_are_refused_as_what_they_are(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_cameras(saved(tmp_path, text))
+
+
 def test_a_colmap_camera_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "cameras.txt").write_text("1 SIMPLE_PINHOLE 640 480 500 320 240\n")
     (tmp_path / "images.txt").write_text("1 1 0 0 0 0 0 0 2 a.png\n")

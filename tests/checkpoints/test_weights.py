@@ -57,6 +57,12 @@ def test_companions_of_file_systems_are_skipped(tmp_path: Path) -> None:
     assert list(open_tensors(tmp_path)) == ["a"]
 
 
+def test_a_pointer_of_git_lfs_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / f"{NAME}.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(InputError, match="git lfs pull"):
+        open_tensors(tmp_path)
+
+
 @pytest.mark.parametrize("other", [(f"{NAME}.fp16", "zzz"), ("a", "b"), (f"{NAME}-00001-of-00003", "a")])
 def test_several_files_that_might_be_it_are_refused(tmp_path: Path, other: tuple[str, str]) -> None:
     for name in other:

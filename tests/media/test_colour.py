@@ -41,6 +41,18 @@ def test_every_format_with_profiles_has_them_read(suffix: str, tmp_path: Path):
     assert np.abs(shown(tmp_path / f"image{suffix}") - flat).max() > 4
 
 
+def test_a_profile_inside_jpeg_2000(tmp_path: Path):
+    primaries, gamma = SPACES["Display P3"]
+    RGB.save(tmp_path / "image.jp2")
+    data, profile = (tmp_path / "image.jp2").read_bytes(), matrix_profile(primaries, gamma)
+    start, colour = data.index(b"jp2h") - 4, data.index(b"colr") - 4
+    box = struct.pack(">I", len(profile) + 11) + b"colr\2\0\0" + profile
+    boxes = data[start + 8 : colour] + box
+    data = data[:start] + struct.pack(">I", 8 + len(boxes)) + b"jp2h" + boxes + data[colour + 15 :]
+    (tmp_path / "image.jp2").write_bytes(data)
+    assert np.abs(shown(tmp_path / "image.jp2") - in_srgb(COLOURS, primaries, gamma)).max() < 3
+
+
 def test_transparency_and_a_palette_keep_their_profile(tmp_path: Path):
     primaries, gamma = SPACES["Adobe RGB"]
     profile = matrix_profile(primaries, gamma)
@@ -62,6 +74,8 @@ def test_grey_and_cmyk_profiles(tmp_path: Path):
     assert np.abs(shown(tmp_path / "grey.png")[..., 0] - expected).max() < 3
     ramp.convert("LA").save(tmp_path / "grey-alpha.png", icc_profile=grey_profile(1.8))
     assert np.abs(shown(tmp_path / "grey-alpha.png")[..., 0] - expected).max() < 3
+    Image.fromarray(257 * np.asarray(ramp).astype(np.uint16)).save(tmp_path / "16.png", icc_profile=grey_profile(1.8))
+    assert np.abs(shown(tmp_path / "16.png")[..., 0] - expected).max() < 3
     black = Image.new("CMYK", (8, 8), (0, 0, 0, 255))
     black.save(tmp_path / "without.tif")
     assert shown(tmp_path / "without.tif").max() == 0

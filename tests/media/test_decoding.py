@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from gen3r.data.readers.frames import PictureFiles, frames_of, read_frame
 from gen3r.errors import InputError
@@ -127,6 +128,20 @@ class TestModes:
             assert bytes_of(image_tensor(red.convert(mode)))[0, 0].tolist() == [255, 204, 204]
         for mode in ("LA", "La"):
             assert bytes_of(image_tensor(Image.new("LA", (4, 4), (0, 51)).convert(mode)))[0, 0].tolist() == [204] * 3
+
+    @pytest.mark.parametrize("suffix", [".tga", ".bmp", ".dds", ".png"])
+    def test_transparency_that_was_never_set(self, suffix: str, tmp_path: Path):
+        Image.new("RGBA", (4, 4), (200, 100, 50, 0)).save(tmp_path / f"image{suffix}")
+        assert bytes_of(read_image(tmp_path / f"image{suffix}"))[0, 0].tolist() == [200, 100, 50]
+
+    @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+    def test_a_panorama_of_all_directions_is_said(self, suffix: str, tmp_path: Path):
+        words, path = b'<x GPano:ProjectionType="equirectangular"/>', tmp_path / f"image{suffix}"
+        text = PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", words.decode())
+        Image.fromarray(STORED).save(path, xmp=words, pnginfo=text)
+        with pytest.warns(UserWarning, match=r"image\.\w+ is a panorama"):
+            read_image(path)
 
     def test_a_clear_grey_of_sixteen_bits_is_white(self, tmp_path: Path):
         Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(tmp_path / "image.png", transparency=1000)

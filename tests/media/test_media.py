@@ -12,7 +12,7 @@ from PIL import Image
 
 from gen3r.errors import InputError
 from gen3r.media.images import evenly_spaced, image_batch, image_tensor, read_image, resize_and_crop
-from gen3r.media.sequence import ImageSequence
+from gen3r.media.sequence import ImageSequence, open_paths
 from gen3r.media.video import Timeline, read_video
 
 WIDE = np.zeros((20, 30, 3), np.uint8)  # left half red, right half blue, green top row
@@ -125,7 +125,23 @@ class TestReadImage:
         with pytest.raises(InputError, match=r"damaged|cannot|not an image"):
             read_image(path)
 
-    @pytest.mark.parametrize(("content", "says"), [(None, "no image at"), (b"", "empty"), (b"words", "not an image")])
+    def test_an_address_and_a_folder_of_other_things_say_what_to_do(self, tmp_path: Path):
+        with pytest.raises(InputError, match="download it first"):
+            open_paths("https://example.com/a.jpg")
+        (tmp_path / "images").mkdir()
+        (tmp_path / "clip.mp4").touch()
+        with pytest.raises(InputError, match=r"no images .*; name clip\.mp4 or images itself"):
+            open_paths(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [
+            (None, "no image at"),
+            (b"", "empty"),
+            (b"words", "not an image"),
+            (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        ],
+    )
     def test_what_is_no_picture_is_refused(self, tmp_path: Path, content: bytes | None, says: str):
         path = tmp_path / "picture.png"
         if content is not None:

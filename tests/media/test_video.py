@@ -201,6 +201,28 @@ def test_a_turned_or_mirrored_video_is_shown_as_recorded(matrix: tuple[int, int,
     assert ImageSequence.open([path]).first_size() == expected.shape[:2]
 
 
+def test_panoramas_and_pictures_for_both_eyes_are_said(tmp_path: Path):
+    path = write(tmp_path / "clip.mp4", greys([90]))
+    words = b"".join(
+        b"<GSpherical:%s>%s</GSpherical:%s>" % (key, value, key)
+        for key, value in {
+            b"Spherical": b"true", b"Stitched": b"true", b"StitchingSoftware": b"x", b"StereoMode": b"top-bottom",
+            b"ProjectionType": b"equirectangular",
+        }.items()
+    )  # fmt: skip
+    box = bytes.fromhex("ffcc8263f8554a938814587a02521fdd") + words
+    box = struct.pack(">I", len(box) + 8) + b"uuid" + box
+    data = bytearray(path.read_bytes())
+    track = data.index(b"trak") - 4
+    [size] = struct.unpack_from(">I", data, track)
+    data[track + size : track + size] = box
+    for place in (track, data.index(b"moov") - 4):
+        struct.pack_into(">I", data, place, struct.unpack_from(">I", data, place)[0] + len(box))
+    path.write_bytes(data)
+    with pytest.warns(UserWarning, match="is a panorama"), pytest.warns(UserWarning, match="two views in one picture"):
+        assert levels(read_video(path)) == [90]
+
+
 @pytest.mark.parametrize(
     ("height", "width", "aspect"), [(108, 144, (4, 3)), (72, 90, (64, 45)), (96, 144, (8, 9)), (64, 64, (1, 50))]
 )

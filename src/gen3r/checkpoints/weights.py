@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gen3r.errors import InputError
-from gen3r.files import parse_json, read_text
+from gen3r.files import parse_json, read_text, refuse_pointer
 
 USUAL = ("diffusion_pytorch_model", "model")  # the names that diffusers and transformers give
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -40,6 +40,7 @@ def open_tensors(place: Path, variant: str | None = None) -> dict[str, Tensor]:
             with safe_open(str(place / name), framework="pt") as handle:
                 tensors.update({key: handle.get_tensor(key) for key in keys or handle.keys()})
         except (SafetensorError, OSError) as error:
+            refuse_pointer(place / name)
             raise InputError(f"{place / name} is damaged ({error}); fetch it again") from error
     return tensors
 

@@ -31,7 +31,7 @@ def parse_output(text: str) -> Path:
     """A path to write to."""
     if not text.strip():
         raise argparse.ArgumentTypeError("the name is empty; give a path, or . for this folder")
-    return Path(text)
+    return Path(os.path.expanduser(text))  # shells leave ~ in --out=~/scene as it is
 
 
 @dataclass(frozen=True, kw_only=True)

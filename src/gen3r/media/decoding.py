@@ -1,5 +1,6 @@
 """Decoding images as they are shown: upright, in sRGB, over white, whatever their format, mode or bit depth."""
 
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from gen3r.media.crop import Size
 
 ENOUGH_PIXELS = 2048  # on the short side: more than any model here looks at
 MOST_PIXELS = 24_000_000  # of long panoramas
+PANORAMA = "{} is a panorama of all directions, and is taken for the view of one lens; cut such a view out of it"
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw")  # TIFFs, whose first is small
 _EXTERNAL = ("EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5")  # formats that Pillow gives to other programs, or knows only
@@ -117,6 +119,13 @@ def register_heif(where: object) -> None:
     register_heif_opener()
 
 
+def warn_of_panorama(image: Image.Image, where: object) -> None:
+    """Says so where an image's XMP calls it a panorama of all directions, whose straight lines are bent."""
+    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    if b"equirectangular" in (xmp.encode() if isinstance(xmp, str) else xmp):
+        warnings.warn(PANORAMA.format(where), stacklevel=3)
+
+
 def upright_size(image: Image.Image) -> Size:
     """(height, width) of an image as it is shown, without decoding it."""
     return image_turn(image).size(image.height, image.width)
@@ -146,22 +155,21 @@ def decode(image: Image.Image, upright: bool = True, shrink: bool = True) -> np.
 
     Grey of 16 bits is white at 65535, floats at 1; what lies above is clipped, what is not finite is black. A colour
     profile, else the colours that the header names, lead to sRGB; a profile that cannot be used is left out.
-    Transparency lies over white. upright: turned as its EXIF says.
+    Transparency lies over white; where all is clear, it is left out. upright: turned as its EXIF says.
 
     Raises:
         InputError: most of its numbers lie above white.
     """
-    coding = _named_colours(image)
+    head = _head_of(image)
+    coding, profile = _named_colours(image, head), image.info.get("icc_profile") or _jpeg2000_profile(head)
     if shrink:
         image.draft("RGB", (ENOUGH_PIXELS, ENOUGH_PIXELS))
     image.load()
     factor = shrink_factor(image.height, image.width) if shrink else 1
-    turn, profile = image_turn(image), image.info.get("icc_profile")
+    turn = image_turn(image)
     adobe = not profile and _exif_value(image, 1, ExifTags.IFD.Interop) == "R03"  # DCF's way to say Adobe RGB
     gamma = image.info.get("gamma") if "srgb" not in image.info and not profile and coding is None else None
-    pixels = (
-        _deep_grey(image, factor) if image.mode in _DEEP else _eight_bits(image, factor, None if coding else profile)
-    )
+    pixels = (_deep_grey if image.mode in _DEEP else _eight_bits)(image, factor, None if coding else profile)
     if coding is not None:
         pixels = convert_rows(pixels, lambda x: to_srgb(x, *coding))
     elif adobe:
@@ -181,28 +189,37 @@ def convert_rows(pixels: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]
     return result
 
 
-def _named_colours(image: Image.Image) -> tuple[int, int] | None:
-    """The primaries and transfer function (H.273) that the header of an AVIF, HEIC or PNG names, None for sRGB's.
-
-    A colour profile takes precedence, but not over a PNG's.
-    """
+def _head_of(image: Image.Image) -> bytes:
+    """The first bytes of the file of an image, where it has one whose header may tell colours."""
     file = getattr(image, "fp", None)
-    if image.format not in ("AVIF", "HEIF", "PNG") or file is None or (image.format != "PNG" and _has_profile(image)):
-        return None
+    if image.format not in ("AVIF", "HEIF", "PNG", "JPEG2000") or file is None:
+        return b""
     place = file.tell()
     file.seek(0)
     head = file.read(_HEAD)
     file.seek(place)
+    return head
+
+
+def _jpeg2000_profile(head: bytes) -> bytes | None:
+    """The profile in the colour box of a JPEG 2000, which Pillow does not read."""
+    box = re.search(rb"jp2h.*?(....)colr[\2\3]", head, re.DOTALL)
+    return head[box.end() + 2 : box.start(1) + int.from_bytes(box[1], "big")] if box else None
+
+
+def _named_colours(image: Image.Image, head: bytes) -> tuple[int, int] | None:
+    """The primaries and transfer function (H.273) that the header of an AVIF, HEIC or PNG names, None for sRGB's.
+
+    A colour profile takes precedence, but not over a PNG's.
+    """
+    if image.format != "PNG" and image.info.get("icc_profile"):
+        return None
     mark, kind = (b"cICP", ">BB") if image.format == "PNG" else (b"colrnclx", ">HH")
     at = head.find(mark) + len(mark)
     if at < len(mark) or at + 4 > len(head):
         return None
     primaries, transfer = unpack_from(kind, head, at)
     return primaries, transfer
-
-
-def _has_profile(image: Image.Image) -> bool:
-    return bool(image.info.get("icc_profile"))
 
 
 def shrink_factor(height: int, width: int) -> int:
@@ -226,6 +243,8 @@ def _eight_bits(image: Image.Image, factor: int, profile: bytes | None) -> np.nd
         image = image.convert("RGB")
     image = image.reduce(factor) if factor > 1 else image
     alpha = image.getchannel("A") if clear else None
+    if alpha is not None and alpha.getextrema() == (0, 0):
+        alpha = None  # never set, as in many BMP and TGA
     image = image.convert(image.mode.removesuffix("A")) if clear else image
     transform = _colour_transform(profile, image.mode) if profile else None
     image = transform.apply(image) if transform is not None else image.convert("RGB")
@@ -250,7 +269,7 @@ def _colour_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform |
         return None
 
 
-def _deep_grey(image: Image.Image, factor: int) -> np.ndarray:
+def _deep_grey(image: Image.Image, factor: int, profile: bytes | None) -> np.ndarray:
     """float32 [H, W, 3] of grey with more than 8 bits."""
     tags = getattr(image, "tag_v2", {})
     bits, signed = (tags.get(tag, (default,))[0] for tag, default in ((_BITS, 16), (_SAMPLE_FORMAT, 1)))
@@ -265,6 +284,10 @@ def _deep_grey(image: Image.Image, factor: int) -> np.ndarray:
     if (values > 1).mean() > 0.5:
         raise InputError(f"{values.max() * white:g} is more than its white, {white:g}; scale it and export it again")
     values = 1 - values if inverted else values
+    if profile and (transform := _colour_transform(profile, "L")) is not None:
+        levels = np.arange(256, dtype=np.uint8)
+        curve = np.array(transform.apply(Image.fromarray(levels[None])))[0, :, 0]
+        values = np.interp(values, levels / 255, curve / 255).astype(np.float32)
     if holes is not None:
         values[holes] = 1
     return values.clip(0, 1)[..., None].repeat(3, -1)

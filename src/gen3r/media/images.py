@@ -10,8 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from gen3r.errors import InputError
+from gen3r.files import refuse_pointer
 from gen3r.media.crop import Size, cover_crop
-from gen3r.media.decoding import decode, opened, readable, upright_size
+from gen3r.media.decoding import decode, opened, readable, upright_size, warn_of_panorama
 from gen3r.media.order import natural_order
 
 # What a folder's images are called. A file that is named may have any suffix.
@@ -39,7 +40,9 @@ def read_image(path: str | Path) -> Tensor:
     path = Path(path)
     check_file(path, "image")
     with opened(path) as image:
-        return _unit(decode(image))
+        pixels = decode(image)
+    warn_of_panorama(image, path.name)
+    return _unit(pixels)
 
 
 def _unit(pixels: np.ndarray) -> Tensor:
@@ -60,9 +63,11 @@ def has_junk(path: Path) -> bool:
 
 def check_file(path: Path, kind: str) -> None:
     if not path.is_file():
-        raise InputError(f"no {kind} at {path}")
+        first = "; download it first" if str(path).startswith(("http:", "https:")) else ""
+        raise InputError(f"no {kind} at {path}{first}")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty; export the {kind} again")
+    refuse_pointer(path)
 
 
 def image_tensor(image: ImageInput) -> Tensor:
@@ -211,7 +216,9 @@ def list_images(folder: Path) -> list[Path]:
     """
     paths = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not is_junk(p) and p.is_file()]
     if not paths:
-        raise InputError(f"{folder} holds no images (.jpg, .png, .heic, .tif, ...)")
+        others = sorted((p.name for p in folder.iterdir() if not is_junk(p)), key=natural_order)
+        but = f"; name {' or '.join(others[:3])} itself, if that is meant" if others else ""
+        raise InputError(f"{folder} holds no images (.jpg, .png, .heic, .tif, ...){but}")
     return sorted(paths, key=lambda p: natural_order(p.name))
 
 

@@ -127,7 +127,7 @@ def open_paths(images: Any) -> Any:
         InputError: as `ImageSequence.open`.
     """
     if isinstance(images, str | Path):
-        if not Path(images).exists():
+        if not Path(images).exists() and not str(images).startswith("http"):
             raise InputError(f"no file or folder at {images}; text goes into the prompt")
         return ImageSequence.open([images])
     if isinstance(images, list | tuple) and images and all(isinstance(x, str | Path) for x in images):

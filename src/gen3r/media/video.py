@@ -15,7 +15,7 @@ from torch import Tensor
 from gen3r.errors import InputError
 from gen3r.media.colour import HDR, PRIMARIES, to_srgb
 from gen3r.media.crop import Size
-from gen3r.media.decoding import Turn, convert_rows, shrink_factor
+from gen3r.media.decoding import PANORAMA, Turn, convert_rows, shrink_factor
 from gen3r.media.images import check_file, resize_and_crop
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ VIDEO_SUFFIXES = (
 )  # fmt: skip
 _NO_VIDEO = ("tty", "concat", "hls", "dash", "imf", "image2", "lavfi", "ffmetadata")  # text, or lists of other files
 _MOST_STRETCHED = 4  # pixels that are said to be longer than that are taken for square
+_PACKED = (1, 2)  # FFmpeg's AVStereo3DType: side by side, one above the other
 _TIE = 1e-6  # seconds
 
 
@@ -203,14 +204,25 @@ def _decoded(path: Path, container: "InputContainer", stream: "VideoStream") -> 
             damaged, last_error = damaged + 1, error
             continue
         for frame in frames:
-            if not decoded and frame.color_trc in HDR:
-                warnings.warn(f"{path.name} is HDR ({HDR[frame.color_trc]}); its colours become SDR", stacklevel=2)
+            if not decoded:
+                _warn_of_kind(frame, path.name)
             decoded += 1
             yield frame
     if last_error is not None and not decoded:
         raise last_error
     if damaged:
         warnings.warn(f"{path.name} is damaged; {damaged} of its packets are left out", stacklevel=2)
+
+
+def _warn_of_kind(frame: "VideoFrame", name: str) -> None:
+    """Says what is lost of a video's kind, or is not taken for what it is."""
+    if frame.color_trc in HDR:
+        warnings.warn(f"{name} is HDR ({HDR[frame.color_trc]}); its colours become SDR", stacklevel=3)
+    if frame.side_data.get("SPHERICAL") is not None:
+        warnings.warn(PANORAMA.format(name), stacklevel=3)
+    stereo = frame.side_data.get("STEREO3D")
+    if stereo is not None and int.from_bytes(bytes(stereo)[:4], "little") in _PACKED:
+        warnings.warn(f"{name} shows two views in one picture, for 3-D glasses; cut one of them out", stacklevel=3)
 
 
 def _deinterlaced(frames: "Iterable[VideoFrame]") -> "Iterator[VideoFrame]":

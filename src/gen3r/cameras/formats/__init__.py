@@ -13,7 +13,7 @@ from gen3r.cameras.formats.posed_images import PosedImages
 from gen3r.cameras.formats.published import parse_published
 from gen3r.cameras.formats.realestate10k import parse_realestate
 from gen3r.errors import InputError
-from gen3r.files import parse_json, read_text, write_text
+from gen3r.files import parse_json, read_text, refuse_pointer, write_text
 from gen3r.media.crop import Size
 
 REALESTATE_SIZE = (360, 640)
@@ -52,6 +52,7 @@ def read_posed_images(path: Path, size: Size | None = None, shape: Size | None =
     if os.path.isdir(path):  # also of a name too long for a file
         return read_colmap(path)
     text = read_text(path, "camera file")
+    refuse_pointer(path)
     if not text.strip():
         raise InputError(f"{path} is empty; export the cameras again")
     json_like = text.lstrip().startswith(("{", "["))

@@ -1,6 +1,7 @@
 """COLMAP's sparse models, text and binary: cameras, images and points."""
 
 import mmap
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,7 +133,7 @@ def read_colmap_points(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8-sig") as file:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:  # names are bytes of any kind
         yield from (line.rstrip("\n") for line in file if not line.startswith("#"))
 
 
@@ -197,7 +198,7 @@ class _Binary:
         if end < 0:
             raise ValueError("a name does not end")
         start, self.at = self.at, end + 1
-        return self.data[start:end].decode()
+        return os.fsdecode(self.data[start:end])
 
 
 def _cameras_bin(path: Path) -> dict[int, Lens]:

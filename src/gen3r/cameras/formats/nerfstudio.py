@@ -70,6 +70,7 @@ def stored_size(data: Values, folder: Path) -> Size | None:
 
 
 def _lens(frame: Values, scene: Values, size: Size | None, shape: Size | None, where: str) -> Lens:
+    scene, frame = ({k: v for k, v in values.items() if v is not None} for values in (scene, frame))
     values = {**scene, **frame}
     if size is None and not {"fl_x", "fl_y", "cx", "cy"} & values.keys():
         size = shape
@@ -78,7 +79,7 @@ def _lens(frame: Values, scene: Values, size: Size | None, shape: Size | None, w
     elif not {"h", "w"} <= values.keys():
         raise InputError(f"{where} lacks w and h, and the images that would tell are not there; add w and h")
     fisheye = bool(values.get("is_fisheye"))  # instant-ngp's
-    model = str(values.get("camera_model", "OPENCV_FISHEYE" if fisheye else "OPENCV"))
+    model = str(values.get("camera_model") or ("OPENCV_FISHEYE" if fisheye else "OPENCV")).upper()
     if model not in KINDS:
         raise InputError(f"the camera model {model} is not supported; undistort to {', '.join(KINDS)}")
     kind = "fisheye" if fisheye else KINDS[model]

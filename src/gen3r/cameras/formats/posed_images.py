@@ -75,10 +75,15 @@ class PosedImages:
         Raises:
             InputError: they have several sizes.
         """
-        sizes = {lens.size for lens in self.lenses}
-        if len(sizes) > 1:
-            raise InputError(f"its frames have {len(sizes)} different sizes; give one size")
-        return sizes.pop()
+        first = self.lenses[0].size
+        for i, lens in enumerate(self.lenses):
+            if lens.size != first:
+                one, other = (f"frame {n}{_called(self.names, n)}" for n in (0, i))
+                (h, w), (height, width) = first, lens.size
+                raise InputError(
+                    f"{one} is {w} x {h}, {other} {width} x {height}; make one scene of the images of each size"
+                )
+        return first
 
     @property
     def intrinsics(self) -> np.ndarray:

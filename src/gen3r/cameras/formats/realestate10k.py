@@ -23,6 +23,11 @@ def parse_realestate(text: str) -> PosedImages:
         lines = lines[1:]
     if not lines:
         raise InputError("it holds no camera; export the cameras again")
+    if all(len(fields) != NUMBERS for _, fields in lines):
+        raise InputError(
+            f"it is no camera file that is read here (text has RealEstate10K's {NUMBERS} numbers a line); give "
+            "cameras.json, transforms.json or a COLMAP folder"
+        )
     values = np.array([_numbers(*line) for line in lines])
     T = np.tile(np.eye(4), (len(values), 1, 1))
     T[:, :3] = values[:, 7:].reshape(-1, 3, 4)
