@@ -72,6 +72,9 @@ FEATURES = {
         "of a degree that divides tokens and heads",
     ),
     "parallel_uneven": Feature("the same where it does not divide them", REFUSED, "the error says which numbers do"),
+    "parallel_cache": Feature(
+        "the same with `FirstBlockCacheConfig`", REFUSED, "devices could leave out different blocks"
+    ),
 }
 
 
@@ -401,11 +404,20 @@ def test_parallel_uneven(pipe: Gen3RPipeline) -> None:
     pipe.transformer._parallel_config = None
 
 
+def test_parallel_cache(pipe: Gen3RPipeline) -> None:
+    config = ContextParallelConfig(ulysses_degree=2)
+    pipe.transformer._parallel_config = ParallelConfig(context_parallel_config=config)
+    pipe.transformer.enable_cache(diffusers.FirstBlockCacheConfig(threshold=0.05))
+    with pytest.raises(InputError, match=r"call disable_cache\(\)"):
+        latents_of(pipe)
+    pipe.transformer.disable_cache()
+    pipe.transformer._parallel_config = None
+
+
 def _run_rank(rank: int, port: int, file: Path) -> None:
-    """What each of two devices does. diffusers divides by the number of accelerators, which is 0 here."""
+    """What each of two devices does."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
-    torch.accelerator.device_count = lambda: 1
     torch.distributed.init_process_group("gloo")
     pipe = tiny_pipeline()
     pipe.transformer.enable_parallelism(config=ContextParallelConfig(ulysses_degree=2))

@@ -222,7 +222,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             self.offload.load(self.transformer)  # adapters are put where the weights are
         try:
             self.load_lora_weights(str(file.parent), weight_name=file.name, use_safetensors=True)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, IndexError) as error:
             raise InputError(f"{file} does not fit this transformer: {str(error).splitlines()[-1].strip()}") from error
         if not self.get_active_adapters():
             raise InputError(f"{file} holds nothing for this transformer")

@@ -340,6 +340,12 @@ def stop_if_interrupted() -> None:
         raise KeyboardInterrupt
 
 
+def show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+    """Warnings for people become one line; those for programmers are left out."""
+    if category is UserWarning:
+        say(f"warning: {message}")
+
+
 def say(text: str) -> None:
     """A line about what is being done, to standard error. Control characters of names become escapes."""
     plain = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in f"gen3r: {text}")

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from gen3r.cli.common import (
     stop_if_interrupted,
     write_scene,
 )
+from gen3r.cli.devices import check_devices, on_devices, split_tokens
 from gen3r.jobs import Job
 from gen3r.options import add_options, given_options, option, read_options
 from gen3r.request import Request
@@ -59,6 +61,9 @@ LONG = 2e12  # multiplications of the denoising, from which it is worth finding 
 class GenerateOptions:
     """What the command line adds to a `Job`."""
 
+    devices: int = option(
+        1, "devices that share the work of one scene, a process each (default: 1)", metavar="N", positive=True
+    )
     request: Path | None = option(
         None, "a JSON file with any of the options above, by name; those on the command line count more", metavar="FILE"
     )
@@ -89,6 +94,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_options(sampling, GenerateOptions, "request")
     model = parser.add_argument_group("model")
     add_options(model, ModelOptions)
+    add_options(model, GenerateOptions, "devices")
     add_options(model, LoraOptions)
     add_options(model, GeometryOptions)
     add_options(parser.add_argument_group("output"), OutputOptions)
@@ -107,28 +113,33 @@ def run(args: argparse.Namespace) -> None:
     from gen3r.checkpoints import find_geometry, model_defaults  # loads all model classes: after the quick checks
 
     request = job.resolve(model_defaults(model.model))
+    if options.devices > 1:
+        check_devices(options.devices, model, request)
     if geometry:
         find_geometry(geometry)
     if request.images is not None:
         say(f"reading {request.num_views} of {request.images.count} images ...")
     with enough_memory():
         request = replace(request, images=request.read_images())
-    write_scene(_generate(job, request, model, geometry, adapters.lora), output)
+    generate = partial(_generate, job, request, geometry, adapters.lora)
+    scene = generate(model) if options.devices == 1 else on_devices(options.devices, model, generate)
+    write_scene(scene, output)
 
 
-def _generate(job: Job, request: Request, model: ModelOptions, geometry: str | None, lora: Path | None) -> "Scene":
+def _generate(job: Job, request: Request, geometry: str | None, lora: Path | None, model: ModelOptions) -> "Scene":
     from gen3r.models.cost import Clip
 
     guided = request.guidance_scale != 1
     views, steps = request.num_views, request.num_inference_steps
     clip = Clip(request.num_frames, request.height, request.width, views, steps=steps, guided=guided)
     pipe = load_pipeline(model, geometry, lora, clip)
+    split = split_tokens(pipe)
     say(
         f"generating {request.num_frames} frames of {request.height} x {request.width} from {request.task}, "
         f"camera {request.cameras if isinstance(request.cameras, str) else job.camera} ..."
     )
     with enough_memory():
-        if pipe.denoising_work(request) >= LONG and (seconds := pipe.denoising_seconds(request)) >= 60:
+        if not split and pipe.denoising_work(request) >= LONG and (seconds := pipe.denoising_seconds(request)) >= 60:
             say(f"denoising takes about {duration(seconds)} here; Ctrl-C stops it")
         scene = job.generate(pipe, request, _after_step)
     scene.settings.update(names_of_models(model.model, geometry, lora))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib import import_module
 
 from gen3r import __version__
-from gen3r.cli.common import Parser, exit_code, remembered_interrupts, say
+from gen3r.cli.common import Parser, exit_code, remembered_interrupts, show_warning
 from gen3r.errors import InputError
 
 try:
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int | None:
     with warnings.catch_warnings(), remembered_interrupts(), _printed():
-        warnings.showwarning = _show_warning
+        warnings.showwarning = show_warning
         args = build_parser().parse_args(argv)
         _check_surroundings()
         return args.run(args)
@@ -84,12 +84,6 @@ def _printed() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again at its end
         if not isinstance(error, BrokenPipeError):
             raise InputError(f"cannot print: {error.strerror}") from error
-
-
-def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
-    """Warnings for people become one line; those for programmers are left out."""
-    if category is UserWarning:
-        say(f"warning: {message}")
 
 
 if __name__ == "__main__":

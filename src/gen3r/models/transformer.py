@@ -9,13 +9,16 @@ from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
-from diffusers import WanTransformer3DModel
+from diffusers import ContextParallelConfig, FirstBlockCacheConfig, WanTransformer3DModel
 from diffusers.configuration_utils import register_to_config
+from diffusers.models._modeling_parallel import ParallelConfig
 from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from diffusers.models.transformers.transformer_wan import WanAttention, WanRotaryPosEmbed, WanTransformerBlock
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 
 from gen3r.errors import InputError
 
@@ -73,6 +76,7 @@ class CameraResidual(nn.Module):
         return x + self.conv2(F.relu(self.conv1(x)))
 
 
+HEADS = 12  # of the published size
 RESIDUAL = 0.5  # standard deviation of latents about those of their warped views
 
 
@@ -103,7 +107,7 @@ class Gen3RTransformer(WanTransformer3DModel):
     def __init__(
         self,
         patch_size: tuple[int, int, int] = (1, 2, 2),
-        num_attention_heads: int = 12,
+        num_attention_heads: int = HEADS,
         attention_head_dim: int = 128,
         in_channels: int = 36,
         out_channels: int = 16,
@@ -170,16 +174,24 @@ class Gen3RTransformer(WanTransformer3DModel):
     def _check_parallel(self, tokens: int) -> None:
         """Refuses a number of devices that context parallelism cannot split the tokens and heads over."""
         parallel = self._parallel_config and self._parallel_config.context_parallel_config
-        if not parallel or parallel.ulysses_anything or parallel.ring_anything:
+        if not parallel:
             return
-        heads, ulysses = self.config["num_attention_heads"], parallel.ulysses_degree or 1
-        degree = ulysses * (parallel.ring_degree or 1)
-        if tokens % degree or heads % ulysses:
-            fitting = ", ".join(str(n) for n in range(2, heads + 1) if tokens % n == 0 and heads % n == 0)
-            raise InputError(
-                f"{tokens} tokens and {heads} heads cannot be split over {degree} devices; they can over "
-                f"{fitting or 'one only'}"
-            )
+        if isinstance(self._cache_config, FirstBlockCacheConfig):
+            raise InputError("devices would leave out different blocks with FirstBlockCache; call disable_cache()")
+        if not (parallel.ulysses_anything or parallel.ring_anything):
+            heads, ulysses, ring = self.config["num_attention_heads"], parallel.ulysses_degree, parallel.ring_degree
+            check_split(tokens, heads, ulysses or 1, ring or 1)
+
+    def _resolve_parallel_config(self, config: Any) -> ParallelConfig:
+        """As in diffusers, which knows accelerators only, but on the CPU, too."""
+        parallel = getattr(config, "context_parallel_config", config)
+        if torch.accelerator.is_available() or not isinstance(parallel, ContextParallelConfig):
+            return super()._resolve_parallel_config(config)
+        rank, count, names = dist.get_rank(), dist.get_world_size(), parallel.mesh_dim_names
+        mesh = parallel.mesh or init_device_mesh("cpu", parallel.mesh_shape, mesh_dim_names=names)
+        self._parallel_config = ParallelConfig(context_parallel_config=parallel)
+        self._parallel_config.setup(rank, count, torch.device("cpu"), mesh=mesh)
+        return self._parallel_config
 
     @apply_forward_hook
     def embed_cameras(self, rays: Tensor) -> Tensor:
@@ -203,7 +215,8 @@ class Gen3RTransformer(WanTransformer3DModel):
         camera_embeds: `embed_cameras` of the rays, which are not needed then.
 
         Raises:
-            InputError: context parallelism over a number of devices that does not divide the tokens or heads.
+            InputError: context parallelism over a number of devices that does not divide the tokens or heads, or with
+                a cache that cannot.
         """
         # 1. embed the patches, and add the cameras
         rope = self.rope(latents)
@@ -232,6 +245,20 @@ class Gen3RTransformer(WanTransformer3DModel):
         if self.config["unseen_frames"] == "black":
             return x
         return precondition_around_warp(x, latents, timestep, control)
+
+
+def check_split(tokens: int, heads: int, ulysses: int, ring: int = 1) -> None:
+    """Refuses degrees of context parallelism that do not divide the tokens and the heads.
+
+    Raises:
+        InputError: says which numbers of devices do.
+    """
+    if tokens % (ulysses * ring) or heads % ulysses:
+        fitting = ", ".join(str(n) for n in range(2, heads + 1) if tokens % n == 0 and heads % n == 0)
+        raise InputError(
+            f"{tokens} tokens and {heads} heads cannot be split over {ulysses * ring} devices; they can over "
+            f"{fitting or 'one only'}"
+        )
 
 
 def precondition_around_warp(network: Tensor, latents: Tensor, timestep: Tensor, control: Tensor) -> Tensor:
