@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers import (
     DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
@@ -428,6 +429,23 @@ class TestPhotos:
         assert pipe.predict_photos(photo(300, 400)[None]).depth.shape == (1, 1, 98, 126)
         fine = Gen3RPipeline(**pipe.components, defaults=pipe.defaults | {"photo_size": 2 * SIZE})
         assert fine.predict_photos(photo(SIZE, 2 * SIZE)[None]).depth.shape == (1, 1, 154, 322)
+
+    def test_depth_of_a_photo_is_averaged_over_sizes_and_mirror_images(self, pipe: Gen3RPipeline):
+        fine = Gen3RPipeline(**pipe.components, defaults=pipe.defaults | {"photo_size": 2 * SIZE})
+        image = photo(SIZE, 2 * SIZE)[None]
+        averaged, once = fine.predict_photos(image), fine.predict_geometry(resize(image[None], 154, 322))
+        looks = [once.depth.log()]
+        for turned, (height, width) in ((True, (126, 252)), (False, (98, 210)), (True, (84, 168))):
+            small = resize(image[None], height, width)
+            depth = fine.predict_geometry(small.flip(-1) if turned else small).depth
+            looks.append(F.interpolate(depth.flip(-1) if turned else depth, (154, 322), mode="bilinear").log())
+        expected = torch.stack([x - x.mean() for x in looks]).mean(0) + looks[0].mean()
+        assert torch.allclose(averaged.depth.log(), expected, atol=1e-4)
+        assert torch.equal(averaged.pose_enc, once.pose_enc)
+        two = fine.predict_photos(image.expand(2, -1, -1, -1))
+        assert torch.equal(
+            two.depth, fine.predict_geometry(resize(image[None].expand(1, 2, -1, -1, -1), 154, 322)).depth
+        )
 
     def test_a_scene_of_a_photo_survives_its_file(self, pipe: Gen3RPipeline, tmp_path: Path):
         [scene] = pipe(photo(120, 160), cameras="orbit_left", generator=seeded(0))

@@ -50,7 +50,14 @@ from gen3r.models.conditioning import (
 from gen3r.models.depth_estimation import depth_ratio
 from gen3r.models.encoders import encode_image, encode_text
 from gen3r.models.fast_sampling import fast_scheduler, measured_ratios, step_cache
-from gen3r.models.geometry import GeometryModel, fitting_size, patch_size, resize_maps, usual_pixels
+from gen3r.models.geometry import (
+    GeometryModel,
+    fitting_size,
+    patch_size,
+    resize_maps,
+    usual_pixels,
+    with_averaged_depth,
+)
 from gen3r.models.memory import TIERS, Offload
 from gen3r.models.precision import exact_products, fast_products, fast_weights, store_weights
 from gen3r.models.presets import least_steps
@@ -561,7 +568,13 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """
         if self.geometry is not None:
             return self.geometry.predict(photos[None])
-        return self._own_geometry(photos[None])
+        return self._averaged(self._own_geometry(photos[None]), photos[None])
+
+    def _averaged(self, prediction: GeometryPrediction, photos: Tensor) -> GeometryPrediction:
+        """The prediction of vggt for photos [B, n, 3, H, W]; that of a single one averaged if the model asks for it."""
+        if photos.shape[1] > 1 or not self.defaults.get("photo_size"):
+            return prediction
+        return with_averaged_depth(prediction, photos, self.predict_geometry, self.vggt.config.patch_size)
 
     def _own_geometry(self, photos: Tensor) -> GeometryPrediction:
         """The prediction of vggt for photos [B, n, 3, H, W], seen whole."""
@@ -605,13 +618,16 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         size = size[0] if height is None else height, size[1] if width is None else width
         check_patches(*size, self.vggt.config.patch_size)
         if in_files:
-            pictures = pictures.sample(frames, *(size if feed_forward else matched_size(*size)))
+            pictures = pictures.sample(frames, *(size if feed_forward and frames > 1 else matched_size(*size)))
         batch = image_batch(pictures, *size)
         if len(batch) != 1:
             raise InputError(f"give the images of one clip, not of {len(batch)}")
         frames = batch[0].to(self._execution_device)
         if self.geometry is None:
             prediction = self.predict_geometry(frames[None])
+            if len(frames) == 1:
+                photo = image_batch(pictures, *matched_size(*size)).to(frames)
+                prediction = self._averaged(prediction, photo)
         else:
             prediction = resize_maps(self.geometry.predict(frames[None]), *size)
         settings = {"task": "reconstruct", "frames": len(frames), "height": size[0], "width": size[1]}

@@ -10,7 +10,7 @@ from gen3r.export.options import ExportOptions
 from gen3r.geometry.points import unproject, valid_depth_mask
 from gen3r.scene import Scene
 
-EVERYTHING = ExportOptions(unsure=0, edges=0, sky=0, voxel=0, outliers=0, max_points=10**9)
+EVERYTHING = ExportOptions(unsure=0, edges=0, grazing=0, sky=0, voxel=0, outliers=0, max_points=10**9)
 
 
 def make_scene(frames: int = 5, height: int = 32, width: int = 48) -> Scene:

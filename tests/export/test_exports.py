@@ -363,7 +363,7 @@ def test_rgbd(scene: Scene, tmp_path: Path) -> None:
 def test_rgbd_leaves_out_what_is_beyond_sixteen_bits(tmp_path: Path) -> None:
     scene = make_scene(centred=True)
     scene.depth[0, :4] = 14
-    path = export(scene, "rgbd", tmp_path, ExportOptions(unsure=0, edges=0, sky=0))
+    path = export(scene, "rgbd", tmp_path, ExportOptions(unsure=0, edges=0, grazing=0, sky=0))
     stored = np.asarray(Image.open(path / "depth" / "frame00000.png"))
     assert (stored[:4] == 0).all()
     assert (stored[4:] > 0).all()

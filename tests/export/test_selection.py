@@ -1,5 +1,6 @@
 """What of a scene leaves it, and in which unit."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from gen3r.export.options import ExportOptions, KnownLength, parse_length
 from gen3r.export.selection import Selection
 from gen3r.export.unit import in_metres, measured_length
 from gen3r.geometry.points import depth_edges, surface_normals, unproject
+from gen3r.geometry.sky import find_sky
 from gen3r.scene import Scene
 from tests.export.conftest import EVERYTHING, make_scene
 from tests.poses import random_cameras, seeds
@@ -75,12 +77,51 @@ def test_edges_are_both_sides_of_a_jump(scene: Scene):
     assert torch.equal(reliable, scene.mask & ~box)
 
 
+@given(seeds, st.floats(1.0, 40.0))
+def test_a_plane_is_kept_where_it_is_seen_steeply(seed: int, least: float):
+    scene, generator = make_scene(frames=1), torch.Generator().manual_seed(seed)
+    normal = torch.nn.functional.normalize(torch.randn(3, generator=generator), dim=0)
+    rays = unproject(torch.ones(32, 48), torch.eye(4), scene.cameras.K_px[0])
+    inverse = rays @ normal  # of the depth of the plane at distance 1
+    if bool(inverse.abs().max() < 1e-2):
+        return
+    sines = inverse / rays.norm(dim=-1)
+    plane = from_depth(torch.where(inverse > 0, 1 / inverse, 0)[None], scene)
+    kept = select(plane, grazing=least).reliable[0]
+    inner = torch.nn.functional.max_pool2d((inverse <= 0).float()[None], 3, 1, 1)[0] == 0  # the horizon is not near
+    sure = inner & ((sines.clamp(max=1).asin().rad2deg() - least).abs() > 0.1)
+    assert torch.equal(kept & sure, sure & (sines > math.sin(math.radians(least))))
+
+
+def test_slopes_to_the_sky_are_sky(scene: Scene):
+    """A tree under a blue sky: its depth slopes to that of the sky in the sky's colours."""
+    depth, frame = torch.full((32, 48), 1.0), torch.full((32, 48, 3), 40, dtype=torch.uint8)
+    sky, slope, tree = (slice(0, 24), slice(0, 30)), (slice(0, 24), slice(30, 40)), (slice(0, 24), slice(40, 48))
+    depth[sky], depth[slope] = 20.0, torch.linspace(20, 1.2, 10)
+    frame[sky] = frame[slope] = torch.tensor([120, 160, 230], dtype=torch.uint8)
+    K_px = scene.cameras.K_px[0]
+    found = find_sky(depth, K_px, frame, far=3.0, near=1.0)
+    assert found[sky].all()
+    assert found[slope][2:-2, 1:-1].all()
+    assert not found[tree].any()
+    assert not found[24:].any()
+    for change in ("another colour", "not at the top", "nothing far"):
+        other, painted = depth.clone(), frame.clone()
+        if change == "another colour":
+            painted[slope] = 90
+        elif change == "not at the top":
+            other[0] = 1.0
+        else:
+            other = other.clamp(max=2.9)
+        assert torch.equal(find_sky(other, K_px, painted, far=3.0, near=1.0), other > 3.0), change
+
+
 def test_the_sky_is_what_is_far(scene: Scene):
     depth = scene.depth.clone()
-    depth[:, 0] = 30.0
+    depth[:, -1] = 30.0
     reliable = select(from_depth(depth, scene), sky=4).reliable
-    assert not reliable[:, 0].any()
-    assert reliable[:, 1:].all()
+    assert not reliable[:, -1].any()
+    assert reliable[:, :-1].all()
 
 
 def test_a_cube_holds_one_point(scene: Scene):
@@ -234,7 +275,9 @@ def test_a_length_that_cannot_be_measured(scene: Scene, known: KnownLength, mess
         in_metres(scene, known)
 
 
-@pytest.mark.parametrize("options", [{"unsure": 1.0}, {"edges": -1}, {"sky": float("nan")}, {"max_points": 0}])
+@pytest.mark.parametrize(
+    "options", [{"unsure": 1.0}, {"edges": -1}, {"grazing": -1}, {"sky": float("nan")}, {"max_points": 0}]
+)
 def test_options_out_of_range(options: dict):
     with pytest.raises(InputError, match=f"--{next(iter(options)).replace('_', '-')} must be"):
         ExportOptions(**options)

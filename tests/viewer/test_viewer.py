@@ -68,7 +68,7 @@ def test_a_scene_without_points_is_shown(server):
 def test_a_ray_meets_the_first_surface(server):
     scene, offset = make_scene(), np.array([3.0, 0.0, 0.0])
     shown = ShownScene(server, "/scene", scene, offset)
-    shown.draw(ExportOptions(edges=0, unsure=0, outliers=0))
+    shown.draw(ExportOptions(edges=0, grazing=0, unsure=0, outliers=0))
     wanted = scene.points[0, 12, 12]  # on the near square, before the wall
     found = shown.pick(offset, wanted.numpy())
     assert found is not None
@@ -83,7 +83,7 @@ def test_a_ray_meets_the_first_surface(server):
 def test_a_ruler_measures_and_sets_the_scale(server):
     scene = make_scene()
     shown = ShownScene(server, "/scene", scene)
-    shown.draw(ExportOptions(edges=0, unsure=0, outliers=0))
+    shown.draw(ExportOptions(edges=0, grazing=0, unsure=0, outliers=0))
     ruler = Ruler(server, shown)
     ends = scene.points[0, 12, 10], scene.points[0, 28, 40]
     with pytest.raises(InputError, match="pick two points"):

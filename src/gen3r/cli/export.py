@@ -45,7 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_options(parser, Command, "scene", "formats", scene={"metavar": "SCENE"}, formats={"nargs": "+"})
     add_options(parser.add_argument_group("output"), Command, "out", "overwrite")
     chosen = parser.add_argument_group("what is exported")
-    add_options(chosen, ExportOptions, "unsure", "edges", "sky", "voxel", "outliers", "max_points")
+    add_options(chosen, ExportOptions, "unsure", "edges", "grazing", "sky", "voxel", "outliers", "max_points")
     add_options(parser.add_argument_group("axes and unit"), ExportOptions, "axes", "scale_from")
     parser.set_defaults(run=run)
 

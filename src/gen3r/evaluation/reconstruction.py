@@ -20,7 +20,7 @@ from gen3r.evaluation.metrics import (
 )
 from gen3r.evaluation.protocol import Scores
 from gen3r.evaluation.rivals import flat_wall, row_prior, standing_still, straight_line
-from gen3r.media.crop import Size
+from gen3r.media.crop import Size, cover_crop
 from gen3r.media.images import evenly_spaced
 from gen3r.pipeline import Gen3RPipeline
 
@@ -30,8 +30,8 @@ PHOTOS = 3  # of a clip whose depth is predicted from each alone
 
 @torch.inference_mode()
 def reconstruction_tables(pipe: Gen3RPipeline, clip: Clip, direction: str | None) -> dict[str, Scores]:
-    """Depth and cameras of the reconstructed clip, and of VGGT alone, beside those of trivial rivals; and VGGT's depth
-    of single frames.
+    """Depth and cameras of the reconstructed clip, and of VGGT alone, beside those of trivial rivals; and the depth of
+    single frames that a generation starts from.
 
     Returns the scores of each table by its title. direction: of the straight line that the cameras are compared with;
     None leaves the table of cameras out. Depth that is known nowhere has no table either.
@@ -39,13 +39,13 @@ def reconstruction_tables(pipe: Gen3RPipeline, clip: Clip, direction: str | None
     tables: dict[str, Scores] = {}
     scene, alone = (pipe.reconstruct(clip.images, feed_forward=x) for x in (False, True))
     if bool((clip.depth > 0).any()):
-        scores = depth_scores(resized(scene.depth, clip.cameras), clip.depth)
-        own = depth_scores(resized(alone.depth, clip.cameras), clip.depth)
+        scores = depth_scores(*in_view(scene.depth, clip.depth))
+        own = depth_scores(*in_view(alone.depth, clip.depth))
         tables["depth of the clip"] = scores | {f"{x}, VGGT alone": own[x] for x in OURS if x in own}
         known = [i for i in evenly_spaced(len(clip.frames), PHOTOS) if bool((clip.depth[i] > 0).any())]
         photos = []
         for i in dict.fromkeys(known):
-            depth = pipe.reconstruct(clip.images[i : i + 1]).depth
+            depth = pipe.predict_photos(clip.images[i : i + 1]).depth[0].cpu()
             photos.append(depth_scores(resized(depth, clip.cameras), clip.depth[i : i + 1]))
         columns = {column: [x[column] for x in photos if column in x] for column in scores}
         tables["depth of single photos"] = {column: sum(x) / len(x) for column, x in columns.items() if x}
@@ -107,6 +107,14 @@ def camera_scores(T_world_camera: Tensor, truth: Tensor, direction: str) -> Scor
 def own_size(pipe: Gen3RPipeline) -> Size:
     """Height and width that a model works in."""
     return pipe.defaults["height"], pipe.defaults["width"]
+
+
+def in_view(depth: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Depth [F, h, w] of frames that cover its size, and the truth [F, H, W] of the part of them in view."""
+    scale, left, top = cover_crop((truth.shape[1], truth.shape[2]), (depth.shape[1], depth.shape[2]))
+    y, x = round(top / scale), round(left / scale)
+    part = truth[:, y : y + round(depth.shape[1] / scale), x : x + round(depth.shape[2] / scale)]
+    return F.interpolate(depth[:, None], part.shape[1:], mode="bilinear", align_corners=False)[:, 0], part
 
 
 def resized(depth: Tensor, cameras: Cameras) -> Tensor:

@@ -44,12 +44,20 @@ class ExportOptions:
         InputError: a number is negative or not finite, `unsure` is not below 1, or `max_points` not positive.
     """
 
-    unsure: float = option(0.05, "leave out this share of the pixels, the least confident (default: 0.05)", metavar="X")
+    unsure: float = option(0.0, "leave out this share of the pixels, the least confident (default: 0)", metavar="X")
     edges: float = option(
         0.08, "leave out pixels at a relative jump of depth over X; 0: keep them (default: 0.08)", metavar="X"
     )
+    grazing: float = option(
+        6.0,
+        "leave out surfaces seen at less than X degrees, as between near and far; 0: keep them (default: 6)",
+        metavar="X",
+    )
     sky: float = option(
-        3.0, "leave out what is farther than X times the median depth; 0: keep it (default: 3)", metavar="X"
+        3.0,
+        "leave out what is farther than X times the median depth, and slopes to the sky around it; "
+        "0: keep it (default: 3)",
+        metavar="X",
     )
     voxel: float = option(
         0.001, "one point in a cube of X times the scene's extent; 0: all points (default: 0.001)", metavar="X"
@@ -78,7 +86,7 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         check_positive(ExportOptions, vars(self))
-        for name in ("unsure", "edges", "sky", "voxel", "outliers"):
+        for name in ("unsure", "edges", "grazing", "sky", "voxel", "outliers"):
             value = getattr(self, name)
             if not 0 <= value < (1 if name == "unsure" else math.inf):
                 most = "from 0 to below 1" if name == "unsure" else "0 or more"

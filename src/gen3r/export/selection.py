@@ -12,7 +12,8 @@ from torch import Tensor
 
 from gen3r.export.options import ExportOptions
 from gen3r.geometry.clouds import PointCloud
-from gen3r.geometry.points import depth_edges, project, surface_normals
+from gen3r.geometry.points import depth_edges, grazing_angles, project, surface_normals
+from gen3r.geometry.sky import find_sky
 from gen3r.scene import Scene
 
 SAMPLE = 1_000_000  # values of which quantiles are taken
@@ -30,14 +31,19 @@ class Selection:
 
     @cached_property
     def reliable(self) -> Tensor:
-        """bool [F, H, W]: valid depth that is sure enough, not at an edge, and not the sky."""
+        """bool [F, H, W]: valid depth that is sure enough, not at an edge, not grazing, and not the sky."""
         scene, options = self.scene, self.options
         mask = scene.mask & (scene.confidence >= _quantile(scene.confidence, options.unsure))
         if options.edges > 0:
             for frame, depth in zip(mask, scene.depth, strict=True):
                 frame &= ~depth_edges(depth, options.edges)
+        if options.grazing > 0:
+            for frame, depth, K_px in zip(mask, scene.depth, scene.cameras.K_px, strict=True):
+                frame &= grazing_angles(depth, K_px) >= options.grazing
         if options.sky > 0:
-            mask &= scene.depth <= options.sky * _quantile(scene.depth[scene.mask], 0.5)
+            usual = _quantile(scene.depth[scene.mask], 0.5)
+            for frame, depth, K_px, colours in zip(mask, scene.depth, scene.cameras.K_px, scene.frames, strict=True):
+                frame &= ~find_sky(depth, K_px, colours, options.sky * usual, min(options.sky, 1) * usual)
         return mask
 
     @cached_property

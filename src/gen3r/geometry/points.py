@@ -64,6 +64,14 @@ def surface_normals(depth: Tensor, K_px: Tensor, pixels: Tensor) -> Tensor:
     return -F.normalize(away, dim=-1, eps=1e-20)
 
 
+def grazing_angles(depth: Tensor, K_px: Tensor) -> Tensor:
+    """The angle [H, W] at which each pixel of z-depth [H, W] sees its surface, in degrees: 90 from straight ahead."""
+    height, width = depth.shape
+    normals = surface_normals(depth, K_px, torch.arange(depth.numel())).reshape(height, width, 3)
+    rays = F.normalize(unproject(torch.ones_like(depth), torch.eye(4), K_px), dim=-1)
+    return torch.rad2deg((normals * rays).sum(-1).abs().clamp(max=1).asin())
+
+
 def depth_edges(depth: Tensor, tolerance: float) -> Tensor:
     """Where z-depth [..., H, W] has an edge: its inverse bends by more than `tolerance` of itself between neighbours.
 

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from gen3r.models.components import Components
-from gen3r.models.geometry import fitting_size, usual_pixels
+from gen3r.models.geometry import SMALLER, fitting_size, usual_pixels
 from gen3r.models.memory import STREAMED
 from gen3r.models.tokens import packed_tokens, unpack_tokens
 
@@ -100,6 +100,9 @@ class StageCounter:
         if clip.views:
             pixels = usual_pixels(defaults, clip.views)
             self._geometry("photos", clip.views, *fitting_size(*size, pixels, self.patch))
+            if clip.views == 1 and defaults.get("photo_size"):
+                for share in SMALLER:
+                    self._geometry("photo, smaller", 1, *fitting_size(*size, share * pixels, self.patch))
             self._image()
         if self.models.transformer.config["unseen_frames"] == "warped" and 0 < clip.views < clip.frames:
             self._add("views: tokens", "vggt", self._view_tokens)

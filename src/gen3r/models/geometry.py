@@ -1,7 +1,7 @@
 """Models that see the geometry of photos in place of the pipeline's own VGGT."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from gen3r.models.vggt import VGGT, GeometryPrediction
 LONG_SIDE = 518  # of the images that VGGT was trained on
 PATCH = 14
 PHOTOS = 4  # more frames are a clip, which VGGT sees in the clip's size
+SMALLER = (2 / 3, 4 / 9, 8 / 27)  # shares of a photo's pixels in which VGGT sees it again
 
 
 class GeometryModel(Protocol):
@@ -58,7 +59,7 @@ def usual_pixels(defaults: Mapping[str, Any], frames: int) -> int:
     return photo_size**2 if photo_size and frames <= PHOTOS else defaults["height"] * defaults["width"]
 
 
-def fitting_size(height: int, width: int, pixels: int, patch: int = PATCH) -> Size:
+def fitting_size(height: int, width: int, pixels: float, patch: int = PATCH) -> Size:
     """Multiples of the patch size in the shape of `height` x `width`, with about this number of pixels.
 
     One side is at most four times the other.
@@ -66,6 +67,31 @@ def fitting_size(height: int, width: int, pixels: int, patch: int = PATCH) -> Si
     aspect = min(max(height / width, 1 / MAX_ASPECT), MAX_ASPECT)
     high, wide = (max(1, round(math.sqrt(pixels * x) / patch)) for x in (aspect, 1 / aspect))
     return patch * high, patch * wide
+
+
+def with_averaged_depth(
+    prediction: GeometryPrediction, photos: Tensor, predict: Callable[[Tensor], GeometryPrediction], patch: int
+) -> GeometryPrediction:
+    """A prediction for single photos [B, 1, 3, H, W], its depth averaged with that of the photos in fewer pixels.
+
+    Every second look is at the mirrored photo. Logarithms are averaged; scale, confidence and cameras stay.
+    predict: the model, for photos in multiples of `patch`. A small model errs less so (measured in docs/evaluate.md).
+    """
+    size = prediction.depth.shape[-2:]
+    logarithms = [_centred(prediction.depth)]
+    for number, share in enumerate(SMALLER):
+        axes = (-1,) if number % 2 == 0 else ()
+        smaller = resize(photos, *fitting_size(*photos.shape[-2:], share * size[0] * size[1], patch))
+        depth = predict(smaller.flip(axes)).depth.flip(axes)
+        logarithms.append(_centred(F.interpolate(depth, size, mode="bilinear")))
+    change = torch.stack(logarithms).mean(0) - logarithms[0]
+    return replace(prediction, depth=prediction.depth * change.exp())
+
+
+def _centred(depth: Tensor) -> Tensor:
+    """The logarithm of depth [B, 1, H, W] over its mean in each photo."""
+    logarithm = depth.clamp_min(torch.finfo(depth.dtype).tiny).log()
+    return logarithm - logarithm.mean((-2, -1), keepdim=True)
 
 
 def resize_maps(prediction: GeometryPrediction, height: int, width: int) -> GeometryPrediction:

@@ -56,7 +56,8 @@ class ModelConfig:
     cameras: task ("one view", "two views", ...) -> path of the cameras where a request names none. Other tasks have
         free cameras.
     mag_ratios: of MagCache, by `gen3r calibrate`: how the change that the blocks make grows from step to step.
-    photo_size: VGGT sees up to four frames at about this number of pixels squared. None: as the clip.
+    photo_size: VGGT sees up to four frames at about this number of pixels squared, and a single one smaller too, to
+        average its depth. None: as the clip, and once.
     """
 
     vggt: Arguments = field(default_factory=dict)

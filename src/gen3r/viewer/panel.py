@@ -31,6 +31,7 @@ HELP = """\
 SLIDERS: dict[str, tuple[str, float, float]] = {
     "unsure": ("Least confident share", 0.95, 0.01),
     "edges": ("Edges of depth over", 0.5, 0.01),
+    "grazing": ("Seen at less than, degrees", 45.0, 0.5),
     "sky": ("Farther than, medians", 10.0, 0.1),
     "voxel": ("Cube's side", 0.01, 0.0005),
     "outliers": ("Outliers over", 6.0, 0.1),
