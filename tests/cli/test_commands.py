@@ -20,7 +20,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from gen3r.cli.common import OutputOptions, duration, exit_code, write_scene
+from gen3r.cli.common import OutputOptions, duration, exit_code, parse_output, write_scene
 from gen3r.cli.main import main
 from gen3r.errors import InputError
 from gen3r.export.save import WRITERS
@@ -388,6 +388,10 @@ def test_info_and_convert(model: Path, tmp_path: Path, capsys):
         tables.append(capsys.readouterr().out.splitlines()[1:])
     assert tables[0] == tables[1] == tables[2]
     assert any("transformer" in line for line in tables[0])
+
+
+def test_a_tilde_that_the_shell_left():
+    assert parse_output("~/scene") == Path.home() / "scene"
 
 
 def test_an_empty_output_is_refused(photo: Path, capsys):

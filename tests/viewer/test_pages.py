@@ -62,7 +62,7 @@ def test_the_viewer_is_used(browser: Any, server: Any, tmp_path: Path):
         page = visit.page
         page.get_by_text("Measure").wait_for()
         [client] = server.get_clients().values()
-        ruler, clicks = panel.rulers["1 wall"], np.array([(270, 340), (590, 300)])
+        ruler, clicks = panel.rulers["1 wall"], [(270, 340), (590, 300)]
         page.keyboard.down("Shift")
         for number, (x, y) in enumerate(clicks, 1):
             page.mouse.click(x, y)
