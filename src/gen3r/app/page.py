@@ -57,7 +57,7 @@ class Page:
 
     def _build(self) -> None:
         client, gui, store, runner = self._client, self._client.gui, self._store, self._runner
-        gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False, control_width="medium")
+        gui.configure_theme(show_logo=False, show_share_button=False, control_width="medium")
         client.scene.set_up_direction(UP)
         tabs = gui.add_tab_group()
         with tabs.add_tab("Make", icon=viser.Icon.WAND):

@@ -52,23 +52,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     while (number := os.open(os.devnull, os.O_RDWR)) < 3:  # closed ones: libraries would print into files of ours
         pass
     os.close(number)
-    with redirect_stderr(_Messages(sys.stderr)):
+    with open(os.devnull, "w") as nowhere, redirect_stderr(_Messages(sys.stderr or nowhere, nowhere)):
         return exit_code(lambda: _run(argv))
 
 
 class _Messages(io.TextIOBase):
     """Standard error for as long as it takes any: a bar that cannot be drawn does not end hours of work."""
 
-    def __init__(self, stream: TextIO | None) -> None:
-        self._stream = stream or open(os.devnull, "w")  # noqa: SIM115  as long as the process
+    def __init__(self, stream: TextIO, nowhere: TextIO) -> None:
+        self._stream, self._nowhere = stream, nowhere
 
     def write(self, text: str) -> int:
         try:
             self._stream.write(text)
             self._stream.flush()
         except OSError:
-            with suppress(OSError), open(os.devnull, "w") as nowhere:
-                os.dup2(nowhere.fileno(), self._stream.fileno())
+            with suppress(OSError):
+                os.dup2(self._nowhere.fileno(), self._stream.fileno())
         return len(text)
 
     def isatty(self) -> bool:
