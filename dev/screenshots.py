@@ -33,7 +33,7 @@ from gen3r.viewer.view import show_scenes
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 WIDTH, HEIGHT = 1280, 720
-CLOSE = (-0.34, -0.2, -0.3)  # left of, over and behind the first camera: the scene fills the window
+CLOSE = (-0.22, -0.1, 0.1)  # left of, over and before the first camera: the scene fills the window
 NEAR = "?initialCameraPosition={}&initialCameraLookAt={}&initialCameraUp=0,-1,0&initialCameraFov={}"
 SOFTWARE = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
 WAIT = 600_000  # milliseconds: without a GPU a picture takes long
@@ -109,7 +109,7 @@ def draw_rgbd(scene: Scene, folder: Path) -> None:
     save(stacked(rows), IMAGES / "rgbd.png")
 
 
-def near(scene: Scene, place: tuple[float, float, float] = CLOSE, fov: float = 0.6) -> str:
+def near(scene: Scene, place: tuple[float, float, float] = CLOSE, fov: float = 0.85) -> str:
     """Parameters of a page: its first view. place: in the scene's median distance. fov: vertical [rad]."""
     unit = median_distance(scene)
     position = ",".join(f"{x * unit:g}" for x in place)
@@ -119,7 +119,7 @@ def near(scene: Scene, place: tuple[float, float, float] = CLOSE, fov: float = 0
 def still(browser: Any, server: Any, scene: Scene, page: Path, path: Path, *view: Any) -> None:
     """A picture of what stands in a server's scene. view: as in `near`."""
     server.scene.set_up_direction("-y")
-    page.write_text(server.get_scene_serializer().as_html(dark_mode=True), encoding="utf-8")
+    page.write_text(server.get_scene_serializer().as_html(), encoding="utf-8")
     take(browser, page.as_uri() + near(scene, *view), path)
 
 

@@ -15,6 +15,12 @@ from tests.viewer.conftest import Visit, browser, server  # noqa: F401
 
 from .conftest import photo_bytes
 
+DROPPED = """bytes => {
+  const files = new DataTransfer();
+  files.items.add(new File([new Uint8Array(bytes)], '../photo.png', {type: 'image/png'}));
+  return files;
+}"""
+
 
 def test_a_photo_and_a_drawn_path_become_a_scene(
     browser: Any,  # noqa: F811
@@ -26,8 +32,9 @@ def test_a_photo_and_a_drawn_path_become_a_scene(
     runner.start()
     visit = Visit(browser, f"http://127.0.0.1:{server.get_port()}", 900, 720)
     page = visit.page
-    file = {"name": "../photo.png", "mimeType": "image/png", "buffer": photo_bytes()}
-    page.locator("input[type=file]").set_input_files(file)
+    page.locator("img[hidden]").wait_for(state="attached")
+    dropped = page.evaluate_handle(DROPPED, list(photo_bytes()))
+    page.dispatch_event("canvas", "drop", {"dataTransfer": dropped})
     page.get_by_text("here the model chooses the cameras").wait_for()
     [client] = server.get_clients().values()
     form = app.pages[client.client_id].form

@@ -20,7 +20,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from gen3r.cli.common import OutputOptions, duration, exit_code, write_scene
+from gen3r.cli.common import OutputOptions, duration, exit_code, parse_output, write_scene
 from gen3r.cli.main import main
 from gen3r.errors import InputError
 from gen3r.export.save import WRITERS
@@ -321,6 +321,26 @@ def test_too_little_memory_to_start():
     assert run.stderr == "gen3r: error: 512 MB of memory are allowed here, too little to start; see ulimit -v\n"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
+def test_messages_that_go_nowhere_do_not_end_the_work(
+    model: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with open("/dev/full", "w") as full:
+        for name, stream in (("none", None), ("full", full)):
+            monkeypatch.setattr(sys, "stderr", stream)
+            assert generate(model, tmp_path / name, photo) == 0
+            assert {p.name for p in (tmp_path / name).iterdir()} == set(WRITERS)
+
+
+def test_an_interrupt_while_the_last_line_is_written(monkeypatch: pytest.MonkeyPatch):
+    class Interrupted(io.StringIO):
+        def write(self, text: str) -> int:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stderr", Interrupted())
+    assert main(["generate"]) == 130
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -368,6 +388,10 @@ def test_info_and_convert(model: Path, tmp_path: Path, capsys):
         tables.append(capsys.readouterr().out.splitlines()[1:])
     assert tables[0] == tables[1] == tables[2]
     assert any("transformer" in line for line in tables[0])
+
+
+def test_a_tilde_that_the_shell_left():
+    assert parse_output("~/scene") == Path.home() / "scene"
 
 
 def test_an_empty_output_is_refused(photo: Path, capsys):

@@ -1,17 +1,22 @@
 """The pages in a real browser: nothing goes wrong, and what is seen is the scene, the right way up."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
+import pycolmap
 import pytest
 import torch
+import trimesh
 from plyfile import PlyData
 
 from gen3r.cameras.formats import read_posed_images
 from gen3r.export.nodes import look_from_behind
 from gen3r.scene import Scene
+from gen3r.viewer.key_frames import pose_matrix
 from gen3r.viewer.view import show_scenes
 from tests.export.conftest import make_scene
 from tests.viewer.conftest import Visit
@@ -51,10 +56,22 @@ def test_the_page_shows_the_scene_offline_and_upright(browser: Any, tmp_path: Pa
         assert path.stat().st_size < 1.2e6
 
 
-def test_the_viewer_is_used(browser: Any, server: Any):
+def test_the_viewer_is_used(browser: Any, server: Any, tmp_path: Path):
     panel = show_scenes(server, {"1 wall": quartered()})
-    with Visit(browser, f"http://127.0.0.1:{server.get_port()}", 640, 480) as visit:
+    with Visit(browser, f"http://127.0.0.1:{server.get_port()}", 1000, 480) as visit:
         page = visit.page
+        page.get_by_text("Measure").wait_for()
+        [client] = server.get_clients().values()
+        ruler, clicks = panel.rulers["1 wall"], [(270, 340), (590, 300)]
+        page.keyboard.down("Shift")
+        for number, (x, y) in enumerate(clicks, 1):
+            page.mouse.click(x, y)
+            visit.wait_for(lambda number=number: len(ruler.picked) == number)
+        page.keyboard.up("Shift")
+        T = pose_matrix(client.camera.wxyz, client.camera.position)
+        x, y, z = (T.inverse()[:3, :3] @ torch.stack([place for _, place in ruler.picked]).T) + T.inverse()[:3, 3:]
+        focal = 240 / math.tan(client.camera.fov / 2)
+        np.testing.assert_allclose(torch.stack([focal * x / z + 500, focal * y / z + 240], 1), clicks, atol=8)
         page.get_by_text("Look through the camera").click()
         visit.wait_for(lambda: not panel.shown.moving.visible)  # it would hide the scene
         page.get_by_text("Camera path").click()
@@ -63,13 +80,31 @@ def test_the_viewer_is_used(browser: Any, server: Any):
         with page.expect_download() as download:
             page.get_by_role("button", name="Save cameras.json").click()
         cameras = read_posed_images(download.value.path())
-        [client] = server.get_clients().values()
         np.testing.assert_allclose(cameras.T_world_camera[0, :3, 3], client.camera.position, atol=1e-5)
         assert len(panel.key_frames["1 wall"]) == 1
         with page.expect_download() as download:
             page.get_by_role("button", name="Export", exact=True).click()
         assert len(PlyData.read(str(download.value.path()))["vertex"].data) == len(panel.shown.selection.pixels)
+        for name, opened in (("glb", open_glb), ("colmap", open_colmap)):
+            page.get_by_label("Format").click()
+            page.get_by_role("option", name=name, exact=True).click()
+            with page.expect_download() as download:
+                page.get_by_role("button", name="Export", exact=True).click()
+            opened(Path(download.value.path()), tmp_path)
         assert visit.errors == []
+
+
+def open_glb(path: Path, _: Path) -> None:
+    with path.open("rb") as file:
+        assert trimesh.load(file, file_type="glb").geometry
+
+
+def open_colmap(path: Path, folder: Path) -> None:
+    with ZipFile(path) as file:
+        file.extractall(folder)
+    model = pycolmap.Reconstruction(str(folder / "colmap" / "sparse" / "0"))
+    assert model.num_reg_images() == 5
+    assert model.compute_mean_reprojection_error() < 0.5
 
 
 @pytest.mark.nightly

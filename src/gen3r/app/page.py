@@ -23,7 +23,24 @@ from gen3r.viewer.downloads import tell
 from gen3r.viewer.panel import Panel
 from gen3r.viewer.shown import ShownScene
 
-HELP = "Give **one photo** (the first frame), **two** (the first and the last), **a video**, or **words**."
+HELP = (
+    "Give **one photo** (the first frame), **two** (the first and the last), **a video**, or **words**. "
+    "Files may be dropped on this page."
+)
+# Gives files that are dropped anywhere to the upload button, one after another; a browser would leave the page for
+# them. Scripts in viser's HTML do not run, but handlers do.
+DROP = """<img hidden alt="" src="data:," onerror="
+window.ondragover = event => event.preventDefault();
+window.ondrop = async event => {
+  event.preventDefault();
+  for (const file of [...event.dataTransfer.files]) {
+    const input = document.querySelector('input[type=file]'), one = new DataTransfer();
+    one.items.add(file);
+    input.files = one.files;
+    input.dispatchEvent(new Event('change', {bubbles: true}));
+    do await new Promise(done => setTimeout(done, 100)); while (input.nextElementSibling.disabled);
+  }
+};">"""
 
 
 class Page:
@@ -40,11 +57,12 @@ class Page:
 
     def _build(self) -> None:
         client, gui, store, runner = self._client, self._client.gui, self._store, self._runner
-        gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False, control_width="medium")
+        gui.configure_theme(show_logo=False, show_share_button=False, control_width="medium")
         client.scene.set_up_direction(UP)
         tabs = gui.add_tab_group()
         with tabs.add_tab("Make", icon=viser.Icon.WAND):
             gui.add_markdown(HELP)
+            gui.add_html(DROP)
             self.form = Form(gui, store.defaults, lambda: self._path_changed())
             self.path = PathView(client, self.form, self._ask, self._later, self._remove_scene)
             make = gui.add_button("Make the scene", icon=viser.Icon.SPARKLES, color="green")

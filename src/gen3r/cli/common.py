@@ -277,6 +277,13 @@ def whole_files_stay(folder: Path) -> Iterator[None]:
 def exit_code(command: Callable[[], int | None]) -> int:
     """Runs a command; returns its own exit code or 0, 2 for bad input, 130 when interrupted. Says why in one line."""
     try:
+        return _said_code(command)
+    except KeyboardInterrupt:  # while the last line is written
+        return 128 + signal.SIGINT
+
+
+def _said_code(command: Callable[[], int | None]) -> int:
+    try:
         return command() or 0
     except KeyboardInterrupt as interruption:
         say(f"interrupted; {str(interruption) or 'nothing was written'}")

@@ -5,8 +5,9 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, suppress
 from importlib import import_module
+from typing import TextIO
 
 from gen3r import __version__
 from gen3r.cli.common import Parser, exit_code, remembered_interrupts, show_warning
@@ -48,7 +49,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the console cannot show
-    return exit_code(lambda: _run(argv))
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:  # closed ones: libraries would print into files of ours
+        pass
+    os.close(number)
+    with open(os.devnull, "w") as nowhere, redirect_stderr(_Messages(sys.stderr or nowhere, nowhere)):
+        return exit_code(lambda: _run(argv))
+
+
+class _Messages(io.TextIOBase):
+    """Standard error for as long as it takes any: a bar that cannot be drawn does not end hours of work."""
+
+    def __init__(self, stream: TextIO, nowhere: TextIO) -> None:
+        self._stream, self._nowhere = stream, nowhere
+
+    def write(self, text: str) -> int:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:
+            with suppress(OSError):
+                os.dup2(self._nowhere.fileno(), self._stream.fileno())
+        return len(text)
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:
+        return self._stream.encoding
 
 
 def _run(argv: Sequence[str] | None) -> int | None:

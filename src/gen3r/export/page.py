@@ -59,7 +59,7 @@ def to_html(selection: Selection) -> str:
             moving.wxyz, moving.position = pose(cameras, i)
             moving.image = pictures[i]
             film.insert_sleep(1 / FRAMES_PER_SECOND)
-        return film.as_html(dark_mode=True)
+        return film.as_html()  # light: what is missing is mostly sky
 
 
 @contextlib.contextmanager

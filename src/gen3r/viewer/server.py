@@ -31,7 +31,7 @@ def start_server(host: str, port: int, label: str) -> "viser.ViserServer":
     with contextlib.redirect_stdout(io.StringIO()):
         server = viser.ViserServer(host=host, port=port, label=label, verbose=False)
     server.request_share_url = lambda verbose=True: None  # no page may open a tunnel to the outside
-    server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False, control_width="medium")
+    server.gui.configure_theme(show_logo=False, show_share_button=False, control_width="medium")
     return server
 
 
