@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 import torch
 import webdataset
@@ -189,9 +191,9 @@ def test_a_packing_that_was_cut_off_leaves_nothing_twice(tmp_path: Path):
     assert not (out / record.path).exists()
 
 
-def tasks_of(count: int) -> list[Task]:
+def tasks_of(count: int, size: int = 112) -> list[Task]:
     options = {"num_inference_steps": 1, "num_frames": 1, "guidance_scale": 1.0}
-    jobs = [Job(seed=i, request=Request(prompt=f"room {i}", **options)) for i in range(count)]
+    jobs = [Job(seed=i, size=(size, size), request=Request(prompt=f"room {i}", **options)) for i in range(count)]
     tasks, bad = check_lines([Line(i + 1, job) for i, job in enumerate(jobs)], pipeline().defaults, "m", batched=True)
     assert not bad
     return tasks
@@ -221,13 +223,30 @@ def test_without_memory_a_batch_is_halved_for_good(tmp_path: Path):
 
     def fails(count: int) -> Exception | None:
         sizes.append(count)
-        return torch.OutOfMemoryError("no memory") if count > 2 else None
+        torch.empty(1 << (60 if count > 2 else 6), dtype=torch.uint8)  # more than any machine has
 
     worker = Worker(Settings(load=failing(fails), out=tmp_path, model="m"))
     tasks = tasks_of(6)
     assert [r.status for r in worker.make(tasks[:4])] == ["done"] * 4
     assert [r.status for r in worker.make(tasks[4:] + tasks[:1])] == ["done"] * 3
     assert sizes == [4, 2, 2, 2]
+
+
+@pytest.mark.nightly
+@pytest.mark.filterwarnings("ignore:this model was trained on clips")
+def test_a_batch_that_the_system_has_no_memory_for_is_halved(tmp_path: Path):
+    """A clip of 336 x 336 takes 100 MB, six take 310 MB, and 220 MB are left."""
+    worker = Worker(Settings(load=pipeline, out=tmp_path, model="m"))
+    tasks = tasks_of(7, size=336)
+    assert [r.status for r in worker.make(tasks[:1])] == ["done"]
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 220_000_000, before[1]))
+    try:
+        records = worker.make(tasks[1:])
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert [(r.status, r.error) for r in records] == [("done", "")] * 6
+    assert worker.most in (1, 3)
 
 
 def test_what_is_a_lack_of_memory():

@@ -71,7 +71,7 @@ def on_devices(count: int, model: ModelOptions, generate: Generate) -> "Scene":
                 raise InputError(f"a process of {count} was ended from outside, perhaps for its memory") from error
             raise
         finally:
-            for process in processes.processes:
+            for process in filter(None, processes.processes):
                 process.kill()
         return Scene.load(Path(folder) / _SCENE)
 
