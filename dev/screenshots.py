@@ -24,7 +24,6 @@ from gen3r.cameras.formats import read_cameras
 from gen3r.checkpoints import model_defaults
 from gen3r.export.nodes import add_frustum, add_path, camera_colours, median_distance, picture
 from gen3r.export.page import quiet_server
-from gen3r.export.save import find_scene
 from gen3r.media.drawing import colour_depth, stacked, strip
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
@@ -41,7 +40,7 @@ WAIT = 600_000  # milliseconds: without a GPU a picture takes long
 
 def main(path: str, photo: str, *names: str) -> None:
     """Takes all pictures, or those of these names."""
-    scene = Scene.load(find_scene(path))
+    scene = Scene.load(path)
     takers = {"page": take_page, "view": take_view, "glb": take_glb, "colmap": take_colmap}
     with sync_playwright() as p, tempfile.TemporaryDirectory() as folder:
         browser = p.chromium.launch(executable_path=shutil.which("chromium"), args=SOFTWARE, timeout=WAIT)

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from gen3r.cameras.camera import Cameras
 from gen3r.errors import InputError
 from gen3r.geometry.points import unproject
-from gen3r.scene import Scene
+from gen3r.scene import SCENE_FILE, Scene
 
 
 @pytest.fixture
@@ -65,3 +65,14 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     save_file({"depth": torch.ones(1)}, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="not a Gen3R scene"):
         Scene.load(tmp_path / "other.safetensors")
+
+
+def test_a_scene_is_read_from_its_folder(file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "scene"
+    folder.mkdir()
+    with pytest.raises(InputError, match=r"holds no scene\.safetensors"):
+        Scene.load(folder)
+    file.rename(folder / SCENE_FILE)
+    assert torch.equal(Scene.load(folder).depth, Scene.load(folder / SCENE_FILE).depth)
+    with pytest.raises(InputError, match="no scene at"):
+        Scene.load(tmp_path / "another")

@@ -744,7 +744,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         def encode(texts: list[str]) -> dict[str, Tensor]:
             if not texts:
                 return {}
-            tokens = max(len(ids) for ids in self.tokenizer(texts)["input_ids"])  # pyright: ignore[reportArgumentType]
+            tokens = max(len(ids) for ids in self.tokenizer(texts, verbose=False)["input_ids"])  # pyright: ignore[reportArgumentType]
             if tokens > length:
                 warnings.warn(f"the prompt has {tokens} tokens; only the first {length} count", stacklevel=5)
             return dict(zip(texts, encode_text(self.tokenizer, self.text_encoder, texts, length, device), strict=True))

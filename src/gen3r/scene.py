@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gen3r.export.options import ExportOptions
     from gen3r.export.selection import Selection
 
+SCENE_FILE = "scene.safetensors"  # in the folder of a saved scene
 _FORMAT = "gen3r-scene"
 _ARRAYS = ("frames", "depth", "confidence")
 _OPTIONAL = ("points", "mask", "source")  # left out of a file where they follow from the rest
@@ -157,11 +158,12 @@ class Scene:
 
     @classmethod
     def load(cls, path: str | Path) -> "Scene":
-        """Reads a file that `save` wrote.
+        """Reads a file that `save` wrote, or the one in a folder of `save_scene`.
 
         Raises:
             InputError: the file is missing, damaged, or not a scene.
         """
+        path = find_scene(path)
         try:
             with safe_open(str(path), framework="pt") as file:
                 metadata = file.metadata() or {}
@@ -180,6 +182,21 @@ class Scene:
         tensors = _derived(tensors["depth"], cameras) | tensors
         arrays = {name: tensors[name] for name in (*_ARRAYS, *_OPTIONAL)}
         return cls(**arrays, cameras=cameras, prompt=about["prompt"], settings=about["settings"])
+
+
+def find_scene(path: str | Path) -> Path:
+    """The file of a scene: `path` itself, or the one in the folder that a command wrote.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(path)
+    if path.is_dir() and not (path / SCENE_FILE).is_file():
+        raise InputError(f"{path} holds no {SCENE_FILE}; give a folder that gen3r generate or reconstruct wrote")
+    file = path / SCENE_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"no scene at {path}; give a folder that gen3r generate or reconstruct wrote")
+    return file
 
 
 def _derived(depth: Tensor, cameras: Cameras) -> dict[str, Tensor]:

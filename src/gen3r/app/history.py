@@ -135,7 +135,7 @@ def load_inputs(store: Store, name: str) -> tuple[Job, list[Upload], Cameras | N
 
 def load_scene(store: Store, name: str) -> Scene:
     """The scene that a job made."""
-    return Scene.load(store.path(name) / RESULT / "scene.safetensors")
+    return Scene.load(store.path(name) / RESULT)
 
 
 def _label(store: Store, name: str) -> str:

@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> None:
     if options.axes != ExportOptions.axes and not any(FORMATS[name].axes == "--axes" for name in command.formats):
         turned = ", ".join(name for name, form in FORMATS.items() if form.axes == "--axes")
         warnings.warn(f"--axes turns {turned} only; the other formats have axes of their own", stacklevel=2)
-    from gen3r.export.save import EXPORTS, export_scene, find_scene
-    from gen3r.scene import Scene
+    from gen3r.export.save import EXPORTS, export_scene
+    from gen3r.scene import Scene, find_scene
 
     file = find_scene(command.scene)
     folder = command.out or file.parent / EXPORTS

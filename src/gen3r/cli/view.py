@@ -40,8 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     """Loads the scenes, starts the server, and waits for Ctrl-C."""
     command, address = read_options(args, Command), read_options(args, AddressOptions)
-    from gen3r.export.save import find_scene
-    from gen3r.scene import Scene
+    from gen3r.scene import Scene, find_scene
     from gen3r.viewer.server import address_lines, start_server, stop_server
     from gen3r.viewer.view import show_scenes
 

@@ -18,9 +18,9 @@ from gen3r.export.unit import in_metres
 from gen3r.export.video import write_video
 from gen3r.files import check_folder, whole_file, whole_folder, write_text
 from gen3r.media.drawing import colour_depth
-from gen3r.scene import Scene
+from gen3r.scene import SCENE_FILE, Scene
 
-SCENE, PAGE = "scene.safetensors", "scene.html"
+PAGE = "scene.html"
 EXPORTS = "export"  # folder of a saved scene's exports
 
 WRITERS: dict[str, Callable[[Selection, Path], None]] = {
@@ -28,7 +28,7 @@ WRITERS: dict[str, Callable[[Selection, Path], None]] = {
     "depth.mp4": lambda chosen, path: write_video(colour_depth(chosen.scene.depth, chosen.scene.mask), path),
     "points.ply": write_points,
     "cameras.json": lambda chosen, path: write_cameras(chosen.scene.cameras, path),
-    SCENE: lambda chosen, path: chosen.scene.save(path),
+    SCENE_FILE: lambda chosen, path: chosen.scene.save(path),
     PAGE: write_page,
     "preview.png": lambda chosen, path: contact_sheet(chosen).save(path),
     "metadata.json": lambda chosen, path: write_text(
@@ -86,18 +86,3 @@ def export_scene(
         with whole_file(path) if path.suffix else whole_folder(path, overwrite) as partial:
             write(selection, partial)
     return paths
-
-
-def find_scene(path: str | Path) -> Path:
-    """The file of a scene: `path` itself, or the one in the folder that a command wrote.
-
-    Raises:
-        InputError: there is none.
-    """
-    path = Path(path)
-    if path.is_dir() and not (path / SCENE).is_file():
-        raise InputError(f"{path} holds no {SCENE}; give a folder that gen3r generate or reconstruct wrote")
-    file = path / SCENE if path.is_dir() else path
-    if not file.is_file():
-        raise InputError(f"no scene at {path}; give a folder that gen3r generate or reconstruct wrote")
-    return file
