@@ -1,4 +1,7 @@
-"""The one error that a user's input can raise, and how a lack of memory shows."""
+"""The one error that a user's input can raise, how a lack of memory shows, and what is no file but its pointer."""
+
+import contextlib
+from pathlib import Path
 
 NO_MEMORY = "out of memory; try --memory low, fewer --frames, a smaller --size, --dtype bfloat16 or another --device"
 
@@ -16,3 +19,17 @@ def out_of_memory(error: BaseException) -> bool:
 
 # Of torch, oneDNN, zstandard and the loader of libraries, without memory.
 _WORDS = ("allocate memory", "could not create a primitive", "not enough memory", "failed to map segment")
+_POINTER = b"version https://git-lfs"
+
+
+def refuse_pointer(path: Path) -> None:
+    """Refuses what a clone without Git LFS has in the place of a large file.
+
+    Raises:
+        InputError: it is such a text.
+    """
+    head = b""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        head = file.read(len(_POINTER))
+    if head == _POINTER:
+        raise InputError(f"{path} is a pointer of Git LFS, not the file itself; run git lfs pull")

@@ -27,7 +27,6 @@ except ImportError:  # Windows: processes are not told apart, and nothing of kil
     fcntl = None
 
 LARGEST_TEXT = 1 << 28  # bytes
-_POINTER = b"version https://git-lfs"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
 
 
@@ -223,19 +222,6 @@ def read_text(path: Path, kind: str = "file") -> str:
     if not usable:
         raise InputError(f"{path} has {status.st_size >> 20} MB, too much for a {kind}; export it again")
     return text
-
-
-def refuse_pointer(path: Path) -> None:
-    """Refuses what a clone without Git LFS has in the place of a large file.
-
-    Raises:
-        InputError: it is such a text.
-    """
-    head = b""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        head = file.read(len(_POINTER))
-    if head == _POINTER:
-        raise InputError(f"{path} is a pointer of Git LFS, not the file itself; run git lfs pull")
 
 
 def parse_json(text: str, path: Path) -> Any:

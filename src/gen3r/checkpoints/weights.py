@@ -14,8 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from gen3r.errors import InputError
-from gen3r.files import parse_json, read_text, refuse_pointer
+from gen3r.errors import InputError, refuse_pointer
+from gen3r.files import parse_json, read_text
 
 USUAL = ("diffusion_pytorch_model", "model")  # the names that diffusers and transformers give
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")

@@ -9,8 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gen3r.errors import InputError
-from gen3r.files import refuse_pointer
+from gen3r.errors import InputError, refuse_pointer
 from gen3r.media.crop import Size, cover_crop
 from gen3r.media.decoding import decode, opened, readable, upright_size, warn_of_panorama
 from gen3r.media.order import natural_order

@@ -12,8 +12,8 @@ from gen3r.cameras.formats.nerfstudio import parse_transforms, stored_size
 from gen3r.cameras.formats.posed_images import PosedImages
 from gen3r.cameras.formats.published import parse_published
 from gen3r.cameras.formats.realestate10k import parse_realestate
-from gen3r.errors import InputError
-from gen3r.files import parse_json, read_text, refuse_pointer, write_text
+from gen3r.errors import InputError, refuse_pointer
+from gen3r.files import parse_json, read_text, write_text
 from gen3r.media.crop import Size
 
 REALESTATE_SIZE = (360, 640)
