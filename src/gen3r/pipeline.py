@@ -506,7 +506,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     @contextmanager
     def _counted(self, total: int, doing: str, unit: str) -> Iterator[Callable[..., None]]:
         """A progress bar like that of the denoising steps, and a function that counts one more."""
-        config: dict[str, Any] = {"delay": 1.0, **getattr(self, "_progress_bar_config", {})}
+        config: dict[str, Any] = {"delay": 1.0, "leave": None, **getattr(self, "_progress_bar_config", {})}
         config.update(desc=str(config.get("desc", "")).replace("denoising", doing), unit=unit, total=total)
         done = 0
         with tqdm(**config) as bar:
