@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from gen3r.errors import InputError
+from gen3r.media.images import image_tensor
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
 from tests.tiny import tiny_pipeline
@@ -51,6 +52,22 @@ def test_a_folder_is_its_images(pipe: Gen3RPipeline, folder: Path):
     named = pipe.reconstruct(paths, 56, 84, feed_forward=True)
     assert named.frames.shape[:3] == (3, 56, 84)
     assert torch.equal(pipe.reconstruct(str(folder), 56, 84, feed_forward=True).frames, named.frames)
+
+
+def test_a_long_clip_is_reconstructed_in_chunks(pipe: Gen3RPipeline, tmp_path: Path):
+    for number in range(12):
+        Image.fromarray(np.roll(PIXELS, 5 * number, 1)).save(tmp_path / f"{number}.png")
+    paths = [tmp_path / f"{number}.png" for number in range(12)]
+    assert pipe.reconstruct(tmp_path, 56, 84, feed_forward=True).frames.shape[0] == 5  # the model's number
+    joined = pipe.reconstruct(tmp_path, 56, 84, feed_forward=True, num_frames=12)
+    first = pipe.reconstruct(paths[:5], 56, 84, feed_forward=True)
+    assert joined.frames.shape == (12, 56, 84, 3)
+    assert (joined.settings["frames"], joined.settings["chunks"]) == (12, 3)
+    assert torch.equal(joined.depth[:4], first.depth[:4])
+    assert torch.equal(joined.cameras.T_world_camera[:4], first.cameras.T_world_camera[:4])
+    assert torch.equal(joined.frames[-2:], pipe.reconstruct(paths[-2:], 56, 84, feed_forward=True).frames)
+    images = torch.stack([image_tensor(path) for path in paths])
+    assert torch.equal(pipe.reconstruct(images[None], 56, 84, feed_forward=True).depth, joined.depth)
 
 
 def test_no_prompt_where_there_are_embeddings(pipe: Gen3RPipeline):

@@ -3,7 +3,7 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,12 +28,13 @@ from gen3r.checkpoints.load import load_components, open_components, resolve_mod
 from gen3r.checkpoints.lora import check_peft, lora_file
 from gen3r.errors import InputError
 from gen3r.geometry.image_based_rendering import render_photos
+from gen3r.geometry.joining import overlapping_chunks, windows
 from gen3r.geometry.points import unproject, valid_depth_mask
 from gen3r.geometry.refinement import matched_size, refine
 from gen3r.geometry.structure_from_motion import MIN_FRAMES
 from gen3r.locations import PACKAGED
 from gen3r.media.crop import Size
-from gen3r.media.images import Images, count_images, first_size, image_batch, resize
+from gen3r.media.images import Images, count_images, first_size, image_batch, image_list, resize
 from gen3r.media.sequence import ImageSequence, open_paths
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.components import MODULES, Components
@@ -66,8 +67,9 @@ from gen3r.models.transformer import Gen3RTransformer
 from gen3r.models.vggt import VGGT, GeometryPrediction
 from gen3r.models.video_vae import VideoVAE
 from gen3r.request import SIZE_STEP, Request, batch_size, check_patches, sample_count
-from gen3r.scene import Scene
+from gen3r.scene import Scene, join_scenes
 
+OVERLAP = 4  # of this many parts of a chunk, neighbours share one
 TEXT_ONLY_FOV = math.radians(60)  # of a named path without an image
 StepCallback = Callable[["Gen3RPipeline", int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
 Paths = Cameras | str | Sequence[Cameras | str]
@@ -504,7 +506,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     @contextmanager
     def _counted(self, total: int, doing: str, unit: str) -> Iterator[Callable[..., None]]:
         """A progress bar like that of the denoising steps, and a function that counts one more."""
-        config: dict[str, Any] = {"delay": 1.0, **getattr(self, "_progress_bar_config", {})}
+        config: dict[str, Any] = {"delay": 1.0, "leave": None, **getattr(self, "_progress_bar_config", {})}
         config.update(desc=str(config.get("desc", "")).replace("denoising", doing), unit=unit, total=total)
         done = 0
         with tqdm(**config) as bar:
@@ -592,37 +594,70 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         height: int | None = None,
         width: int | None = None,
         feed_forward: bool = False,
+        num_frames: int | None = None,
     ) -> Scene:
         """The scene of any number of frames, with nothing generated.
 
-        VGGT predicts cameras and depth. Three or more frames that can be matched refine them: structure from motion
-        finds the cameras and the lens, and multi-view stereo the depth (`gen3r.geometry.refinement`).
+        VGGT predicts cameras and depth. More frames than the model's number go through it in chunks of that number,
+        which overlap by about a quarter and are joined by similarities (`gen3r.geometry.joining`). Three or more frames
+        that can be matched refine the result: structure from motion finds the cameras and the lens, and multi-view
+        stereo the depth (`gen3r.geometry.refinement`).
 
-        images: the frames of one clip, in any form that `Request` takes. Of one video or folder at most the model's
-            number of frames, evenly spaced. height, width: multiples of the patch size,
+        images: the frames of one clip, in any form that `Request` takes. height, width: multiples of the patch size,
             14. By default they have the shape of the first frame and the model's number of pixels; after
             `load_geometry`, a longer side of at most 518. Frames are resized to cover the size and cropped in the
             centre.
         feed_forward: VGGT's prediction as it is.
+        num_frames: of one video or folder, evenly spaced; None means at most the model's number. They are read as they
+            are needed.
 
         Raises:
             InputError: the size does not fit, or the images are not those of one clip.
         """
         pictures: Any = open_paths(images)
         in_files = isinstance(pictures, ImageSequence)
-        frames = pictures.meant(self.defaults["num_frames"]) if in_files else count_images(pictures)
+        usual = self.defaults["num_frames"]
+        if getattr(pictures, "ndim", 0) == 5:
+            if len(pictures) != 1:
+                raise InputError(f"give the images of one clip, not of {len(pictures)}")
+            pictures = pictures[0]
+        if not in_files:
+            frames = count_images(pictures)
+        else:
+            frames = pictures.meant(usual) if num_frames is None else min(pictures.count, num_frames)
         if not frames:
             raise InputError("give the images of one clip")
         own = pictures.first_size() if in_files else first_size(pictures)
-        size = patch_size(*own) if self.geometry is not None else self._own_size(frames, *own)
+        size = patch_size(*own) if self.geometry is not None else self._own_size(min(frames, usual), *own)
         size = size[0] if height is None else height, size[1] if width is None else width
         check_patches(*size, self.vggt.config.patch_size)
-        if in_files:
-            pictures = pictures.sample(frames, *(size if feed_forward and frames > 1 else matched_size(*size)))
-        batch = image_batch(pictures, *size)
-        if len(batch) != 1:
-            raise InputError(f"give the images of one clip, not of {len(batch)}")
-        frames = batch[0].to(self._execution_device)
+        chunks = overlapping_chunks(frames, usual, usual // OVERLAP)
+        refined = not feed_forward and frames >= MIN_FRAMES
+        read_size = matched_size(*size) if refined or frames == 1 else size
+        shown = pictures.stream(frames, *read_size) if in_files else image_list(pictures)
+        matched: list[Tensor] = []
+
+        def noted() -> Iterator[Any]:
+            for picture in shown:
+                if refined:
+                    matched.append(eight_bits(image_batch([picture], *read_size)[0].cpu())[0])
+                yield picture
+
+        scene = self._feed_forward(noted(), chunks, size)
+        return self._refined(scene, torch.stack(matched)) if refined else scene
+
+    def _feed_forward(self, pictures: Iterable[Any], chunks: list[range], size: Size) -> Scene:
+        """The scene of images, each chunk of which goes through VGGT at once."""
+        scenes = (self._feed_forward_chunk(x, size) for x in windows(pictures, chunks))
+        if len(chunks) == 1:
+            return next(scenes)
+        numbers = self._each(range(len(chunks)), "reconstructing", "chunk")
+        scene = join_scenes(chunks, (scene for _, scene in zip(numbers, scenes, strict=True)))
+        scene.settings.update(frames=len(scene.frames), chunks=len(chunks))
+        return scene
+
+    def _feed_forward_chunk(self, pictures: list[Any], size: Size) -> Scene:
+        frames = image_batch(pictures, *size)[0].to(self._execution_device)
         if self.geometry is None:
             prediction = self.predict_geometry(frames[None])
             if len(frames) == 1:
@@ -633,11 +668,10 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         settings = {"task": "reconstruct", "frames": len(frames), "height": size[0], "width": size[1]}
         scene = self._scene(frames, prediction, 0, "", settings | _metres(prediction, prediction.depth[0]))
         self.maybe_free_model_hooks()
-        return scene if feed_forward or len(frames) < MIN_FRAMES else self._refined(scene, pictures)
+        return scene
 
-    def _refined(self, scene: Scene, images: Images) -> Scene:
-        """A reconstruction with cameras and depth refined by its frames, if they can be matched."""
-        matched = eight_bits(image_batch(images, *matched_size(scene.cameras.height, scene.cameras.width))[0].cpu())
+    def _refined(self, scene: Scene, matched: Tensor) -> Scene:
+        """A reconstruction with cameras and depth refined by its frames in `matched_size`, if they can be matched."""
         frames = partial(self._each, range(len(scene.frames)), "refining the depth", "frame")
         refined = refine(matched, scene.images, scene.depth, scene.cameras, frames)
         if refined is None:

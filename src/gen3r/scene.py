@@ -1,7 +1,8 @@
 """The scene: the result of a generation or a reconstruction."""
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from gen3r.cameras.conventions import world_axes
 from gen3r.errors import InputError
 from gen3r.files import write_tensors
 from gen3r.geometry.clouds import PointCloud
+from gen3r.geometry.joining import fit_similarity
 from gen3r.geometry.novel_views import render_views
 from gen3r.geometry.points import unproject, valid_depth_mask
 
@@ -197,6 +199,40 @@ def find_scene(path: str | Path) -> Path:
     if not file.is_file():
         raise InputError(f"no scene at {path}; give a folder that gen3r generate or reconstruct wrote")
     return file
+
+
+def join_scenes(chunks: Sequence[range], scenes: Iterable[Scene]) -> Scene:
+    """One scene of the overlapping chunks of a clip, in the frame and unit of the first.
+
+    chunks: the numbers that the frames of each scene have in the clip. Each scene is put to those before it by the
+    similarity of the frames that they share; of these, the first half stays theirs. Settings are those of the first.
+    """
+    joined: dict[str, Tensor] = {}
+    first = cameras = None
+    for numbers, scene in zip(chunks, scenes, strict=True):
+        start, shared = numbers.start, 0
+        if first is None or cameras is None:
+            first, cameras = scene, scene.cameras
+            joined = {n: x.new_empty(chunks[-1].stop, *x.shape[1:]) for n, x in _stored(scene).items()}
+        else:
+            shared = len(cameras) - start
+            known = joined["depth"][start : len(cameras)], cameras[slice(start, None)]
+            change = fit_similarity(*known, scene.depth[:shared], scene.cameras[slice(shared)])
+            scene = replace(scene, depth=change.scale * scene.depth, cameras=change.moved(scene.cameras))
+        for name, values in _stored(scene).items():
+            joined[name][start + shared // 2 : numbers.stop] = values[shared // 2 :]
+        cameras = replace(scene.cameras, **{name: joined[name][: numbers.stop] for name in _CAMERAS})
+    assert first is not None
+    assert cameras is not None
+    arrays = {name: joined[name] for name in (*_ARRAYS, "source")}
+    derived = _derived(joined["depth"], cameras)
+    return Scene(**derived | arrays, cameras=cameras, prompt=first.prompt, settings=dict(first.settings))
+
+
+def _stored(scene: Scene) -> dict[str, Tensor]:
+    """All that points and mask follow from."""
+    arrays = {name: getattr(scene, name) for name in (*_ARRAYS, "source")}
+    return arrays | {name: getattr(scene.cameras, name) for name in _CAMERAS}
 
 
 def _derived(depth: Tensor, cameras: Cameras) -> dict[str, Tensor]:

@@ -287,7 +287,7 @@ def test_an_interrupt_that_a_library_swallows_ends_the_run(model: Path, photo: P
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
 
 
-def test_reconstruct(model: Path, photo: Path, tmp_path: Path):
+def test_reconstruct(model: Path, photo: Path, tmp_path: Path, capsys):
     out = str(tmp_path / "out")
     assert main(["reconstruct", str(photo), str(photo), "--model", str(model), "--device", "cpu", "--out", out]) == 0
     assert Scene.load(tmp_path / "out" / "scene.safetensors").frames.shape == (
@@ -296,6 +296,11 @@ def test_reconstruct(model: Path, photo: Path, tmp_path: Path):
         126,
         3,
     )  # in the shape of the photo
+    Image.new("RGB", (120, 90), "grey").save(photo)
+    many = ["reconstruct", *[str(photo)] * 7, "--model", str(model), "--device", "cpu", "--out", out, "--overwrite"]
+    assert main(many) == 0
+    assert "the images could not be matched" in capsys.readouterr().err
+    assert len(Scene.load(tmp_path / "out" / "scene.safetensors").frames) == 7
 
 
 @pytest.mark.parametrize("options", [["--size", "113"], ["--frames", "0"]])

@@ -76,21 +76,24 @@ def run(args: argparse.Namespace) -> None:
     from gen3r.request import check_patches
 
     defaults = model_defaults(model.model)
-    own = sequence.first_size()
-    frames = sequence.meant(defaults["num_frames"]) if options.frames is None else min(sequence.count, options.frames)
-    usual = patch_size(*own) if geometry else fitting_size(*own, usual_pixels(defaults, frames))
+    own, longest = sequence.first_size(), defaults["num_frames"]
+    frames = sequence.meant(longest) if options.frames is None else min(sequence.count, options.frames)
+    at_once = min(frames, longest)
+    usual = patch_size(*own) if geometry else fitting_size(*own, usual_pixels(defaults, at_once))
     height, width = options.size or usual
     check_patches(height, width)
     if geometry:
         find_geometry(geometry)
-    say(f"reading {frames} of {sequence.count} images ...")
-    with enough_memory():
-        read_size = (height, width) if options.feed_forward else matched_size(height, width)
-        images = sequence.sample(frames, *read_size)
-    pipe = load_pipeline(model, geometry, clip=Clip(frames, height, width, generates=False))
+    images = sequence
+    if frames <= longest:
+        say(f"reading {frames} of {sequence.count} images ...")
+        with enough_memory():
+            read_size = (height, width) if options.feed_forward else matched_size(height, width)
+            images = sequence.sample(frames, *read_size)
+    pipe = load_pipeline(model, geometry, clip=Clip(at_once, height, width, generates=False))
     say(f"reconstructing {frames} frames of {height} x {width} ...")
     with enough_memory():
-        scene = pipe.reconstruct(images, height, width, options.feed_forward)
+        scene = pipe.reconstruct(images, height, width, options.feed_forward, frames)
     if frames >= MIN_FRAMES and not options.feed_forward and not scene.settings.get("refined"):
         say("the images could not be matched (too few features, or no parallax); cameras and depth are VGGT's")
     scene.settings.update(names_of_models(model.model, geometry), inputs=[p.name for p in options.inputs])

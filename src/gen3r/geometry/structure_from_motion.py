@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pycolmap
 
 MIN_FRAMES = 3  # two do not tell the lens
+ALL_PAIRS = 50  # the most frames of which all pairs are matched; of more, each with the next
+NEIGHBOURS = 16
 MIN_POINTS = 12  # in all frames
 MIN_REGISTERED = 0.7  # share of the frames that must be matched
 MOST_RANGE = 60.0  # of the points' depths; more is a mapping of cameras that only turned
@@ -43,6 +45,7 @@ class SparseScene:
 def map_frames(images: Tensor, focal: float) -> SparseScene | None:
     """The sparse scene of images uint8 [F, H, W, 3] with one lens; None where too few frames can be matched.
 
+    Of more than `ALL_PAIRS` images, each is matched with the next `NEIGHBOURS`, so that work grows with their number.
     focal: the initial focal length in pixels. The result is the same in every run.
     """
     import pycolmap  # a large library, which generation never needs
@@ -66,9 +69,12 @@ def map_frames(images: Tensor, focal: float) -> SparseScene | None:
         matching = pycolmap.FeatureMatchingOptions(use_gpu=False, guided_matching=True)
         verification = pycolmap.TwoViewGeometryOptions()
         verification.ransac.random_seed = 0
-        pycolmap.match_exhaustive(
-            database, matching_options=matching, verification_options=verification, device=pycolmap.Device.cpu
-        )
+        pairs = pycolmap.SequentialPairingOptions(quadratic_overlap=False, loop_detection=False)
+        pairs.overlap = len(images) if len(images) <= ALL_PAIRS else NEIGHBOURS
+        pycolmap.match_sequential(
+            database, matching_options=matching, pairing_options=pairs, verification_options=verification,
+            device=pycolmap.Device.cpu,
+        )  # fmt: skip
         for mapped in (_global, _incremental):
             model = mapped(database, folder)
             if model is not None and model.num_reg_images() >= max(MIN_FRAMES, MIN_REGISTERED * len(images)):

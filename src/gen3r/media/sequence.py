@@ -1,6 +1,6 @@
 """Images in order that are not read yet: files, a folder, or a video."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -93,10 +93,16 @@ class ImageSequence:
     def sample(self, wanted: int, height: int, width: int) -> Tensor:
         """`wanted` images, evenly spaced (those of a video by time), repeats where there are fewer, each resized to
         cover `height` x `width` and cropped in the centre: float32 [n, 3, height, width] in [0, 1]."""
-        if self.timeline is None:
-            return self.read(evenly_spaced(self.count, wanted), height, width)
-        frames = sample_frames(self.files[0], self.timeline, wanted)
-        return torch.stack([_fitted(frame, height, width) for frame in frames])
+        return torch.stack([*self.stream(wanted, height, width)])
+
+    def stream(self, wanted: int, height: int, width: int) -> Iterator[Tensor]:
+        """The images of `sample`, read one by one as they are asked for: float32 [3, height, width] in [0, 1]."""
+        if self.timeline is not None:
+            for frame in sample_frames(self.files[0], self.timeline, wanted):
+                yield _fitted(frame, height, width)
+            return
+        for file in (self.files[i] for i in evenly_spaced(self.count, wanted)):
+            yield resize_and_crop(read_image(file), height, width)
 
 
 def _fitted(frame: Tensor, height: int, width: int) -> Tensor:
