@@ -1,11 +1,8 @@
 """Batches from end to end: what is made is whole, once, and the manifest says what became of every line."""
 
 import json
-import os
 import resource
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -373,9 +370,6 @@ def scene_of(scene: Scene, depth: torch.Tensor) -> Scene:
     return replace(scene, depth=depth, points=points, mask=torch.ones_like(scene.mask))
 
 
-RAY = ["--steps", "1", "--frames", "1", "--out-size", "0", "--guidance", "1", "--device", "cpu", "--workers", "1"]
-
-
 def test_a_worker_takes_and_gives_rows_of_text(tmp_path: Path):
     tasks = tasks_of(2)
     worker = Worker(Settings(load=pipeline, out=tmp_path, model="m"))
@@ -383,17 +377,3 @@ def test_a_worker_takes_and_gives_rows_of_text(tmp_path: Path):
     records = [from_row(row) for row in rows]
     assert [(r.id, r.line, r.status) for r in records] == [(t.id, t.line, "done") for t in tasks]
     assert [from_row(row) for row in worker(to_row(tasks))] == [read_record(tmp_path / r.path) for r in records]
-
-
-@pytest.mark.nightly  # Ray gives its processes 30 seconds to start
-def test_workers_of_ray_make_what_this_process_makes(model: Path, photos: Path, tmp_path: Path):
-    command = [sys.executable, "-m", "gen3r.cli.main", "batch", str(photos), str(tmp_path / "ray"), *RAY]
-    result = subprocess.run([*command, "--model", str(model)], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    torch.set_num_threads(os.cpu_count() or 1)  # those of the only worker; other numbers round otherwise
-    try:
-        assert quick(model, photos, tmp_path / "here") == 0
-    finally:
-        torch.set_num_threads(1)
-    columns = ["id", "status", "checksum", "path"]
-    assert manifest(tmp_path / "ray")[columns].equals(manifest(tmp_path / "here")[columns])
