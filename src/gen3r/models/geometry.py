@@ -77,11 +77,11 @@ def with_averaged_depth(
     Every second look is at the mirrored photo. Logarithms are averaged; scale, confidence and cameras stay.
     predict: the model, for photos in multiples of `patch`. A small model errs less so (measured in docs/evaluate.md).
     """
-    size = prediction.depth.shape[-2:]
+    size, (height, width) = prediction.depth.shape[-2:], photos.shape[-2:]
     logarithms = [_centred(prediction.depth)]
     for number, share in enumerate(SMALLER):
         axes = (-1,) if number % 2 == 0 else ()
-        smaller = resize(photos, *fitting_size(*photos.shape[-2:], share * size[0] * size[1], patch))
+        smaller = resize(photos, *fitting_size(height, width, share * size[0] * size[1], patch))
         depth = predict(smaller.flip(axes)).depth.flip(axes)
         logarithms.append(_centred(F.interpolate(depth, size, mode="bilinear")))
     change = torch.stack(logarithms).mean(0) - logarithms[0]
