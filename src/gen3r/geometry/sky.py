@@ -25,7 +25,7 @@ def find_sky(depth: Tensor, K_px: Tensor, colours: Tensor, far: float, near: flo
     seed = ndimage.binary_propagation(top, mask=distant)
     if not seed.any():
         return torch.from_numpy(distant)
-    height, width = seed.shape
+    height, width = depth.shape
     image, step = colours.numpy().astype(np.float32), -(-max(height, width) // WORKING_SIDE)
     weight = seed[::step, ::step, None].astype(np.float32)
     sums = ndimage.gaussian_filter(image[::step, ::step] * weight, (SPREAD, SPREAD, 0))
