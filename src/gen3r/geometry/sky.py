@@ -20,11 +20,12 @@ def find_sky(depth: Tensor, K_px: Tensor, colours: Tensor, far: float, near: flo
     grazing angle: it is connected by such pixels, all farther than `near`, with what is far and reaches the top.
     """
     distant = (depth > far).numpy()
-    regions = ndimage.label(distant)[0]
-    seed = np.isin(regions, regions[0][regions[0] > 0])
+    top = np.zeros_like(distant)
+    top[0] = distant[0]
+    seed = ndimage.binary_propagation(top, mask=distant)
     if not seed.any():
         return torch.from_numpy(distant)
-    height, width = seed.shape
+    height, width = depth.shape
     image, step = colours.numpy().astype(np.float32), -(-max(height, width) // WORKING_SIDE)
     weight = seed[::step, ::step, None].astype(np.float32)
     sums = ndimage.gaussian_filter(image[::step, ::step] * weight, (SPREAD, SPREAD, 0))

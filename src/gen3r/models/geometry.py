@@ -74,18 +74,19 @@ def with_averaged_depth(
 ) -> GeometryPrediction:
     """A prediction for single photos [B, 1, 3, H, W], its depth averaged with that of the photos in fewer pixels.
 
-    Every second look is at the mirrored photo. Logarithms are averaged; scale, confidence and cameras stay.
-    predict: the model, for photos in multiples of `patch`. A small model errs less so (measured in docs/evaluate.md).
+    Every second look is at the mirrored photo. Logarithms are averaged, which moves patches as wholes, so that edges
+    stay sharp. Scale, confidence and cameras stay. predict: the model, for photos in multiples of `patch`.
     """
-    size = prediction.depth.shape[-2:]
+    size, (height, width) = prediction.depth.shape[-2:], photos.shape[-2:]
+    patches = size[0] // patch, size[1] // patch
     logarithms = [_centred(prediction.depth)]
     for number, share in enumerate(SMALLER):
         axes = (-1,) if number % 2 == 0 else ()
-        smaller = resize(photos, *fitting_size(*photos.shape[-2:], share * size[0] * size[1], patch))
+        smaller = resize(photos, *fitting_size(height, width, share * size[0] * size[1], patch))
         depth = predict(smaller.flip(axes)).depth.flip(axes)
         logarithms.append(_centred(F.interpolate(depth, size, mode="bilinear")))
-    change = torch.stack(logarithms).mean(0) - logarithms[0]
-    return replace(prediction, depth=prediction.depth * change.exp())
+    change = F.interpolate(torch.stack(logarithms).mean(0) - logarithms[0], patches, mode="area")
+    return replace(prediction, depth=prediction.depth * F.interpolate(change, size, mode="bilinear").exp())
 
 
 def _centred(depth: Tensor) -> Tensor:
