@@ -105,7 +105,7 @@ WRONG = {  # what is said -> lines of which it is said
     "camera is: a camera path": lines_with("camera", "7", '["dolly_in"]'),
     "no camera path named": lines_with("camera", '"somersault"', '"Dolly_In"', '""', '"\\u0000"', f'"{"x" * 5000}"'),
     "leads from one image to another": lines_with("camera", '"between"', '"between", "inputs": ["whole.png"]'),
-    "broken.json: line 1": lines_with("camera", '"broken.json"'),
+    "broken.json: it is no camera file": lines_with("camera", '"broken.json"'),
     "holds no cameras": lines_with("camera", '"numbers.json"'),
     "list of frames is empty": lines_with("camera", '"frames.json"'),
     "holds no COLMAP model": lines_with("camera", '"nothing"'),

@@ -44,7 +44,9 @@ def test_grey_and_alpha_in_a_dataset_lie_over_white(truths: Truths, tmp_path: Pa
     path = sorted(tmp_path.glob("*/images/*"))[1]
     with Image.open(path) as image:
         size = image.size
-    Image.new("LA", size, (40, 0)).save(path)
+    picture = Image.new("LA", size, (40, 0))
+    picture.putpixel((0, 0), (255, 255))  # alpha that is 0 everywhere was never set
+    picture.save(path)
     frame = open_dataset("standard", tmp_path)[0].read_frame(1)
     assert frame.shape == (size[1], size[0], 3)
     assert frame.min() == 255

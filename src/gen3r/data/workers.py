@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import parent_process
+from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
 import torch
@@ -27,14 +27,18 @@ class SceneResult:
 def in_parallel(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Generator[Result]:
     """The results in order. After a failure, or when the caller stops, running jobs finish and no other starts.
 
-    A worker does not outlive this process.
+    A worker does not outlive this process. It is no copy of it: where Embree or OpenMP have run, a copy would wait for
+    threads that it lacks. So scripts that call this need `if __name__ == "__main__"`.
     """
     jobs = list(jobs)
     workers = min(workers, len(jobs))
     if workers <= 1:
         yield from map(work, jobs)
         return
-    with ProcessPoolExecutor(workers, initializer=_start_worker) as pool:
+    context = get_context("spawn" if os.name == "nt" else "forkserver")
+    if os.name != "nt":
+        context.set_forkserver_preload([__name__])  # loads torch once
+    with ProcessPoolExecutor(workers, context, _start_worker) as pool:
         yield from pool.map(work, jobs)
 
 
