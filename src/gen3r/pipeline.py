@@ -621,10 +621,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             if len(pictures) != 1:
                 raise InputError(f"give the images of one clip, not of {len(pictures)}")
             pictures = pictures[0]
-        if not in_files:
-            frames = count_images(pictures)
-        else:
-            frames = pictures.meant(usual) if num_frames is None else min(pictures.count, num_frames)
+        frames = pictures.meant(usual, num_frames) if in_files else count_images(pictures)
         if not frames:
             raise InputError("give the images of one clip")
         own = pictures.first_size() if in_files else first_size(pictures)

@@ -17,7 +17,7 @@ from gen3r.errors import InputError
 from gen3r.export.options import ExportOptions, KnownLength, parse_length
 from gen3r.export.selection import Selection
 from gen3r.export.unit import in_metres, measured_length
-from gen3r.geometry.points import depth_edges, surface_normals, unproject
+from gen3r.geometry.points import depth_edges, grazing_angles, surface_normals, unproject
 from gen3r.geometry.sky import find_sky
 from gen3r.scene import Scene
 from tests.export.conftest import EVERYTHING, make_scene
@@ -100,7 +100,7 @@ def test_slopes_to_the_sky_are_sky(scene: Scene):
     depth[sky], depth[slope] = 20.0, torch.linspace(20, 1.2, 10)
     frame[sky] = frame[slope] = torch.tensor([120, 160, 230], dtype=torch.uint8)
     K_px = scene.cameras.K_px[0]
-    found = find_sky(depth, K_px, frame, far=3.0, near=1.0)
+    found = find_sky(depth, grazing_angles(depth, K_px), frame, far=3.0, near=1.0)
     assert found[sky].all()
     assert found[slope][2:-2, 1:-1].all()
     assert not found[tree].any()
@@ -113,7 +113,9 @@ def test_slopes_to_the_sky_are_sky(scene: Scene):
             other[0] = 1.0
         else:
             other = other.clamp(max=2.9)
-        assert torch.equal(find_sky(other, K_px, painted, far=3.0, near=1.0), other > 3.0), change
+        assert torch.equal(find_sky(other, grazing_angles(other, K_px), painted, far=3.0, near=1.0), other > 3.0), (
+            change
+        )
 
 
 def test_the_sky_is_what_is_far(scene: Scene):

@@ -14,9 +14,9 @@ from gen3r.files import whole_folder
 from gen3r.geometry.points import unproject, valid_depth_mask
 from gen3r.jobs import Job
 from gen3r.pipeline import Gen3RPipeline, eight_bits
-from gen3r.scene import Scene
+from gen3r.scene import SCENE_FILE, Scene
 
-_SCENE, _PATH = "scene.safetensors", "path.json"
+_PATH = "path.json"
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Preview:
         with whole_folder(folder) as partial:
             write_cameras(self.path, partial / _PATH)
             if self.scene is not None:
-                self.scene.save(partial / _SCENE)
+                self.scene.save(partial / SCENE_FILE)
 
     @classmethod
     def load(cls, folder: Path) -> "Preview":
         """The preview that `save` wrote."""
-        scene = folder / _SCENE
+        scene = folder / SCENE_FILE
         return cls(read_cameras(folder / _PATH), Scene.load(scene) if scene.exists() else None)
 
 

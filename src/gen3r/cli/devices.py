@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gen3r.scene import Scene
 
 Generate = Callable[[ModelOptions], "Scene"]
-_SCENE, _ERROR = "scene.safetensors", "error"
+_ERROR = "error"
 
 
 def check_devices(count: int, model: ModelOptions, request: Request) -> None:
@@ -73,7 +73,7 @@ def on_devices(count: int, model: ModelOptions, generate: Generate) -> "Scene":
         finally:
             for process in filter(None, processes.processes):
                 process.kill()
-        return Scene.load(Path(folder) / _SCENE)
+        return Scene.load(folder)
 
 
 def split_tokens(pipe: "Gen3RPipeline") -> bool:
@@ -90,6 +90,8 @@ def split_tokens(pipe: "Gen3RPipeline") -> bool:
 
 def _generate(rank: int, count: int, folder: Path, model: ModelOptions, generate: Generate) -> None:
     """What each process does. Only the first one speaks, and keeps the scene."""
+    from gen3r.scene import SCENE_FILE
+
     warnings.showwarning = show_warning
     with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere if rank else sys.stderr):
         try:
@@ -98,7 +100,7 @@ def _generate(rank: int, count: int, folder: Path, model: ModelOptions, generate
             (folder / _ERROR).write_text(str(error), encoding="utf-8")
             sys.exit(2)
     if rank == 0:
-        scene.save(folder / _SCENE)
+        scene.save(folder / SCENE_FILE)
 
 
 def _in_group(rank: int, count: int, folder: Path, model: ModelOptions, generate: Generate) -> "Scene":

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
 
     defaults = model_defaults(model.model)
     own, longest = sequence.first_size(), defaults["num_frames"]
-    frames = sequence.meant(longest) if options.frames is None else min(sequence.count, options.frames)
+    frames = sequence.meant(longest, options.frames)
     at_once = min(frames, longest)
     usual = patch_size(*own) if geometry else fitting_size(*own, usual_pixels(defaults, at_once))
     height, width = options.size or usual

@@ -35,8 +35,10 @@ def in_parallel(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int
     if workers <= 1:
         yield from map(work, jobs)
         return
-    context = get_context("spawn" if os.name == "nt" else "forkserver")
-    if os.name != "nt":
+    if os.name == "nt":
+        context = get_context("spawn")
+    else:
+        context = get_context("forkserver")
         context.set_forkserver_preload([__name__])  # loads torch once
     with ProcessPoolExecutor(workers, context, _start_worker) as pool:
         yield from pool.map(work, jobs)

@@ -37,13 +37,13 @@ class Selection:
         if options.edges > 0:
             for frame, depth in zip(mask, scene.depth, strict=True):
                 frame &= ~depth_edges(depth, options.edges)
-        if options.grazing > 0:
-            for frame, depth, K_px in zip(mask, scene.depth, scene.cameras.K_px, strict=True):
-                frame &= grazing_angles(depth, K_px) >= options.grazing
-        if options.sky > 0:
+        if options.grazing > 0 or options.sky > 0:
             usual = _quantile(scene.depth[scene.mask], 0.5)
             for frame, depth, K_px, colours in zip(mask, scene.depth, scene.cameras.K_px, scene.frames, strict=True):
-                frame &= ~find_sky(depth, K_px, colours, options.sky * usual, min(options.sky, 1) * usual)
+                angles = grazing_angles(depth, K_px)
+                frame &= angles >= options.grazing
+                if options.sky > 0:
+                    frame &= ~find_sky(depth, angles, colours, options.sky * usual, min(options.sky, 1) * usual)
         return mask
 
     @cached_property

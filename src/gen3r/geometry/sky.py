@@ -5,16 +5,16 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from gen3r.geometry.points import grazing_angles
-
 WORKING_SIDE = 112  # pixels of the longer side at which the colours of the sky are spread
 SPREAD = 14  # of those pixels: the standard deviation of how far they are spread
 SLOPE = 20.0  # degrees below which a surface may be such a slope
 SAME = 30  # of 255: how much a pixel of the sky may differ from the colours of the sky around it
 
 
-def find_sky(depth: Tensor, K_px: Tensor, colours: Tensor, far: float, near: float) -> Tensor:
+def find_sky(depth: Tensor, angles: Tensor, colours: Tensor, far: float, near: float) -> Tensor:
     """bool [H, W] of z-depth [H, W] and colours uint8 [H, W, 3]: what is farther than `far`, and slopes to the sky.
+
+    angles: of `grazing_angles` [H, W], in degrees.
 
     Predicted depth slopes from an object to the sky around it. Such a slope has the sky's colours and is seen at a
     grazing angle: it is connected by such pixels, all farther than `near`, with what is far and reaches the top.
@@ -31,6 +31,6 @@ def find_sky(depth: Tensor, K_px: Tensor, colours: Tensor, far: float, near: flo
     sums = ndimage.gaussian_filter(image[::step, ::step] * weight, (SPREAD, SPREAD, 0))
     around = sums / (ndimage.gaussian_filter(weight, (SPREAD, SPREAD, 0)) + 1e-6)
     around = around.repeat(step, 0).repeat(step, 1)[:height, :width]
-    slope = (grazing_angles(depth, K_px) < SLOPE) & (depth > near)
+    slope = (angles < SLOPE) & (depth > near)
     alike = (np.abs(image - around).max(-1) < SAME) & slope.numpy()
     return torch.from_numpy(distant | ndimage.binary_propagation(seed, mask=seed | alike))

@@ -62,8 +62,10 @@ class ImageSequence:
         """How many images there are."""
         return len(self.files) if self.timeline is None else self.timeline.count
 
-    def meant(self, usual: int) -> int:
-        """How many images to look at: all that were named, else at most the usual number."""
+    def meant(self, usual: int, wanted: int | None = None) -> int:
+        """How many images to look at: those `wanted`, else all that were named, else the usual number; at most all."""
+        if wanted is not None:
+            return min(self.count, wanted)
         return self.count if self.named else min(self.count, usual)
 
     def first_size(self) -> Size:
