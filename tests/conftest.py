@@ -38,3 +38,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     tiny_pipeline().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def few_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saved scenes lack the points and the pictures of them, which take longer than a tiny model does."""
+    from gen3r.export.save import WRITERS
+
+    for name in ("points.ply", "scene.html", "preview.png"):
+        monkeypatch.delitem(WRITERS, name)

@@ -7,11 +7,13 @@ and training amplifies it, so the first steps are compared closely and the later
 model, a schedule or of what is drawn shows in the first steps; one that is meant comes with new numbers.
 """
 
+import itertools
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from unittest.mock import patch
 
@@ -39,13 +41,18 @@ def slow_bfloat16() -> Iterator[None]:
         yield
 
 
-def curve(name: str, clips: Path, folder: Path) -> list[float]:
-    """The loss of every step; `clips` are those of `tiny_stage`."""
+def curve(name: str, clips: Path, folder: Path, steps: int = STEPS) -> list[float]:
+    """The losses of the first `steps` of a run of `STEPS`; `clips` are those of `tiny_stage`."""
     folder.mkdir()
     link(folder / "clips", clips)
     with slow_bfloat16():
         stage = tiny_stage(name, folder)  # encodes latents of its own
-        train(stage, tiny_config(name, steps=STEPS, optimizer="adamw"), folder / "run")
+        calls = itertools.count(1)
+        stage.register_forward_pre_hook(
+            lambda *_: signal.raise_signal(signal.SIGTERM) if next(calls) == steps else None
+        )
+        with suppress(KeyboardInterrupt):  # after the step in which the signal comes
+            train(stage, tiny_config(name, steps=STEPS, optimizer="adamw"), folder / "run")
     return [line["loss"] for line in read_metrics(folder / "run")]
 
 

@@ -7,6 +7,11 @@ from gen3r.errors import InputError
 PACKAGED = Path(__file__).parent / "weights"
 
 
+def in_package(folder: Path) -> bool:
+    """Whether a model's folder is one of the package's."""
+    return folder.is_relative_to(PACKAGED)
+
+
 def local_model(model: str | Path, accepted: str = "nano, a model folder,") -> Path | None:
     """The folder of a model that is on this machine: `nano` (in the package), or a folder; None for a Hub id.
 

@@ -32,7 +32,7 @@ from gen3r.geometry.joining import overlapping_chunks, windows
 from gen3r.geometry.points import unproject, valid_depth_mask
 from gen3r.geometry.refinement import matched_size, refine
 from gen3r.geometry.structure_from_motion import MIN_FRAMES
-from gen3r.locations import PACKAGED
+from gen3r.locations import in_package
 from gen3r.media.crop import Size
 from gen3r.media.images import Images, count_images, first_size, image_batch, image_list, resize
 from gen3r.media.sequence import ImageSequence, open_paths
@@ -160,7 +160,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
                 damaged or pickled; or the device's memory clearly does not suffice.
         """
         folder, device = resolve_model(model), torch.device(device)
-        packaged = torch_dtype is None and folder.parent == PACKAGED
+        packaged = torch_dtype is None and in_package(folder)
         dtype = torch.float32 if packaged else torch_dtype
         if memory not in TIERS:
             memory = fitting_tier(folder, dtype, own_clip(folder), device, memory, variant)

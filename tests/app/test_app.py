@@ -18,6 +18,8 @@ from gen3r.viewer.server import start_server, stop_server
 from .conftest import photo_bytes
 from .visitors import Visitor
 
+few = pytest.mark.usefixtures("few_files")
+
 
 @pytest.fixture
 def server(store: Store, runner: Runner) -> Iterator[viser.ViserServer]:
@@ -30,6 +32,7 @@ def server(store: Store, runner: Runner) -> Iterator[viser.ViserServer]:
     stop_server(server)
 
 
+@few
 def test_a_photo_becomes_a_scene(server: viser.ViserServer, store: Store) -> None:
     visitor, other = Visitor(server), Visitor(server)
     visitor.upload(photo_bytes(), name="../../../etc/passwd\0.png")
@@ -57,6 +60,7 @@ def test_a_photo_becomes_a_scene(server: viser.ViserServer, store: Store) -> Non
     assert torch.equal(first.frames, second.frames)
 
 
+@few
 def test_a_drawn_path_is_the_scenes_path(server: viser.ViserServer, store: Store) -> None:
     visitor = Visitor(server)
     visitor.upload(photo_bytes())
@@ -105,6 +109,7 @@ def test_twenty_visitors_and_a_storm(server: viser.ViserServer, store: Store) ->
         visitor.close()
 
 
+@few
 def test_nonsense_breaks_nothing(server: viser.ViserServer, store: Store, capfd: pytest.CaptureFixture[str]) -> None:
     visitor = Visitor(server)
     for label in ("Camera", "Speed", "Frame size", "Scene", "Words", "Frames", "Seed", "Model's size", "Extent"):

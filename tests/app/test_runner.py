@@ -19,6 +19,8 @@ from gen3r.scene import Scene
 
 from .conftest import LONG, WorkerThread, photo, quick_job
 
+few = pytest.mark.usefixtures("few_files")
+
 
 def scene_of(store: Store, name: str) -> Scene:
     return Scene.load(store.path(name) / RESULT / "scene.safetensors")
@@ -35,6 +37,7 @@ def test_a_job_becomes_the_scene_of_the_command_line(
     assert store.states()[name].doing == "writing"
 
 
+@few
 def test_a_job_ends_in_the_middle_of_a_step(store: Store, runner: Runner, ended: Callable[[str], str]) -> None:
     slow, next_one = store.submit(quick_job(num_inference_steps=200), [photo()]), store.submit(quick_job(), [photo()])
     runner.start()
@@ -46,6 +49,7 @@ def test_a_job_ends_in_the_middle_of_a_step(store: Store, runner: Runner, ended:
     assert not (store.path(slow) / RESULT).exists()
 
 
+@few
 def test_a_running_job_is_deleted(store: Store, runner: Runner, ended: Callable[[str], str]) -> None:
     slow = store.submit(quick_job(num_inference_steps=200), [photo()])
     folder = store.path(slow)
@@ -57,6 +61,7 @@ def test_a_running_job_is_deleted(store: Store, runner: Runner, ended: Callable[
     assert not folder.exists()
 
 
+@few
 def test_a_worker_without_patience_is_replaced(store: Store, pipe: Gen3RPipeline, ended: Callable[[str], str]) -> None:
     runner = Runner(store, lambda: pipe, WorkerThread, patience=0)
     slow = store.submit(quick_job(num_inference_steps=200), [photo()])
@@ -68,6 +73,7 @@ def test_a_worker_without_patience_is_replaced(store: Store, pipe: Gen3RPipeline
     runner.close()
 
 
+@few
 def test_one_failure_is_not_the_next_ones(store: Store, runner: Runner, ended: Callable[[str], str]) -> None:
     bad, good = store.submit(quick_job(), [photo()]), store.submit(quick_job(), [photo()])
     (store.path(bad) / "input-0.png").write_bytes(b"no image")
@@ -89,6 +95,7 @@ def test_a_model_that_does_not_load_fails_its_job(store: Store, ended: Callable[
     runner.close()
 
 
+@few
 def test_the_scene_has_the_cameras_of_its_preview(store: Store, runner: Runner, ended: Callable[[str], str]) -> None:
     job, photos = quick_job(extent=0.3, easing="ease", output_size=None), [photo()]
     runner.start()
@@ -102,6 +109,7 @@ def test_the_scene_has_the_cameras_of_its_preview(store: Store, runner: Runner, 
     assert torch.equal(made.depth[0], preview.scene.depth[0])  # what is seen before is what is drawn
 
 
+@few
 def test_a_drawn_path_is_followed(store: Store, runner: Runner, ended: Callable[[str], str]) -> None:
     photos = [photo(), photo(1)]
     runner.start()
@@ -121,6 +129,7 @@ def test_a_preview_that_cannot_be(store: Store, runner: Runner) -> None:
         runner.preview(job, [photo()]).result(LONG)
 
 
+@few
 def test_a_dead_worker_is_replaced(store: Store, runner: Runner, ended: Callable[[str], str]) -> None:
     name = store.submit(quick_job(num_inference_steps=20), [photo()])
     runner.start()

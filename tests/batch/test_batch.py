@@ -39,6 +39,7 @@ from tests.export.conftest import make_scene
 from tests.tiny import tiny_pipeline
 
 pipeline = cache(tiny_pipeline)
+few = pytest.mark.usefixtures("few_files")
 
 
 @pytest.fixture
@@ -90,6 +91,7 @@ def test_a_folder_of_photos_becomes_scenes_like_those_of_generate(model: Path, p
     assert [(p["done"], p["left"]) for p in progress] == [(1, 1), (2, 0)]
 
 
+@few
 def test_the_same_command_makes_only_what_is_missing(model: Path, photos: Path, tmp_path: Path, capsys):
     out = tmp_path / "out"
     assert quick(model, photos, out) == 0
@@ -97,7 +99,7 @@ def test_the_same_command_makes_only_what_is_missing(model: Path, photos: Path, 
     first = manifest(out)
     shutil.rmtree(out / first.path[0])
     (out / "scenes" / ".dead-0123abcd").mkdir()
-    (out / first.path[1] / "points.ply").write_bytes(b"damaged")
+    (out / first.path[1] / "depth.mp4").write_bytes(b"damaged")
     assert quick(model, photos, out, "--dry-run") == 0
     assert "1 of 2 scenes are there; 1 would be made" in capsys.readouterr().err
     assert quick(model, photos, out, "--verify") == 0
@@ -111,6 +113,7 @@ def test_the_same_command_makes_only_what_is_missing(model: Path, photos: Path, 
     assert len(manifest(out)) == 4
 
 
+@few
 def test_adapters_and_geometry_models_make_other_scenes(model: Path, photos: Path, tmp_path: Path, capsys):
     save_vggt(tmp_path / "vggt")
     shape = pipeline().transformer.blocks[0].attn1.to_q.weight.shape
@@ -136,6 +139,7 @@ def test_adapters_and_geometry_models_make_other_scenes(model: Path, photos: Pat
     assert "no LoRA at" in capsys.readouterr().err
 
 
+@few
 def test_rejected_scenes_are_kept_apart_and_come_back(model: Path, photos: Path, tmp_path: Path):
     out = tmp_path / "out"
     assert quick(model, photos, out, "--keep", "sharp<0") == 0
@@ -215,6 +219,7 @@ def failing(fails: Callable[[int], Exception | None]) -> Callable[[], Any]:
     return load
 
 
+@few
 def test_without_memory_a_batch_is_halved_for_good(tmp_path: Path):
     sizes = []
 
@@ -253,6 +258,7 @@ def test_what_is_a_lack_of_memory():
     assert not out_of_memory(InputError("could not create a primitive"))
 
 
+@few
 def test_a_batch_makes_the_scenes_of_its_jobs(tmp_path: Path):
     tasks, kinds = tasks_of(2), {}
     for name, groups in (("alone", [[t] for t in tasks]), ("together", [tasks])):
@@ -264,6 +270,7 @@ def test_a_batch_makes_the_scenes_of_its_jobs(tmp_path: Path):
         assert (alone.frames.int() - together.frames.int()).abs().max() <= 1
 
 
+@few
 def test_a_failure_is_a_row_and_is_tried_again(tmp_path: Path):
     tries = []
 
@@ -282,6 +289,7 @@ def test_a_failure_is_a_row_and_is_tried_again(tmp_path: Path):
     assert len(tries) == 5
 
 
+@few
 def test_a_full_disk_stops_the_batch_and_the_next_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     tasks, settings = tasks_of(3), Settings(load=pipeline, out=tmp_path / "out", model="m")
     save, calls = Scene.save, []
@@ -370,6 +378,7 @@ def scene_of(scene: Scene, depth: torch.Tensor) -> Scene:
     return replace(scene, depth=depth, points=points, mask=torch.ones_like(scene.mask))
 
 
+@few
 def test_a_worker_takes_and_gives_rows_of_text(tmp_path: Path):
     tasks = tasks_of(2)
     worker = Worker(Settings(load=pipeline, out=tmp_path, model="m"))

@@ -29,6 +29,7 @@ from gen3r.scene import Scene
 from tests.export.conftest import make_scene
 
 FRAMES, SIZE = 5, 112
+few = pytest.mark.usefixtures("few_files")
 
 
 @pytest.fixture
@@ -65,6 +66,7 @@ class TestGenerate:
     @pytest.mark.parametrize(
         ("count", "task"), [(0, "text"), (1, "one view"), (2, "two views"), (FRAMES, "all views"), (9, "all views")]
     )
+    @few
     def test_the_task_follows_from_the_inputs(self, model: Path, tmp_path: Path, count: int, task: str, capsys):
         paths = [tmp_path / f"{i}.png" for i in range(count)]
         for i, path in enumerate(paths):
@@ -73,6 +75,7 @@ class TestGenerate:
         made = Scene.load(tmp_path / "out" / "scene.safetensors").settings["task"]
         assert made.startswith(task.split()[0]), (made, capsys.readouterr().err)
 
+    @few
     def test_a_folder_and_a_video_are_clips(self, model: Path, tmp_path: Path):
         frames = torch.randint(0, 255, (7, 96, 96, 3), dtype=torch.uint8)
         folder = tmp_path / "pictures"
@@ -86,15 +89,18 @@ class TestGenerate:
         assert generate(model, tmp_path / "b", clip) == 0
         assert Scene.load(tmp_path / "b" / "scene.safetensors").settings["task"] == scene.settings["task"]
 
+    @few
     def test_cameras_come_from_an_earlier_scene(self, model: Path, photo: Path, tmp_path: Path):
         assert generate(model, tmp_path / "a", photo) == 0
         assert generate(model, tmp_path / "b", photo, "--camera", tmp_path / "a" / "cameras.json") == 0
 
+    @few
     def test_a_path_between_two_photos(self, model: Path, photo: Path, tmp_path: Path):
         picture(tmp_path / "last.png", 5)
         assert generate(model, tmp_path / "a", photo, tmp_path / "last.png", "--camera", "between") == 0
         assert Scene.load(tmp_path / "a" / "scene.safetensors").settings["camera"] == "between"
 
+    @few
     def test_exports_come_with_the_scene(self, model: Path, photo: Path, tmp_path: Path, capsys):
         assert generate(model, tmp_path / "out", photo, "--export", "glb", "tum") == 0
         assert {p.name for p in (tmp_path / "out" / "export").iterdir()} == {"mesh.glb", "trajectory.tum"}
@@ -104,6 +110,7 @@ class TestGenerate:
         assert generate(tmp_path / "no model", tmp_path / "out", photo, "--export", "colmop") == 2
         assert capsys.readouterr().err.startswith("gen3r: error: no export format colmop (did you mean colmap?)")
 
+    @few
     def test_the_seed_decides(self, model: Path, photo: Path, tmp_path: Path):
         for name, seed in (("a", 1), ("b", 1), ("c", 2)):
             assert generate(model, tmp_path / name, photo, "--seed", str(seed)) == 0
@@ -112,6 +119,7 @@ class TestGenerate:
         assert not torch.equal(a, c)
 
     @pytest.mark.filterwarnings("ignore:this model was trained")
+    @few
     def test_a_size_that_is_not_square(self, model: Path, photo: Path, tmp_path: Path):
         assert generate(model, tmp_path / "out", photo, "--size", "112x224", "--frames", "1", "--guidance", "1") == 0
         assert Scene.load(tmp_path / "out" / "scene.safetensors").frames.shape == (1, 112, 224, 3)
@@ -198,6 +206,7 @@ def test_too_few_steps_are_refused_before_the_model_is_loaded(tmp_path: Path, ca
 
 
 @pytest.mark.filterwarnings("default")
+@few
 def test_a_very_long_prompt_is_cut_and_says_so(model: Path, photo: Path, tmp_path: Path, capsys):
     words = "a very long story " * 200
     assert generate(model, tmp_path / "out", photo, "--prompt", words, "--steps", "1") == 0
@@ -237,6 +246,7 @@ def test_a_pickled_checkpoint_is_not_opened(model: Path, tmp_path: Path, capsys)
     assert "pickle" in capsys.readouterr().err
 
 
+@few
 def test_an_existing_scene_is_kept_unless_told_otherwise(model: Path, photo: Path, tmp_path: Path, capsys):
     assert generate(model, tmp_path / "out", photo, "--steps", "1") == 0
     before = (tmp_path / "out" / "rgb.mp4").read_bytes()
@@ -247,7 +257,7 @@ def test_an_existing_scene_is_kept_unless_told_otherwise(model: Path, photo: Pat
     assert (tmp_path / "out" / "rgb.mp4").read_bytes() != before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.nightly), signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing(number: signal.Signals, model: Path, photo: Path, tmp_path: Path):
     command = ["generate", str(photo), "--model", str(model), "--device", "cpu", "--steps", "100000"]
     process = subprocess.Popen(
@@ -267,26 +277,33 @@ def test_an_interrupted_run_leaves_nothing(number: signal.Signals, model: Path, 
     assert [p.name for p in tmp_path.iterdir()] == ["photo.png"]
 
 
-def test_an_interrupt_that_a_library_swallows_ends_the_run(model: Path, photo: Path, tmp_path: Path, monkeypatch):
+@few
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_a_library_swallows_ends_the_run(
+    number: signal.Signals, model: Path, photo: Path, tmp_path: Path, monkeypatch, capsys
+):
     steps = []
 
     def scheduler_step(self, *arguments, **options):
         steps.append(1)
         with suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return step(self, *arguments, **options)
 
     step = FlowMatchEulerDiscreteScheduler.step
     monkeypatch.setattr(FlowMatchEulerDiscreteScheduler, "step", scheduler_step)
     command = ["generate", str(photo), "--model", str(model), "--device", "cpu", "--steps", "4"]
-    assert main([*command, "--out", str(tmp_path / "out")]) == 130
+    before = signal.getsignal(number)
+    assert main([*command, "--out", str(tmp_path / "out")]) == 128 + number
     assert len(steps) == 1
-    assert not (tmp_path / "out").exists()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert capsys.readouterr().err.splitlines()[-1] == "gen3r: interrupted; nothing was written"
+    assert [p.name for p in tmp_path.iterdir()] == ["photo.png"]
+    assert signal.getsignal(number) is before
     monkeypatch.undo()
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
 
 
+@few
 def test_reconstruct(model: Path, photo: Path, tmp_path: Path, capsys):
     out = str(tmp_path / "out")
     assert main(["reconstruct", str(photo), str(photo), "--model", str(model), "--device", "cpu", "--out", out]) == 0
@@ -327,6 +344,7 @@ def test_too_little_memory_to_start():
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
+@few
 def test_messages_that_go_nowhere_do_not_end_the_work(
     model: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -369,6 +387,7 @@ def test_lengths_of_time_are_in_plain_words(seconds: float, said: str):
     assert duration(seconds) == said
 
 
+@few
 def test_a_variant_of_the_weights(model: Path, tmp_path: Path, capsys):
     folder = shutil.copytree(model, tmp_path / "model")
     [file] = (folder / "transformer").glob("*.safetensors")
@@ -404,6 +423,7 @@ def test_an_empty_output_is_refused(photo: Path, capsys):
     assert "argument --out: the name is empty" in capsys.readouterr().err
 
 
+@few
 def test_names_that_the_console_cannot_show(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     picture(tmp_path / os.fsdecode(b"caf\xe9.png"), 0)
     printed = io.BytesIO()

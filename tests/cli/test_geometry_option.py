@@ -15,6 +15,8 @@ from gen3r.scene import Scene
 from tests.depth_models import save_depth_model, save_vggt
 from tests.tiny import tiny_pipeline
 
+few = pytest.mark.usefixtures("few_files")
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -40,6 +42,7 @@ def scene(out: Path) -> Scene:
 
 
 @pytest.mark.parametrize("name", ["vggt", "depth anything", "metric depth anything", "depth pro"])
+@few
 def test_generate_takes_its_path_from_the_model(name: str, place: Path, tmp_path: Path):
     photo, path = place / "photo.png", ("--camera", "truck_left", "--steps", "1", "--guidance", "1")
     assert run("generate", place, tmp_path / "own", photo, *path) == 0
@@ -54,6 +57,7 @@ def test_generate_takes_its_path_from_the_model(name: str, place: Path, tmp_path
 
 
 @pytest.mark.parametrize("name", ["vggt", "depth anything", "metric depth anything"])
+@few
 def test_reconstruct_sees_images_in_their_own_shape(name: str, place: Path, tmp_path: Path):
     inputs = place / "photo.png", place / "other.png"
     options = "--feed-forward", "--geometry", place / name

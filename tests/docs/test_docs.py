@@ -3,12 +3,13 @@
 Comments that no reader sees steer this, on the line above a block:
 
 <!-- run -->              runs the `gen3r` commands of a shell block (by default their arguments are parsed only)
-<!-- run nightly -->      the same in the nightly tests
+<!-- run nightly -->      the same in the nightly tests alone
 <!-- do not run: why -->  compiles a Python block only (by default it is executed)
 <!-- setup: CODE -->      executes CODE before a Python block
 
 The blocks of a page share one namespace and one temporary folder, which holds the files that the page names. Bash
-itself expands loops and braces; its PATH has nothing but stand-ins that record their arguments.
+itself expands loops and braces; its PATH has nothing but stand-ins that record their arguments. `nano` is a tiny model
+with random weights, except in the nightly tests and for the README's Python.
 """
 
 import re
@@ -120,11 +121,12 @@ def workspace(
     def prepare(page: str) -> None:
         text = (ROOT / page).read_text(encoding="utf-8")
         gradient = torch.linspace(0, 255, 120).to(torch.uint8).expand(90, 120)
-        picture = Image.fromarray(torch.stack([gradient, gradient.flip(1), gradient // 2], dim=-1).numpy())
+        pixels = torch.stack([gradient, gradient.flip(1), gradient // 2], dim=-1)
+        picture = Image.fromarray(pixels.numpy())
         for name in re.findall(r"\b\w+\.(?:jpg|png)\b", text):
             picture.save(tmp_path / name)
         for name in re.findall(r"\b\w+\.mp4\b", text):
-            write_video(torch.randint(0, 255, (20, 64, 64, 3), dtype=torch.uint8), tmp_path / name)
+            write_video(pixels.expand(20, -1, -1, -1), tmp_path / name)
         if "images/" in text:
             (tmp_path / "images").mkdir()
             for i in range(17):
@@ -136,7 +138,20 @@ def workspace(
 
 
 @pytest.mark.parametrize("page", pages_with("python"))
+@pytest.mark.usefixtures("tiny_nano")
 def test_python_blocks_run(page: str, workspace: Callable[[str], None]):
+    run_python(page, workspace)
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(p, marks=() if p == "README.md" else pytest.mark.nightly) for p in pages_with("python")]
+)
+def test_python_blocks_run_with_nano(page: str, workspace: Callable[[str], None]):
+    run_python(page, workspace)
+
+
+def run_python(page: str, workspace: Callable[[str], None]) -> None:
+    """Executes the Python blocks of a page, in order."""
     workspace(page)
     namespace: dict[str, Any] = {"__name__": page}
     for block in blocks(page, "python"):
@@ -157,20 +172,21 @@ def test_commands_exist(page: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("page", pages_with("sh", note="run"))
+@pytest.mark.usefixtures("tiny_nano")
 def test_commands_run(page: str, workspace: Callable[[str], None], tmp_path: Path):
-    run_commands(page, "run", workspace, tmp_path)
+    run_commands(page, ("run",), workspace, tmp_path)
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("page", pages_with("sh", note="run nightly"))
-def test_more_commands_run(page: str, workspace: Callable[[str], None], tmp_path: Path):
-    run_commands(page, "run nightly", workspace, tmp_path)
+@pytest.mark.parametrize("page", sorted({*pages_with("sh", note="run"), *pages_with("sh", note="run nightly")}))
+def test_commands_run_with_nano(page: str, workspace: Callable[[str], None], tmp_path: Path):
+    run_commands(page, ("run", "run nightly"), workspace, tmp_path)
 
 
-def run_commands(page: str, note: str, workspace: Callable[[str], None], tmp_path: Path) -> None:
-    """Runs the `gen3r` commands of the blocks with this note, in order."""
+def run_commands(page: str, notes: tuple[str, ...], workspace: Callable[[str], None], tmp_path: Path) -> None:
+    """Runs the `gen3r` commands of the blocks with these notes, in order."""
     workspace(page)
-    for i, block in enumerate(b for b in blocks(page, "sh") if b.note == note):
+    for i, block in enumerate(b for b in blocks(page, "sh") if b.note in notes):
         folder = tmp_path / f".commands-{i}"
         folder.mkdir()
         for command in commands(block.text, folder):

@@ -38,8 +38,10 @@ def pipe() -> Gen3RPipeline:
 
 
 def record(depth: bool = True, camera: str = "dolly_in", frames: int = FRAMES) -> ClipRecord:
-    """A clip of noise before a slope that is nearer at its bottom, and unknown to the left."""
-    noise = torch.randint(256, (frames, HEIGHT, WIDTH, 3), generator=torch.Generator().manual_seed(0))
+    """A clip of soft noise, of which no corners can be matched, before a slope that is nearer at its bottom, and
+    unknown to the left."""
+    coarse = torch.rand(frames, 3, HEIGHT // 30, WIDTH // 30, generator=torch.Generator().manual_seed(0))
+    noise = torch.nn.functional.interpolate(255 * coarse, (HEIGHT, WIDTH), mode="bilinear").movedim(1, -1)
     slope = torch.linspace(4, 2, HEIGHT)[:, None].repeat(1, WIDTH)
     slope[:, : WIDTH // 3] = 0
     K = torch.tensor([[130.0, 0, WIDTH / 2], [0, 130, HEIGHT / 2], [0, 0, 1]])

@@ -20,6 +20,8 @@ SOFTWARE = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sand
 # have two coordinates, and their third one is no number. Nothing of ours is in it, and they are drawn all the same.
 KNOWN = "THREE.BufferGeometry.computeBoundingSphere(): Computed radius is NaN"
 
+COARSE = 0.3  # pixels that are drawn per pixel of the page: without a GPU, drawing takes most of the time
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
@@ -52,7 +54,7 @@ class Visit:
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(address)
+        self.page.goto(f"{address}?fixedDpr={COARSE}")
 
     def __enter__(self) -> "Visit":
         return self

@@ -22,7 +22,7 @@ from gen3r.cli.common import (
 )
 from gen3r.errors import InputError
 from gen3r.jobs import Job
-from gen3r.locations import PACKAGED, local_model
+from gen3r.locations import in_package, local_model
 from gen3r.options import add_options, given_options, option, read_options
 from gen3r.request import Request
 
@@ -173,7 +173,7 @@ def _identity(model: ModelOptions, geometry: str | None, lora: Path | None) -> s
 def _placed(model: str) -> str:
     """The name of a model for workers, which may start in another folder."""
     folder = local_model(model)
-    return model if folder is None or folder.is_relative_to(PACKAGED) else str(folder.resolve())
+    return model if folder is None or in_package(folder) else str(folder.resolve())
 
 
 def _absolute(camera: str) -> str:

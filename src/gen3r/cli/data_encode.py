@@ -130,11 +130,11 @@ def _load(args: argparse.Namespace, names: set[str]) -> "Components":
     import torch
 
     from gen3r.checkpoints import load_components, resolve_model
-    from gen3r.locations import PACKAGED
+    from gen3r.locations import in_package
 
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, device)
-    if args.dtype is None and resolve_model(args.model).parent == PACKAGED:
+    if args.dtype is None and in_package(resolve_model(args.model)):
         dtype = torch.float32
     say(f"loading {args.model} on {device} ...")
     components = load_components(args.model, dtype, names, args.variant)

@@ -34,7 +34,7 @@ def refine(
     once more from a usual one.
     """
     predicted = float(cameras.K_px[:, 0, 0].median()) * matched.shape[2] / cameras.width
-    scene = map_frames(matched, predicted) or map_frames(matched, USUAL_FOCAL * max(matched.shape[1:3]))
+    scene = map_frames(matched, predicted, USUAL_FOCAL * max(matched.shape[1:3]))
     if scene is None:
         return None
     cameras = align_cameras(depth, cameras, scene, (matched.shape[1], matched.shape[2]))

@@ -42,11 +42,11 @@ class SparseScene:
     points: dict[int, tuple[Tensor, Tensor]]
 
 
-def map_frames(images: Tensor, focal: float) -> SparseScene | None:
+def map_frames(images: Tensor, *focals: float) -> SparseScene | None:
     """The sparse scene of images uint8 [F, H, W, 3] with one lens; None where too few frames can be matched.
 
     Of more than `ALL_PAIRS` images, each is matched with the next `NEIGHBOURS`, so that work grows with their number.
-    focal: the initial focal length in pixels. The result is the same in every run.
+    focals: initial focal lengths in pixels, tried in turn. The result is the same in every run.
     """
     import pycolmap  # a large library, which generation never needs
 
@@ -57,7 +57,7 @@ def map_frames(images: Tensor, focal: float) -> SparseScene | None:
             Image.fromarray(image.numpy()).save(Path(folder) / f"{number:04d}.png", compress_level=1)
         database = Path(folder) / "matches.db"
         reader = pycolmap.ImageReaderOptions(
-            camera_model="SIMPLE_PINHOLE", camera_params=f"{focal},{width / 2},{height / 2}"
+            camera_model="SIMPLE_PINHOLE", camera_params=f"{focals[0]},{width / 2},{height / 2}"
         )
         extraction = pycolmap.FeatureExtractionOptions(use_gpu=False, num_threads=1)  # images in order
         extraction.sift.peak_threshold = 0.003  # small images have few features
@@ -71,17 +71,30 @@ def map_frames(images: Tensor, focal: float) -> SparseScene | None:
         verification.ransac.random_seed = 0
         pairs = pycolmap.SequentialPairingOptions(quadratic_overlap=False, loop_detection=False)
         pairs.overlap = len(images) if len(images) <= ALL_PAIRS else NEIGHBOURS
-        pycolmap.match_sequential(
-            database, matching_options=matching, pairing_options=pairs, verification_options=verification,
-            device=pycolmap.Device.cpu,
-        )  # fmt: skip
-        for mapped in (_global, _incremental):
-            model = mapped(database, folder)
-            if model is not None and model.num_reg_images() >= max(MIN_FRAMES, MIN_REGISTERED * len(images)):
-                scene = _sparse_scene(model)
-                if _plausible(scene, focal):
-                    return scene
+        for focal in focals:
+            _set_focal(database, focal)
+            pycolmap.match_sequential(
+                database, matching_options=matching, pairing_options=pairs, verification_options=verification,
+                device=pycolmap.Device.cpu,
+            )  # fmt: skip
+            for mapped in (_global, _incremental):
+                model = mapped(database, folder)
+                if model is not None and model.num_reg_images() >= max(MIN_FRAMES, MIN_REGISTERED * len(images)):
+                    scene = _sparse_scene(model)
+                    if _plausible(scene, focal):
+                        return scene
     return None
+
+
+def _set_focal(database: Path, focal: float) -> None:
+    """Gives the lens a focal length. Features and matches stay; which of the matches are possible is found anew."""
+    import pycolmap
+
+    with pycolmap.Database.open(database) as opened:
+        [camera] = opened.read_all_cameras()
+        camera.params = np.array([focal, *camera.params[1:]])
+        opened.update_camera(camera)
+        opened.clear_two_view_geometries()
 
 
 def _global(database: Path, folder: str) -> "pycolmap.Reconstruction | None":
