@@ -32,6 +32,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+PATH = ("--camera", "truck_left", "--steps", "1", "--guidance", "1")
+
+
 def run(command: str, place: Path, out: Path, *arguments: str | Path) -> int:
     model = ["--model", str(place / "tiny"), "--device", "cpu", "--out", str(out)]
     return main([command, *map(str, arguments), *model])
@@ -41,13 +44,18 @@ def scene(out: Path) -> Scene:
     return Scene.load(out / "scene.safetensors")
 
 
+@pytest.fixture(scope="module")
+def own(place: Path) -> Scene:
+    """What the pipeline makes by itself."""
+    assert run("generate", place, place / "own", place / "photo.png", *PATH) == 0
+    return scene(place / "own")
+
+
 @pytest.mark.parametrize("name", ["vggt", "depth anything", "metric depth anything", "depth pro"])
 @few
-def test_generate_takes_its_path_from_the_model(name: str, place: Path, tmp_path: Path):
-    photo, path = place / "photo.png", ("--camera", "truck_left", "--steps", "1", "--guidance", "1")
-    assert run("generate", place, tmp_path / "own", photo, *path) == 0
-    assert run("generate", place, tmp_path / "out", photo, *path, "--geometry", place / name) == 0
-    own, made = scene(tmp_path / "own"), scene(tmp_path / "out")
+def test_generate_takes_its_path_from_the_model(name: str, own: Scene, place: Path, tmp_path: Path):
+    assert run("generate", place, tmp_path / "out", place / "photo.png", *PATH, "--geometry", place / name) == 0
+    made = scene(tmp_path / "out")
     assert made.settings["geometry"] == str(place / name)
     assert ("metres_per_unit" in made.settings) == (name in ("metric depth anything", "depth pro"))
     assert made.frames.shape == own.frames.shape
