@@ -32,8 +32,8 @@ def write_adapters(folder: Path, transformer: Gen3RTransformer, sampling: Mappin
     sampling: as in `write_lora`.
     """
     with open_checkpoint(folder / CHECKPOINT) as file:
-        names = {name: name.removeprefix(_PREFIX).replace(".default.", ".") for name in file.keys()}
+        averages = (name for name in file.keys() if name.startswith(_PREFIX))
         tensors: dict[str, Any] = {
-            new: file.get_tensor(name) for name, new in names.items() if name.startswith(_PREFIX)
+            name.removeprefix(_PREFIX).replace(".default.", "."): file.get_tensor(name) for name in averages
         }
     write_lora(folder, tensors, transformer.peft_config["default"].to_dict(), sampling or {})
