@@ -25,7 +25,7 @@ from gen3r.cameras.paths import resample, trajectory
 from gen3r.checkpoints.cost import fitting_tier, own_clip
 from gen3r.checkpoints.geometry import load_geometry
 from gen3r.checkpoints.load import load_components, open_components, resolve_model, save_components
-from gen3r.checkpoints.lora import check_peft, lora_file
+from gen3r.checkpoints.lora import check_peft, lora_file, lora_sampling
 from gen3r.errors import InputError
 from gen3r.geometry.image_based_rendering import render_photos
 from gen3r.geometry.joining import overlapping_chunks, windows
@@ -108,6 +108,7 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
     on_progress: Callable[[str, int, int], None] | None = None
     geometry: GeometryModel | None = None
     offload: Offload | None = None  # where weights stay in their files until they are used
+    _without_student: tuple[Any, dict[str, Any]] | None = None  # scheduler and defaults before a student's adapters
 
     def __init__(
         self,
@@ -197,6 +198,16 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """
         self._check_loaded()
         super().fuse_lora(*args, **kwargs)
+        self._without_student = None  # what is folded in stays
+
+    def unload_lora_weights(self, *args: Any, **kwargs: Any) -> None:
+        """As in diffusers; a student's way of sampling goes with its adapters."""
+        super().unload_lora_weights(*args, **kwargs)
+        if self._without_student:
+            scheduler, defaults = self._without_student
+            self.register_modules(scheduler=scheduler)
+            self.register_to_config(defaults=defaults)
+            self._without_student = None
 
     def remove_all_hooks(self) -> None:
         """As in diffusers, which calls it before it offloads in its own way.
@@ -221,12 +232,14 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
         """Adds the LoRA adapters of a safetensors file, or of a folder with one, to the transformer.
 
         diffusers' `set_adapters`, `fuse_lora` and `unload_lora_weights` scale them, fold them in and take them off.
+        Those of a distilled student (`gen3r train distill --rank`) bring its few steps, its schedule and its guidance.
 
         Raises:
             InputError: peft is not installed; there is no such file; or it does not fit this transformer.
         """
         check_peft()
         file = lora_file(path)
+        student = lora_sampling(file)
         if self.offload is not None:
             self.offload.load(self.transformer)  # adapters are put where the weights are
         try:
@@ -235,6 +248,10 @@ class Gen3RPipeline(DiffusionPipeline, WanLoraLoaderMixin):
             raise InputError(f"{file} does not fit this transformer: {str(error).splitlines()[-1].strip()}") from error
         if not self.get_active_adapters():
             raise InputError(f"{file} holds nothing for this transformer")
+        if student:
+            self._without_student = self._without_student or (self.scheduler, self.defaults)
+            self.register_modules(scheduler=FlowMatchEulerDiscreteScheduler(**student.pop("schedule")))
+            self.register_to_config(defaults=self.defaults | student)
 
     def load_geometry(self, model: str | Path, torch_dtype: torch.dtype | None = None) -> None:
         """Loads a model for the cameras and depth of conditioning frames, and of `reconstruct`, in place of vggt.

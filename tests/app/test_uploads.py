@@ -35,6 +35,18 @@ def test_photos_are_known_by_their_bytes(kind: str, suffix: str) -> None:
     assert (upload.suffix, upload.is_video) == (suffix, False)
 
 
+def test_photos_of_telephones(tmp_path: Path) -> None:
+    """A HEIC and an AVIF, whose container is that of an MP4, and a JPEG with a second image of depth."""
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    image, exif = Image.new("RGB", (96, 64), (200, 30, 30)), Image.Exif()
+    exif[0x0112] = 6
+    for suffix, kind, more in ((".heic", "HEIF", {}), (".avif", "AVIF", {}), (".jpg", "MPO", {"save_all": True})):
+        file = io.BytesIO()
+        image.save(file, kind, exif=exif.tobytes(), **more, **({"append_images": [image]} if more else {}))
+        upload = check_upload(file.getvalue())
+        assert (upload.suffix, upload.is_video, upload.thumbnail.shape) == (suffix, False, (96, 64, 3))
+
+
 def test_videos_are_known_by_their_bytes(tmp_path: Path) -> None:
     upload = check_upload(video_bytes(tmp_path))
     assert (upload.suffix, upload.is_video) == (".mp4", True)

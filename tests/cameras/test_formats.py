@@ -3,6 +3,7 @@
 import json
 import math
 import struct
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -145,6 +146,23 @@ def test_colmap(tmp_path: Path, write) -> None:
     place.mkdir(parents=True)
     write(place)
     assert_same(read_cameras(tmp_path), one_lens())
+
+
+def test_of_several_colmap_models_the_first_is_read(tmp_path: Path) -> None:
+    for number in "01":
+        (tmp_path / "sparse" / number).mkdir(parents=True)
+    write_colmap_text(tmp_path / "sparse" / "0")
+    with pytest.warns(UserWarning, match="sparse holds several models, whose worlds differ; 0 is read"):
+        assert_same(read_cameras(tmp_path), one_lens())
+
+
+@pytest.mark.parametrize("name", ["cameras.json", "transforms.json"])
+def test_a_folder_with_a_file_of_cameras(tmp_path: Path, name: str) -> None:
+    (write_nerfstudio if name == "transforms.json" else partial(write_cameras, CAMERAS))(tmp_path / name)
+    assert_same(read_cameras(tmp_path), CAMERAS)
+    (tmp_path / "sparse").mkdir()
+    write_colmap_text(tmp_path / "sparse")
+    assert_same(read_cameras(tmp_path), one_lens())  # the model of its images
 
 
 def test_realestate(tmp_path: Path) -> None:

@@ -143,6 +143,21 @@ class TestModes:
         with pytest.warns(UserWarning, match=r"image\.\w+ is a panorama"):
             read_image(path)
 
+    @pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".avif"])
+    def test_an_animation_is_said(self, suffix: str, tmp_path: Path):
+        path, frames = tmp_path / f"image{suffix}", [Image.fromarray(np.roll(STORED, i, 0)) for i in range(3)]
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+        with pytest.warns(UserWarning, match=rf"image{suffix} is an animation, of which the first frame is read"):
+            assert np.abs(bytes_of(read_image(path)).astype(int) - STORED).mean() < 60
+
+    def test_a_jpeg_with_the_other_eye_or_depth_is_its_first(self, tmp_path: Path, recwarn: pytest.WarningsRecorder):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        other = Image.new("L", (8, 8))
+        Image.fromarray(STORED).save(tmp_path / "image.jpg", "MPO", save_all=True, append_images=[other], exif=exif)
+        assert read_image(tmp_path / "image.jpg").shape == (3, 30, 20)
+        assert not recwarn
+
     def test_a_clear_grey_of_sixteen_bits_is_white(self, tmp_path: Path):
         Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(tmp_path / "image.png", transparency=1000)
         assert bytes_of(read_image(tmp_path / "image.png")).min() == 255
@@ -195,9 +210,11 @@ class TestRefused:
         Image.fromarray(STORED).save(tmp_path / "a.tif")
         (tmp_path / "a.tif").rename(tmp_path / "a.nef")
         Image.fromarray(STORED).save(tmp_path / "b.tif", tiffinfo={50706: b"\1\4\0\0"})
-        for name in ("a.nef", "b.tif"):
+        (tmp_path / "c.CR3").write_bytes(b"\0\0\0\x18ftypcrx " + bytes(500))
+        (tmp_path / "d.RAF").write_bytes(b"FUJIFILMCCD-RAW " + bytes(500))
+        for name in ("a.nef", "b.tif", "c.CR3", "d.RAF"):
             with pytest.raises(InputError, match=r"camera's raw file; export it as JPEG"):
-                read_image(tmp_path / name)
+                read_image(ImageSequence.open([tmp_path / name]).files[0])
 
     @pytest.mark.parametrize("suffix", [".eps", ".pdf", ".svg"])
     def test_what_other_programs_draw(self, suffix: str, tmp_path: Path):

@@ -289,6 +289,26 @@ class TestPictures:
         with pytest.raises(InputError, match="not a mixture"):
             ImageSequence.open(prepare(folder))
 
+    def test_a_link_to_nothing_is_not_passed_over(self, folder: Path):
+        (folder / "frame3.png").symlink_to("frame3.png")
+        (folder / "frame4.png").mkdir()
+        with pytest.raises(InputError, match=r"no image at .*frame3\.png"):
+            ImageSequence.open([folder])
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"\x76\x2f\x31\x01\x02\0\0\0" + bytes(100),  # OpenEXR
+            b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 4 +X 4\n" + bytes(64),
+            b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(100),
+            b"\x09" + bytes(3000),  # graphics of a karaoke disc, for FFmpeg
+        ],
+    )
+    def test_an_image_that_only_ffmpeg_knows_is_no_video(self, content: bytes, tmp_path: Path):
+        (tmp_path / "image.xyz").write_bytes(content)
+        with pytest.raises(InputError, match=r"image\.xyz is not an image that can be read; give a PNG or JPEG"):
+            ImageSequence.open([tmp_path / "image.xyz"]).first_size()
+
     def test_a_folder_without_pictures_is_refused(self, tmp_path: Path):
         with pytest.raises(InputError, match="holds no images"):
             ImageSequence.open([tmp_path])

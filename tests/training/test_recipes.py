@@ -38,7 +38,7 @@ def test_the_schedule_is_the_papers() -> None:
 def test_phases_end_where_they_are_told_to() -> None:
     ends = {n: [p.train.steps for p in phases(PUBLISHED, "adapter", {"steps": n})] for n in (9, 16_000, 30_000)}
     assert ends == {9: [9], 16_000: [15_000, 16_000], 30_000: [15_000, 30_000]}
-    with pytest.raises(InputError, match="trains adapter, diffusion, lora; geometry is taken from"):
+    with pytest.raises(InputError, match="trains adapter, diffusion, distill, lora; geometry is taken from"):
         phases(PUBLISHED, "geometry", {})
 
 

@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from gen3r.errors import InputError
+from gen3r.media.decoding import is_heif, register_heif
 from gen3r.media.images import read_image
 from gen3r.media.video import VIDEO_SUFFIXES, read_size, read_timeline, video_frames
 
@@ -20,6 +21,10 @@ THUMBNAIL = 256  # pixels of the longer side
 MAX_PIXELS = 64_000_000  # of a photo
 MAX_VIDEO_PIXELS, MAX_VIDEO_FRAMES = 4096 * 2304, 20_000
 _PHOTO_FORMATS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif", "GIF": ".gif"}
+_PHOTO_FORMATS |= {"AVIF": ".avif"}
+_HEIF = {"HEIF": ".heic"}
+_MPO = {"MPO": ".jpg"}  # a JPEG with a second image, of depth or for the other eye
+_AVIF_BRANDS = (b"avif", b"avis")
 _VIDEO_MAGIC = {
     re.compile(rb"....(ftyp|moov|mdat|free|wide)", re.DOTALL): ".mp4",  # and MOV
     re.compile(rb"\x1a\x45\xdf\xa3", re.DOTALL): ".mkv",  # and WebM
@@ -51,7 +56,9 @@ def check_upload(content: bytes) -> Upload:
     """
     if not content:
         raise InputError("the file is empty; choose another")
-    video = next((suffix for magic, suffix in _VIDEO_MAGIC.items() if magic.match(content)), None)
+    heif = is_heif(content[:12])
+    still = heif or content[8:12] in _AVIF_BRANDS  # in the container of an MP4
+    video = None if still else next((suffix for magic, suffix in _VIDEO_MAGIC.items() if magic.match(content)), None)
     most = MAX_VIDEO_BYTES if video else MAX_PHOTO_BYTES
     if len(content) > most:
         raise InputError(f"the file has {len(content) >> 20} MB; give one of at most {most >> 20} MB")
@@ -59,7 +66,9 @@ def check_upload(content: bytes) -> Upload:
         path = Path(folder) / f"upload{video or ''}"
         path.write_bytes(content)
         try:
-            suffix = video or _photo_suffix(path)
+            if heif:
+                register_heif("the file")
+            suffix = video or _photo_suffix(path, _HEIF if heif else _PHOTO_FORMATS)
             if video:
                 _check_video(path)
             image = next(video_frames(path)) if video else (255 * read_image(path).permute(1, 2, 0)).byte()
@@ -75,12 +84,12 @@ def _thumbnail(image: Tensor) -> Tensor:
     return torch.from_numpy(np.array(small))
 
 
-def _photo_suffix(path: Path) -> str:
+def _photo_suffix(path: Path, formats: dict[str, str]) -> str:
     """The suffix of a photo's format, by its header alone."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=list(_PHOTO_FORMATS)) as image:
+            with Image.open(path, formats=list(formats)) as image:
                 width, height = image.size
                 kind = image.format or ""
     except UnidentifiedImageError as error:
@@ -89,7 +98,7 @@ def _photo_suffix(path: Path) -> str:
         raise InputError(f"the file is damaged ({error}); export it again") from error
     if width * height > MAX_PIXELS:
         raise InputError(f"the photo has {width} x {height} pixels; give one of at most {MAX_PIXELS // 10**6} million")
-    return _PHOTO_FORMATS[kind]
+    return {**formats, **_MPO}[kind]
 
 
 def _check_video(path: Path) -> None:

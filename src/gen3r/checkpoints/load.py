@@ -21,6 +21,7 @@ from transformers import (
     UMT5EncoderModel,
 )
 
+from gen3r.checkpoints.lora import lora_sampling
 from gen3r.checkpoints.published import COMPONENTS, PublishedComponent, published_config
 from gen3r.checkpoints.retired import current_arguments, current_defaults
 from gen3r.checkpoints.weights import (
@@ -72,11 +73,16 @@ def is_published_layout(folder: Path) -> bool:
     return (folder / "wan_vae").is_dir() or (folder / "clip_image_encoder").is_dir()
 
 
-def model_defaults(model: str | Path) -> dict[str, Any]:
-    """The clip length, size, steps and guidance of a model, and its `least_steps`, without loading it."""
+def model_defaults(model: str | Path, lora: str | Path | None = None) -> dict[str, Any]:
+    """The clip length, size, steps and guidance of a model, and its `least_steps`, without loading it.
+
+    lora: adapters for it, which may be those of a distilled student.
+    """
     folder = resolve_model(model)
     schedule = read_json(folder / "scheduler" / "scheduler_config.json")
-    return _stored_defaults(folder) | {"least_steps": presets.least_steps(schedule)}
+    student = lora_sampling(lora) if lora else {}
+    least = presets.least_steps(schedule | student.pop("schedule", {}))
+    return _stored_defaults(folder) | student | {"least_steps": least}
 
 
 def _stored_defaults(folder: Path) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
 
     identity = _identity(model, geometry, adapters.lora)
     say(f"checking {len(lines)} jobs ...")
-    tasks, bad = check_lines(lines, model_defaults(model.model), identity, batched=options.batch > 1)
+    tasks, bad = check_lines(lines, model_defaults(model.model, adapters.lora), identity, batched=options.batch > 1)
     _say_bad(bad, options)
     placed = replace(model, model=_placed(model.model)), geometry and _placed(geometry)
     settings = Settings(

@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> None:
     model, geometry = read_options(args, ModelOptions), read_options(args, GeometryOptions).geometry
     from gen3r.checkpoints import find_geometry, model_defaults  # loads all model classes: after the quick checks
 
-    request = job.resolve(model_defaults(model.model))
+    request = job.resolve(model_defaults(model.model, adapters.lora))
     if options.devices > 1:
         check_devices(options.devices, model, request)
     if geometry:

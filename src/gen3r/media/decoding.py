@@ -20,9 +20,12 @@ from gen3r.media.crop import Size
 ENOUGH_PIXELS = 2048  # on the short side: more than any model here looks at
 MOST_PIXELS = 24_000_000  # of long panoramas
 PANORAMA = "{} is a panorama of all directions, and is taken for the view of one lens; cut such a view out of it"
-_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw")  # TIFFs, whose first is small
+ANIMATION = "{} is an animation, of which the first frame is read; convert it to a video to have all"
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+# Files of cameras; most are TIFFs whose first image is a thumbnail.
+RAW_SUFFIXES = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw")
 _EXTERNAL = ("EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5")  # formats that Pillow gives to other programs, or knows only
+_ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")  # formats whose further images are those of a film
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # grey of more than 8 bits
 _HEAD = 1 << 16  # bytes in which a file tells its colours
 _PHOTOMETRIC, _BITS, _SAMPLE_FORMAT, _DNG_VERSION = 262, 258, 339, 50706  # tags of TIFF
@@ -62,18 +65,19 @@ def opened(source: Path | bytes, where: object = None) -> Iterator[Image.Image]:
     with readable(where), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow, about what it tolerates
         file = BytesIO(source) if isinstance(source, bytes) else source
+        raw = isinstance(source, Path) and source.suffix.lower() in RAW_SUFFIXES
         try:
             image = Image.open(file)
         except UnidentifiedImageError:
-            head = source[:12] if isinstance(source, bytes) else _head(source)
-            if head[4:8] != b"ftyp" or head[8:12] not in _HEIF_BRANDS:
+            if raw:
+                raise _raw_file(where) from None
+            if not is_heif(source[:12] if isinstance(source, bytes) else _head(source)):
                 raise
             register_heif(where)
             image = Image.open(file)
         with image:
-            raw = isinstance(source, Path) and source.suffix.lower() in _RAW
             if raw or _DNG_VERSION in getattr(image, "tag_v2", ()):
-                raise InputError(f"{where} is a camera's raw file; export it as JPEG or 16-bit PNG")
+                raise _raw_file(where)
             if image.format in _EXTERNAL:
                 raise UnidentifiedImageError
             yield image
@@ -101,6 +105,15 @@ def readable(where: object) -> Iterator[None]:
         raise InputError(f"{where} is damaged or unusual ({reason}); export it again as PNG or JPEG") from error
 
 
+def _raw_file(where: object) -> InputError:
+    return InputError(f"{where} is a camera's raw file; export it as JPEG or 16-bit PNG")
+
+
+def is_heif(head: bytes) -> bool:
+    """Whether a file is a HEIC, or of the formats with the same container, by its first 12 bytes."""
+    return head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS
+
+
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(12)
@@ -119,11 +132,20 @@ def register_heif(where: object) -> None:
     register_heif_opener()
 
 
-def warn_of_panorama(image: Image.Image, where: object) -> None:
-    """Says so where an image's XMP calls it a panorama of all directions, whose straight lines are bent."""
+def notes(image: Image.Image, where: object) -> list[str]:
+    """What is lost of an image, or is not taken for what it is: the bent lines of a panorama of all directions, by its
+    XMP, and the further frames of an animation."""
     xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
-    if b"equirectangular" in (xmp.encode() if isinstance(xmp, str) else xmp):
-        warnings.warn(PANORAMA.format(where), stacklevel=3)
+    bent = b"equirectangular" in (xmp.encode() if isinstance(xmp, str) else xmp)
+    moving = image.format in _ANIMATED and _is_animated(image)
+    return [note.format(where) for note, true in ((PANORAMA, bent), (ANIMATION, moving)) if true]
+
+
+def _is_animated(image: Image.Image) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # its further frames are damaged
+        return False
 
 
 def upright_size(image: Image.Image) -> Size:

@@ -1,6 +1,7 @@
 """Images as people have them, files or values in Python, as tensors; resizing, cropping and lists of them."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from gen3r.errors import InputError, refuse_pointer
 from gen3r.media.crop import Size, cover_crop
-from gen3r.media.decoding import decode, opened, readable, upright_size, warn_of_panorama
+from gen3r.media.decoding import decode, notes, opened, readable, upright_size
 from gen3r.media.order import natural_order
 
 # What a folder's images are called. A file that is named may have any suffix.
@@ -39,8 +40,9 @@ def read_image(path: str | Path) -> Tensor:
     path = Path(path)
     check_file(path, "image")
     with opened(path) as image:
-        pixels = decode(image)
-    warn_of_panorama(image, path.name)
+        pixels, said = decode(image), notes(image, path.name)
+    for note in said:
+        warnings.warn(note, stacklevel=2)
     return _unit(pixels)
 
 
@@ -213,7 +215,7 @@ def list_images(folder: Path) -> list[Path]:
     Raises:
         InputError: it holds none.
     """
-    paths = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not is_junk(p) and p.is_file()]
+    paths = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not is_junk(p) and not p.is_dir()]
     if not paths:
         others = sorted((p.name for p in folder.iterdir() if not is_junk(p)), key=natural_order)
         but = f"; name {' or '.join(others[:3])} itself, if that is meant" if others else ""

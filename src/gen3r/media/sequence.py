@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gen3r.errors import InputError
 from gen3r.media.crop import Size
-from gen3r.media.decoding import opened
+from gen3r.media.decoding import RAW_SUFFIXES, opened
 from gen3r.media.images import (
     IMAGE_SUFFIXES,
     check_file,
@@ -22,7 +22,7 @@ from gen3r.media.images import (
     read_image,
     resize_and_crop,
 )
-from gen3r.media.video import VIDEO_SUFFIXES, Timeline, read_timeline, sample_frames, video_frames
+from gen3r.media.video import VIDEO_SUFFIXES, Timeline, is_video, read_timeline, sample_frames, video_frames
 
 
 @dataclass(frozen=True)
@@ -114,17 +114,15 @@ def _fitted(frame: Tensor, height: int, width: int) -> Tensor:
 
 def _is_video(path: Path) -> bool:
     """Whether a file is a video, by its suffix where that tells, else by its content."""
-    if path.suffix.lower() in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES):
+    if path.suffix.lower() in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES, *RAW_SUFFIXES):
         return path.suffix.lower() in VIDEO_SUFFIXES
     check_file(path, "image or video")
     try:
         with opened(path):
             return False
     except InputError as error:
-        try:
-            read_timeline(path)
-        except InputError:
-            raise error from None
+        if not is_video(path):
+            raise error
         return True
 
 

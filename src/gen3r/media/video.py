@@ -29,7 +29,9 @@ VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mts", ".m2ts", ".ts", ".3gp", ".3g2", ".mpg", ".mpeg", ".vob",
     ".wmv", ".asf", ".flv", ".ogv", ".mxf", ".dv",
 )  # fmt: skip
-_NO_VIDEO = ("tty", "concat", "hls", "dash", "imf", "image2", "lavfi", "ffmetadata")  # text, or lists of other files
+# Text, lists of other files, and what FFmpeg takes files of zeros for.
+_NO_VIDEO = ("tty", "concat", "hls", "dash", "imf", "image2", "lavfi", "ffmetadata", "cdg")
+_IMAGE = "_pipe"  # how FFmpeg's names of the formats of single images end
 _MOST_STRETCHED = 4  # pixels that are said to be longer than that are taken for square
 _PACKED = (1, 2)  # FFmpeg's AVStereo3DType: side by side, one above the other
 _TIE = 1e-6  # seconds
@@ -85,6 +87,15 @@ def read_timeline(path: Path) -> Timeline:
     if not count:
         _refuse_empty(path)
     return Timeline(count, first, last, True) if timed else Timeline(count, 0, count - 1, False)
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file's content is a video, and no image that FFmpeg knows."""
+    try:
+        with _opened(path) as (container, _):
+            return not container.format.name.endswith(_IMAGE)
+    except InputError:
+        return False
 
 
 def read_size(path: Path) -> Size:
@@ -168,7 +179,7 @@ def _opened(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
     except PermissionError as error:
         raise InputError(f"{path} may not be read; change its permissions") from error
     except Exception as error:  # FFmpeg's, and those of its Python side about odd headers
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())[:200] or type(error).__name__
         raise InputError(f"{path} cannot be read as a video ({reason}); convert it to MP4") from error
 
 

@@ -178,6 +178,16 @@ def distilled(config: ModelConfig, steps: int = 4) -> ModelConfig:
     return replace(config, num_inference_steps=steps, guidance_scale=1.0, last_sigma=last_sigma)
 
 
+def sampling_of(config: ModelConfig) -> dict[str, Any]:
+    """What a student brings: defaults of a model, and the arguments of its scheduler."""
+    schedule = {"shift": config.shift, "shift_terminal": config.last_sigma}
+    return {
+        "num_inference_steps": config.num_inference_steps,
+        "guidance_scale": config.guidance_scale,
+        "schedule": schedule,
+    }
+
+
 def build_components(config: ModelConfig) -> Components:
     """The components of a configuration without the tokenizer: modules on the default device, untrained."""
     return Components(
@@ -194,10 +204,7 @@ def build_components(config: ModelConfig) -> Components:
 
 def build_scheduler(config: ModelConfig) -> FlowMatchEulerDiscreteScheduler:
     """The Euler scheduler of a configuration."""
-    return FlowMatchEulerDiscreteScheduler(
-        shift=config.shift,
-        shift_terminal=config.last_sigma,  # pyright: ignore[reportArgumentType]
-    )
+    return FlowMatchEulerDiscreteScheduler(**sampling_of(config)["schedule"])
 
 
 def least_steps(scheduler: Mapping[str, Any]) -> int:

@@ -1,6 +1,7 @@
 """The package of a run: a model folder for `Gen3RPipeline.from_pretrained`."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -8,8 +9,9 @@ from gen3r.checkpoints.load import load_components, save_components
 from gen3r.models.components import MODULES, Components
 from gen3r.models.presets import build_scheduler, distilled
 from gen3r.training import weights
-from gen3r.training.engine.checkpoint import CHECKPOINT, load_average
+from gen3r.training.engine.checkpoint import CHECKPOINT, checkpoint_settings, load_average
 from gen3r.training.run import Run
+from gen3r.training.stages.adapters import add_adapters
 from gen3r.training.stages.distill import DistillStage
 
 
@@ -28,10 +30,25 @@ def package(run: Run, target: Path, teacher: bool = False, max_shard_size: str =
             setattr(components, name, module)
     if not teacher and (run.folder / "distill" / CHECKPOINT).exists():
         DistillStage.check_base(run, components.transformer)
-        load_average(run.folder / "distill", components.transformer, "transformer.")
+        load_student(run.folder / "distill", components.transformer)
         student = distilled(run.model)
         sampler = Components(scheduler=build_scheduler(student), defaults=student.defaults)
     for name in trained:
         getattr(components, name).to(torch.bfloat16)
     components.scheduler, components.defaults = sampler.scheduler, sampler.defaults
     save_components(components, target, max_shard_size)
+
+
+def load_student(folder: Path, transformer: Any) -> None:
+    """Gives the teacher's transformer the averaged weights of the stage `distill`; its adapters are folded in."""
+    rank = checkpoint_settings(folder).get("rank")
+    if not rank:
+        load_average(folder, transformer, "transformer.")
+        return
+    dtype = transformer.dtype
+    transformer.float()
+    add_adapters(transformer, rank)
+    load_average(folder, transformer, "transformer.")
+    transformer.fuse_lora()
+    transformer.unload_lora()
+    transformer.to(dtype=dtype)

@@ -83,6 +83,7 @@ def published() -> Recipe:
         warmup=0, weight_decay=3e-2, ema_decay=0.0, gradient_checkpointing=True, checkpoint_seconds=1800,
     )  # fmt: skip
     lora = replace(diffusion, steps=2000, learning_rate=1e-4, weight_decay=0.0)
+    student = replace(lora, ema_decay=0.99)
     shares: dict[str, Any] = {"drop_text": 0.2, "drop_cameras": 0.5, "all_views": 1 / 3, "no_views": 0.0}
     return {
         "adapter": (
@@ -90,6 +91,7 @@ def published() -> Recipe:
             Phase(longer, AdapterConfig(frames=(49,), as_published=True)),
         ),
         "diffusion": (Phase(diffusion, DiffusionConfig(**shares)),),
+        "distill": (Phase(student, DistillConfig(rank=64, **shares)),),
         "lora": (Phase(lora, LoraConfig(**shares)),),
     }
 

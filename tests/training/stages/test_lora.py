@@ -1,23 +1,32 @@
-"""LoRA: the weights beside the adapters stay, the file is the one that diffusers reads, and a stop changes nothing."""
+"""LoRA: the weights beside the adapters stay, the file is the one that diffusers reads, and a stop changes nothing.
+
+Adapters of a distilled student bring its way of sampling.
+"""
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from gen3r.checkpoints.lora import lora_sampling
 from gen3r.cli.main import main
+from gen3r.data.shards import ClipShards
 from gen3r.data.synthesis import synthesize
 from gen3r.errors import InputError
+from gen3r.models.components import Components
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
 from gen3r.training.engine.checkpoint import CHECKPOINT
 from gen3r.training.engine.loop import train
+from gen3r.training.package import package
 from gen3r.training.run import Run
+from gen3r.training.stages.config import DistillConfig
 from tests.tiny import latents_of, tiny_pipeline
-from tests.training.stages import tiny_config, tiny_stage
+from tests.training.stages import distill_stage, encoded, tiny_config, tiny_stage
 
 pytest.importorskip("peft", reason="LoRA needs peft")
 
@@ -114,3 +123,58 @@ def test_adapters_belong_to_their_transformer(run: Run, tmp_path: Path) -> None:
         Run(run.folder, start=tmp_path / "other").train("lora", CHANGES | {"steps": 3, "rank": 4})
     with pytest.raises(InputError, match="made with other model sizes"):
         run.train("lora", CHANGES | {"steps": 3, "rank": 2})
+
+
+def test_a_student_of_adapters_starts_as_one_of_whole_weights(training_data: Path, tmp_path: Path) -> None:
+    losses, clips = [], ClipShards(training_data / "clips")
+    for rank in (None, 4):
+        torch.manual_seed(0)
+        pipe = tiny_pipeline()
+        latents = encoded(Components(**pipe.components), clips, tmp_path / str(rank))
+        stage = distill_stage(pipe, latents, DistillConfig(rank=rank))
+        torch.manual_seed(0)
+        loss, _ = stage(stage.make_batch(np.random.default_rng(0), 2))
+        loss.backward()
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    trained = {name for name, parameter in stage.named_parameters() if parameter.grad is not None}
+    assert trained == {name for name, _ in stage.named_parameters() if "lora_" in name} != set()
+
+
+@pytest.fixture(scope="module")
+def student(run: Run) -> Run:
+    """The run with adapters of a distilled student."""
+    run.train("distill", CHANGES | {"rank": 4})
+    return run
+
+
+def test_a_student_brings_its_way_of_sampling(student: Run, tmp_path: Path) -> None:
+    pipe = Gen3RPipeline.from_pretrained(student.folder / "model")
+    plain, steps = latents_of(pipe), pipe.defaults["num_inference_steps"]
+    pipe.load_lora(student.folder / "distill")
+    assert (pipe.defaults["num_inference_steps"], pipe.defaults["guidance_scale"]) == (4, 1.0) != (steps, 1.0)
+    assert pipe.scheduler.config["shift_terminal"]
+    adapted = latents_of(pipe)
+    pipe.unload_lora_weights()
+    assert pipe.defaults["num_inference_steps"] == steps
+    assert torch.equal(latents_of(pipe), plain)
+    package(student, tmp_path / "packaged")
+    packaged = Gen3RPipeline.from_pretrained(tmp_path / "packaged", torch_dtype=torch.float32)
+    assert packaged.defaults["num_inference_steps"] == 4
+    assert not any("lora" in name for name, _ in packaged.transformer.named_parameters())
+    torch.testing.assert_close(latents_of(packaged), adapted, atol=0.1, rtol=0.05)  # bfloat16 in the package
+
+
+def test_generate_with_a_student(student: Run, tmp_path: Path) -> None:
+    command = ["generate", "--prompt", "a room", "--model", str(student.folder / "model"), "--device", "cpu"]
+    assert main([*command, "--lora", str(student.folder / "distill"), "--out", str(tmp_path / "scene")]) == 0
+    settings = Scene.load(tmp_path / "scene" / "scene.safetensors").settings
+    assert (settings["steps"], settings["guidance"]) == (4, 1.0)
+
+
+@pytest.mark.parametrize("sampling", ["4", "{", '{"num_inference_steps": 1}', "[]"])
+def test_a_student_that_says_wrongly_how_it_samples(student: Run, tmp_path: Path, sampling: str) -> None:
+    tensors = load_file(student.folder / "distill" / "pytorch_lora_weights.safetensors")
+    save_file(tensors, tmp_path / "wrong.safetensors", {"gen3r_sampling": sampling})
+    with pytest.raises(InputError, match=r"wrong\.safetensors says wrongly how it samples"):
+        lora_sampling(tmp_path / "wrong.safetensors")

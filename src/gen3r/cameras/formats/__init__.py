@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gen3r.cameras.camera import Cameras
 from gen3r.cameras.formats.camera_path import parse_camera_path
-from gen3r.cameras.formats.colmap import read_colmap
+from gen3r.cameras.formats.colmap import find_colmap, read_colmap
 from gen3r.cameras.formats.gen3r import FORMAT, cameras_to_json, parse_gen3r
 from gen3r.cameras.formats.nerfstudio import parse_transforms, stored_size
 from gen3r.cameras.formats.posed_images import PosedImages
@@ -17,6 +17,7 @@ from gen3r.files import parse_json, read_text, write_text
 from gen3r.media.crop import Size
 
 REALESTATE_SIZE = (360, 640)
+FOLDER_FILES = ("cameras.json", "transforms.json")  # of a scene of ours, and of nerfstudio
 
 
 def write_cameras(cameras: Cameras, path: str | Path) -> None:
@@ -26,7 +27,8 @@ def write_cameras(cameras: Cameras, path: str | Path) -> None:
 
 
 def read_cameras(path: str | Path, size: Size | None = None, shape: Size | None = None) -> Cameras:
-    """The cameras of a file or, for COLMAP, of a folder with cameras.txt/.bin and images.txt/.bin.
+    """The cameras of a file, or of a folder: COLMAP's cameras.txt/.bin and images.txt/.bin, else its cameras.json or
+    transforms.json.
 
     They are in the frame of the first, to which they become relative in double precision, and in the natural order of
     their images' names.
@@ -50,7 +52,10 @@ def read_cameras(path: str | Path, size: Size | None = None, shape: Size | None 
 def read_posed_images(path: Path, size: Size | None = None, shape: Size | None = None) -> PosedImages:
     """As `read_cameras`, with the images' names and lenses, and poses in the file's world; fractions stay fractions."""
     if os.path.isdir(path):  # also of a name too long for a file
-        return read_colmap(path)
+        files = [path / name for name in FOLDER_FILES if (path / name).is_file()]
+        if not files or find_colmap(path):
+            return read_colmap(path)
+        path = files[0]
     text = read_text(path, "camera file")
     refuse_pointer(path)
     if not text.strip():

@@ -3,6 +3,7 @@
 import mmap
 import os
 import struct
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,6 +69,8 @@ def read_colmap(folder: Path) -> PosedImages:
         InputError: files are missing or damaged, a camera is of a model that is not read, or a pose is impossible.
     """
     place, suffix = _place(folder)
+    if place.name == "0" and (place.parent / "1").is_dir():
+        warnings.warn(f"{place.parent} holds several models, whose worlds differ; 0 is read", stacklevel=2)
     read_cameras, read_images = (_cameras_bin, _images_bin) if suffix == ".bin" else (_cameras_txt, _images_txt)
     try:
         lenses = read_cameras(place / f"cameras{suffix}")
@@ -85,12 +88,18 @@ def colmap_points_file(folder: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def _place(folder: Path) -> tuple[Path, str]:
-    """Where the model lies, and the suffix of its files."""
+def find_colmap(folder: Path) -> tuple[Path, str] | None:
+    """Where a folder's model lies, and the suffix of its files; None without."""
     for place in (folder / name for name in PLACES):
         for suffix in (".bin", ".txt"):
             if (place / f"cameras{suffix}").is_file() and (place / f"images{suffix}").is_file():
                 return place, suffix
+    return None
+
+
+def _place(folder: Path) -> tuple[Path, str]:
+    if found := find_colmap(folder):
+        return found
     raise InputError(f"{folder} holds no COLMAP model: cameras.txt and images.txt, or the same as .bin")
 
 

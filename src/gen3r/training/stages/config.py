@@ -78,6 +78,9 @@ class DistillConfig(DiffusionConfig):
 
     fine_steps: int = 2
     text_guidance: float | None = None
+    rank: int | None = option(
+        None, "train LoRA adapters of this rank, not the whole transformer; needs gen3r[lora]", positive=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,6 +121,12 @@ class DiffusionStage(Stage):
             if name.startswith(unused):
                 parameter.requires_grad_(False)
 
+    def freeze_encoders(self) -> None:
+        """Leaves the text and image encoders as they are."""
+        for encoder in (self.text_encoder, self.image_encoder):
+            if encoder is not None:
+                encoder.requires_grad_(False)
+
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         config = self.config
         single = config.single_frame > 0 and rng.random() < config.single_frame

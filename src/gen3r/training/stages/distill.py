@@ -5,6 +5,8 @@ steps of the teacher end. The teacher's guidance is part of the target (Meng et 
 steps of a flow, the target is a velocity.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import TYPE_CHECKING, Self
 
@@ -15,8 +17,10 @@ from gen3r.errors import InputError
 from gen3r.models.components import Components
 from gen3r.models.conditioning import Conditions, add_noise, known_latents, velocity_target
 from gen3r.models.encoders import encode_text
-from gen3r.models.presets import ModelConfig, build_scheduler, distilled
+from gen3r.models.presets import ModelConfig, build_scheduler, distilled, sampling_of
+from gen3r.models.transformer import Gen3RTransformer
 from gen3r.training.latent_cache.shards import LatentCache, joint_latents
+from gen3r.training.stages.adapters import add_adapters, write_adapters
 from gen3r.training.stages.config import DistillConfig
 from gen3r.training.stages.diffusion import NO_VIEWS, DiffusionStage, predict_velocity
 from gen3r.training.stages.stage import Batch
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 class DistillStage(DiffusionStage):
     """Trains the transformer as the student of a frozen copy of itself. The encoders are frozen.
 
+    With a rank, only adapters are trained; without them, the transformer is its own teacher, which saves the copy.
     model: its distilled form gives the student's steps; guidance scale and negative prompt are the teacher's. With
     `clamp_known`, known latents move straight from noise to their values, as in sampling, and do not count in the loss.
     """
@@ -49,7 +54,7 @@ class DistillStage(DiffusionStage):
         single_frame_latents: LatentCache | None = None,
     ) -> None:
         super().__init__(components, latents, model, config, single_frame_latents)
-        self.teacher = deepcopy(self.transformer).requires_grad_(False)
+        self.teacher = None if config.rank else deepcopy(self.transformer).requires_grad_(False)
         student = distilled(model)
         scheduler = build_scheduler(student)
         scheduler.set_timesteps(student.num_inference_steps)
@@ -76,11 +81,17 @@ class DistillStage(DiffusionStage):
         return distilled(model)
 
     def choose_trained(self) -> None:
-        """Selects the transformer."""
-        self.transformer.requires_grad_(True)
-        for encoder in (self.text_encoder, self.image_encoder):
-            if encoder is not None:
-                encoder.requires_grad_(False)
+        """Selects the transformer, or adapters for it."""
+        self.freeze_encoders()
+        if self.config.rank:
+            add_adapters(self.transformer, self.config.rank)
+        else:
+            self.transformer.requires_grad_(True)
+
+    def finish(self, run: "Run") -> None:
+        """Writes the averaged adapters, if any, with the student's way of sampling."""
+        if self.config.rank:
+            write_adapters(run.folder / self.name, self.transformer, sampling_of(distilled(self.model)))
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         conditions = self.conditions(batch)
@@ -128,16 +139,29 @@ class DistillStage(DiffusionStage):
 
     def _teacher_velocity(self, x: Tensor, sigma: Tensor, conditions: Conditions, guidance: Tensor) -> Tensor:
         """The teacher's velocity, guided as in sampling: v0 + guidance * (v1 - v0)."""
-        velocity = predict_velocity(self.teacher, x, sigma, conditions)
-        guided = guidance != 1
-        if not guided.any():
+        with self._as_teacher() as teacher:
+            velocity = predict_velocity(teacher, x, sigma, conditions)
+            guided = guidance != 1
+            if not guided.any():
+                return velocity
+            c = conditions
+            embeds = self.negative_prompt_embeds.expand(int(guided.sum()), -1, -1)
+            negative = Conditions(embeds, None, c.image_embeds[guided], c.control[guided], c.rays[guided])
+            without = predict_velocity(teacher, x[guided], sigma[guided], negative)
+            velocity[guided] = without + _wide(guidance[guided]) * (velocity[guided] - without)
             return velocity
-        c = conditions
-        embeds = self.negative_prompt_embeds.expand(int(guided.sum()), -1, -1)
-        negative = Conditions(embeds, None, c.image_embeds[guided], c.control[guided], c.rays[guided])
-        without = predict_velocity(self.teacher, x[guided], sigma[guided], negative)
-        velocity[guided] = without + _wide(guidance[guided]) * (velocity[guided] - without)
-        return velocity
+
+    @contextmanager
+    def _as_teacher(self) -> Iterator[Gen3RTransformer]:
+        """The teacher: the frozen copy, or the transformer without its adapters."""
+        if self.teacher is not None:
+            yield self.teacher
+            return
+        self.transformer.disable_adapters()
+        try:
+            yield self.transformer
+        finally:
+            self.transformer.enable_adapters()
 
 
 def _wide(sigma: Tensor) -> Tensor:
