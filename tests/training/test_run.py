@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,19 +22,36 @@ from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
 from gen3r.training import measurements
 from gen3r.training.package import package
+from gen3r.training.recipes import RECIPES, Recipe, nano
 from gen3r.training.run import Run
 from gen3r.training.stages import adapter
 from gen3r.training.stages.stage import Stage
 from gen3r.training.weights import new_like
 from tests.tiny import tiny_pipeline
 
-CONFIG = replace(tiny(), num_frames=17)
+FRAMES = 9
+CONFIG = replace(tiny(), num_frames=FRAMES)
 ONE_STEP = {"steps": 1, "batch_size": 1}
+LENGTHS = {"autoencoder": (9,), "geometry": (1, 2, 4, 8), "adapter": (5, 9)}
+
+
+def short() -> Recipe:
+    """Nano's recipe on clips of at most nine frames."""
+    recipe = dict(nano())
+    for name, frames in LENGTHS.items():
+        [phase] = recipe[name]
+        recipe[name] = (replace(phase, stage=replace(phase.stage, frames=frames)),)
+    return recipe
+
+
+def short_run(folder: Path, **options: Any) -> Run:
+    return Run(folder, recipe=short(), **options)
 
 
 @pytest.fixture(autouse=True)
 def few_clips(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Statistics of two clips, not of dozens."""
+    """Statistics of two clips, not of dozens, and short clips from the command line too."""
+    monkeypatch.setitem(RECIPES, "nano", short)
     monkeypatch.setattr(measurements, "LATENT_CLIPS", 2)
     monkeypatch.setattr(measurements, "TOKEN_CLIPS", 2)
 
@@ -45,9 +63,9 @@ def stage_of(run: Run, name: str) -> Stage:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("run")
-    synthesize(folder / "train", 2, workers=1)
-    synthesize(folder / "held-out", 1, split="test", workers=1)
-    return Run(folder, config=CONFIG)
+    synthesize(folder / "train", 2, frames=FRAMES, workers=1)
+    synthesize(folder / "held-out", 1, split="test", frames=FRAMES, workers=1)
+    return short_run(folder, config=CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +81,9 @@ def packaged(run: Run) -> Path:
 
 def test_a_stage_needs_those_before_it(run: Run) -> None:
     with pytest.raises(InputError, match="train that stage first"):
-        Run(run.folder / "empty", config=CONFIG).components(("vae",))
+        short_run(run.folder / "empty", config=CONFIG).components(("vae",))
     with pytest.raises(InputError, match=r"diffusion/checkpoint\.safetensors does not exist"):
-        Run(run.folder / "empty", config=CONFIG).components(("transformer",))
+        short_run(run.folder / "empty", config=CONFIG).components(("transformer",))
 
 
 def test_the_package_makes_scenes(packaged: Path) -> None:
@@ -73,7 +91,7 @@ def test_the_package_makes_scenes(packaged: Path) -> None:
     pipe.set_progress_bar_config(disable=True)
     [scene] = pipe(torch.rand(1, 3, 112, 112), "a room", "dolly_in", num_inference_steps=1)
     assert isinstance(scene, Scene)
-    assert scene.frames.shape == (17, 112, 112, 3)
+    assert scene.frames.shape == (FRAMES, 112, 112, 3)
     std = torch.tensor(pipe.vae.config["latents_std"])
     assert (std != 1).all()  # the latents' own spread was measured
 
@@ -89,7 +107,7 @@ def test_every_stage_drew_what_it_makes_of_held_out_clips(packaged: Path) -> Non
 def test_a_stage_that_starts_from_a_model_draws_too(run: Run, packaged: Path, tmp_path: Path) -> None:
     for name in ("train", "held-out"):
         (tmp_path / name).symlink_to(run.folder / name)
-    Run(tmp_path, start=packaged).train("geometry", ONE_STEP | {"batch_size": 2})
+    short_run(tmp_path, start=packaged).train("geometry", ONE_STEP | {"batch_size": 2})
     assert {p.name for p in (tmp_path / "geometry").iterdir()} == {"checkpoint.safetensors", "metrics.jsonl", "sheets"}
 
 
@@ -139,7 +157,7 @@ def test_the_student_drew_and_its_stage_can_be_planned(run: Run, student: Path) 
 
 
 def test_a_distilled_model_is_no_teacher_and_stays_what_it_is(student: Path, tmp_path: Path) -> None:
-    after = Run(tmp_path, start=student, config=CONFIG)
+    after = short_run(tmp_path, start=student, config=CONFIG)
     with pytest.raises(InputError, match="student is distilled already"):
         stage_of(after, "distill")
     package(after, tmp_path / "model")
@@ -150,7 +168,7 @@ def test_a_distilled_model_is_no_teacher_and_stays_what_it_is(student: Path, tmp
 
 def test_a_student_of_an_older_teacher_is_refused(run: Run, student: Path, tmp_path: Path) -> None:
     shutil.copytree(run.folder, tmp_path / "run")
-    copy = Run(tmp_path / "run", config=CONFIG)
+    copy = short_run(tmp_path / "run", config=CONFIG)
     with pytest.warns(UserWarning, match="goes on at step 1 with steps 1 -> 2"):
         copy.train("diffusion", {"steps": 2, "batch_size": 1})
     with pytest.raises(InputError, match="distilled from another transformer"):
@@ -210,10 +228,10 @@ def test_latents_are_measured_again_when_their_model_changes(run: Run, packaged:
 
 def test_frozen_encoders_come_from_the_cache_and_the_starting_model(packaged: Path, tmp_path: Path) -> None:
     """A run without clips of its own, on latents that `gen3r data encode` made."""
-    synthesize(tmp_path / "clips", 2, workers=1)
+    synthesize(tmp_path / "clips", 2, frames=FRAMES, workers=1)
     command = ["data", "encode", tmp_path / "clips", tmp_path / "latents", "--model", packaged, "--embeddings"]
     assert main([*map(str, command), "--device", "cpu", "--dtype", "float32"]) == 0
-    run = Run(tmp_path, start=packaged, config=CONFIG)
+    run = short_run(tmp_path, start=packaged, config=CONFIG)
     with pytest.raises(InputError, match="frozen text encoder"):
         run.train("text", ONE_STEP)
     run.train("diffusion", ONE_STEP)
@@ -228,9 +246,9 @@ def test_frozen_encoders_come_from_the_cache_and_the_starting_model(packaged: Pa
 
 
 def test_the_text_encoder_may_be_trained_ahead_on_single_frame_clips(packaged: Path, tmp_path: Path) -> None:
-    synthesize(tmp_path / "train", 2, workers=1)
+    synthesize(tmp_path / "train", 2, frames=FRAMES, workers=1)
     synthesize(tmp_path / "single_frame" / "train", 3, frames=1, seed=5, workers=1)
-    run = Run(tmp_path, start=packaged, config=CONFIG)
+    run = short_run(tmp_path, start=packaged, config=CONFIG)
     for half in ("appearance", "geometry"):
         run.encode_latents(kinds=[half])
         run.encode_latents(single_frame=True, kinds=[half])
@@ -238,7 +256,9 @@ def test_the_text_encoder_may_be_trained_ahead_on_single_frame_clips(packaged: P
     (tmp_path / "clips" / "single_frame").mkdir(parents=True)
     (tmp_path / "clips" / "single_frame" / "train").symlink_to(tmp_path / "train")
     with pytest.raises(InputError, match="no single-frame clips"):
-        Run(tmp_path / "clips", start=packaged, config=CONFIG).encode_latents(single_frame=True, kinds=["appearance"])
+        short_run(tmp_path / "clips", start=packaged, config=CONFIG).encode_latents(
+            single_frame=True, kinds=["appearance"]
+        )
     given = Gen3RPipeline.from_pretrained(packaged, torch_dtype=torch.float32).text_encoder
     run.train("text", ONE_STEP)
     diffusion = stage_of(run, "diffusion")
@@ -249,14 +269,14 @@ def test_the_text_encoder_may_be_trained_ahead_on_single_frame_clips(packaged: P
 
 def test_single_frame_clips_in_the_folder_of_older_versions(packaged: Path, tmp_path: Path) -> None:
     synthesize(tmp_path / "stills" / "train", 1, frames=1, workers=1)
-    run = Run(tmp_path, start=packaged, config=CONFIG)
+    run = short_run(tmp_path, start=packaged, config=CONFIG)
     with pytest.raises(InputError, match="stills has another name now; rename it to single_frame"):
         stage_of(run, "text")
 
 
 def test_training_goes_on_from_a_model(run: Run, packaged: Path, tmp_path: Path) -> None:
     (tmp_path / "train").symlink_to(run.folder / "train")
-    after = Run(tmp_path, start=packaged, config=CONFIG)
+    after = short_run(tmp_path, start=packaged, config=CONFIG)
     fresh, given = (r.components((), ("vggt",)).vggt.state_dict() for r in (after, run))
     model = Gen3RPipeline.from_pretrained(packaged, torch_dtype=torch.float32)
     assert all(torch.equal(value, fresh[name]) for name, value in model.vggt.state_dict().items())
@@ -271,7 +291,7 @@ def test_training_goes_on_from_a_model(run: Run, packaged: Path, tmp_path: Path)
 def test_what_starts_anew_is_float32_though_the_model_is_kept_in_bfloat16(packaged: Path, tmp_path: Path) -> None:
     pipe = Gen3RPipeline.from_pretrained(packaged, torch_dtype=torch.bfloat16)
     pipe.save_pretrained(tmp_path / "model")
-    run = Run(tmp_path, start=tmp_path / "model", config=CONFIG, remake=lambda name, module: new_like(module))
+    run = short_run(tmp_path, start=tmp_path / "model", config=CONFIG, remake=lambda name, module: new_like(module))
     for name, module in run.components((), MODULES).modules().items():
         assert {p.dtype for p in module.parameters()} == {torch.float32}, name
 
