@@ -307,12 +307,8 @@ def test_an_interrupt_that_a_library_swallows_ends_the_run(
 def test_reconstruct(model: Path, photo: Path, tmp_path: Path, capsys):
     out = str(tmp_path / "out")
     assert main(["reconstruct", str(photo), str(photo), "--model", str(model), "--device", "cpu", "--out", out]) == 0
-    assert Scene.load(tmp_path / "out" / "scene.safetensors").frames.shape == (
-        2,
-        98,
-        126,
-        3,
-    )  # in the shape of the photo
+    shape = Scene.load(tmp_path / "out" / "scene.safetensors").frames.shape
+    assert shape == (2, 98, 126, 3)  # in the shape of the photo
     Image.new("RGB", (120, 90), "grey").save(photo)
     many = ["reconstruct", *[str(photo)] * 7, "--model", str(model), "--device", "cpu", "--out", out, "--overwrite"]
     assert main(many) == 0
