@@ -13,7 +13,8 @@ from gen3r.errors import InputError
 from gen3r.files import whole_folder
 from gen3r.geometry.points import unproject, valid_depth_mask
 from gen3r.jobs import Job
-from gen3r.pipeline import Gen3RPipeline, eight_bits
+from gen3r.media.images import eight_bits
+from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import SCENE_FILE, Scene
 
 _PATH = "path.json"

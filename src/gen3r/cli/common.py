@@ -74,9 +74,7 @@ class GeometryOptions:
 class LoraOptions:
     """Adapters for the transformer that makes scenes."""
 
-    lora: Path | None = option(
-        None, "adapters of gen3r train lora, or of train distill --rank; needs gen3r[lora]", metavar="FILE"
-    )
+    lora: Path | None = option(None, "adapters of gen3r train lora or distill; needs gen3r[lora]", metavar="FILE")
 
     def check(self) -> None:
         """Refuses adapters that cannot be loaded, before any work.

@@ -204,6 +204,11 @@ def resize(images: Tensor, height: int, width: int) -> Tensor:
     return flat.clamp(0, 1).reshape(*images.shape[:-2], height, width)
 
 
+def eight_bits(images: Tensor) -> Tensor:
+    """Images [F, 3, H, W] in [0, 1] as uint8 [F, H, W, 3]."""
+    return (images.permute(0, 2, 3, 1) * 255 + 0.5).clamp(0, 255).to(torch.uint8)
+
+
 def evenly_spaced(available: int, wanted: int) -> list[int]:
     """`wanted` numbers spread evenly over 0..available-1, both ends included; short clips repeat frames."""
     return [round(x) for x in np.linspace(0, available - 1, wanted)]
