@@ -86,6 +86,6 @@ def test_sweeps_sharpen_depth(clip: Clip) -> None:
 
 
 def test_sweeps_leave_what_has_no_texture(clip: Clip) -> None:
-    plain = torch.full_like(clip.images, 0.5)
-    depth = torch.where(clip.depth > 0, clip.depth, 8.0)
-    torch.testing.assert_close(sharpen_frames(plain, depth, clip.cameras), depth)
+    plain = torch.full_like(clip.images[:3], 0.5)
+    depth = torch.where(clip.depth > 0, clip.depth, 8.0)[:3]
+    torch.testing.assert_close(sharpen_frames(plain, depth, clip.cameras[:3]), depth)
