@@ -73,6 +73,25 @@ def test_a_tier_gives_the_same_scene_with_fewer_weights(tier: str, model: Path, 
     assert whole == ({*MODULES} - {"text_encoder", "image_encoder"} if tier == "balanced" else set())
 
 
+def test_a_layer_is_read_while_the_one_before_it_runs(model: Path) -> None:
+    pipe = Gen3RPipeline.from_pretrained(model, memory="low")
+    assert pipe.offload is not None
+    ahead, ran = pipe.offload._ahead, []
+
+    def note(layer: nn.Module, *_: Any) -> None:
+        ran.append((layer, ahead._read is not None and ahead._read[0].module is layer))
+
+    layers = [layer for layer in pipe.transformer.modules() if [*layer.parameters(recurse=False)]]
+    for layer in layers:
+        layer.register_forward_pre_hook(note)
+    latents_of(pipe)
+    order, read = zip(*ran, strict=True)
+    second = order.index(order[-1]) + 2  # step, whose first layer ran after another one before
+    assert set(order[second:]) > set(pipe.transformer.blocks.modules()) & set(layers)
+    assert all(read[second:])
+    assert ahead._read is None
+
+
 def test_weights_in_files_are_those_that_are_loaded(model: Path, tmp_path: Path) -> None:
     """In both layouts, whose names and shapes differ, and with conversion to another type."""
     convert(model, tmp_path / "published")

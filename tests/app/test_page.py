@@ -32,10 +32,11 @@ def test_a_photo_and_a_drawn_path_become_a_scene(
     runner.start()
     visit = Visit(browser, f"http://127.0.0.1:{server.get_port()}", 900, 720)
     page = visit.page
-    page.locator("img[hidden]").wait_for(state="attached")
+    page.locator("img[hidden]").first.wait_for(state="attached")
     dropped = page.evaluate_handle(DROPPED, list(photo_bytes()))
     page.dispatch_event("canvas", "drop", {"dataTransfer": dropped})
     page.get_by_text("here the model chooses the cameras").wait_for()
+    assert page.get_by_role("textbox", name="Words").count() == 1
     [client] = server.get_clients().values()
     form = app.pages[client.client_id].form
     form.camera.value = "drawn by hand"  # as the dropdown does

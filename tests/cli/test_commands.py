@@ -339,6 +339,13 @@ def test_too_little_memory_to_start():
     assert run.stderr == "gen3r: error: 512 MB of memory are allowed here, too little to start; see ulimit -v\n"
 
 
+def test_python_without_docstrings():
+    run = subprocess.run([sys.executable, "-OO", "-m", "gen3r.cli.main", "info"], capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr.startswith("gen3r: error: python -OO drops docstrings, which transformers needs")
+    assert run.stderr.count("\n") == 1
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
 @few
 def test_messages_that_go_nowhere_do_not_end_the_work(

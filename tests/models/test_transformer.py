@@ -5,9 +5,10 @@ import copy
 import pytest
 import torch
 
+from gen3r.errors import InputError
 from gen3r.models.conditioning import camera_condition, control_latents, free_cameras, known_latents
 from gen3r.models.presets import tiny
-from gen3r.models.transformer import RESIDUAL, Gen3RTransformer, precondition_around_warp
+from gen3r.models.transformer import RESIDUAL, Gen3RTransformer, SharedColumnRope, precondition_around_warp
 from gen3r.models.video_vae import VideoVAE
 from tests.poses import random_cameras
 
@@ -36,6 +37,15 @@ def test_shape_and_gradients(transformer: Gen3RTransformer) -> None:
     velocity.square().sum().backward()
     assert [n for n, p in transformer.named_parameters() if p.grad is None] == []
     transformer.zero_grad()
+
+
+def test_clips_longer_or_larger_than_the_positions_are_refused() -> None:
+    rope = SharedColumnRope(16, (1, 2, 2), 8)
+    cos, _ = rope(torch.zeros(1, 4, 8, 16, 32))
+    assert cos.shape[1] == 8 * 8 * 16
+    for shape in ((9, 2, 4), (1, 18, 4), (1, 2, 36)):
+        with pytest.raises(InputError, match="8 positions along each axis; make at most 29 frames, of at most 128 pix"):
+            rope(torch.zeros(1, 4, *shape))
 
 
 def test_gradient_checkpointing_changes_nothing(transformer: Gen3RTransformer) -> None:

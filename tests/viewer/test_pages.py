@@ -61,6 +61,8 @@ def test_the_viewer_is_used(browser: Any, server: Any, tmp_path: Path):
     with Visit(browser, f"http://127.0.0.1:{server.get_port()}", 1000, 480) as visit:
         page = visit.page
         page.get_by_text("Measure").wait_for()
+        assert page.get_by_role("slider", name="Frame", exact=True).count() == 1
+        assert page.get_by_role("textbox", name="Most points").count() == 1
         [client] = server.get_clients().values()
         ruler, clicks = panel.rulers["1 wall"], [(270, 340), (590, 300)]
         page.keyboard.down("Shift")

@@ -20,6 +20,7 @@ from gen3r.errors import InputError
 from gen3r.export.nodes import UP
 from gen3r.jobs import Job
 from gen3r.viewer.downloads import tell
+from gen3r.viewer.labels import LABELS
 from gen3r.viewer.panel import Panel
 from gen3r.viewer.shown import ShownScene
 
@@ -28,7 +29,7 @@ HELP = (
     "Files may be dropped on this page."
 )
 # Gives files that are dropped anywhere to the upload button, one after another; a browser would leave the page for
-# them. Scripts in viser's HTML do not run, but handlers do.
+# them.
 DROP = """<img hidden alt="" src="data:," onerror="
 window.ondragover = event => event.preventDefault();
 window.ondrop = async event => {
@@ -62,7 +63,7 @@ class Page:
         tabs = gui.add_tab_group()
         with tabs.add_tab("Make", icon=viser.Icon.WAND):
             gui.add_markdown(HELP)
-            gui.add_html(DROP)
+            gui.add_html(LABELS + DROP)
             self.form = Form(gui, store.defaults, lambda: self._path_changed())
             self.path = PathView(client, self.form, self._ask, self._later, self._remove_scene)
             make = gui.add_button("Make the scene", icon=viser.Icon.SPARKLES, color="green")

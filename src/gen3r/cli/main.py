@@ -96,6 +96,8 @@ def _check_surroundings() -> None:
         os.getcwd()
     except FileNotFoundError as error:
         raise InputError("the working folder has been removed; change to another one") from error
+    if sys.flags.optimize > 1:
+        raise InputError("python -OO drops docstrings, which transformers needs; use python -O")
     if resource is not None and 0 <= (most := resource.getrlimit(resource.RLIMIT_AS)[0]) < LEAST_MEMORY:
         raise InputError(f"{most >> 20} MB of memory are allowed here, too little to start; see ulimit -v")
 

@@ -1,6 +1,7 @@
 """Where the weights of a pipeline are while it works: the tiers of memory."""
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 import psutil
@@ -29,6 +30,7 @@ class Offload:
     and image encoder have those of the layer that runs.
     low: every component has the weights of the layer that runs; the video autoencoder works in tiles, VGGT's dense
     heads frame by frame.
+    While a layer runs, those of the next one are read into the CPU's memory.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Offload:
         self.tier, self.device = tier, device
         self._layers: dict[nn.Module, list[_Layer]] = {}
         self._loaded: list[_Layer] = []
+        self._ahead = _Ahead()
         text_encoder = components["text_encoder"]  # one layer for the two with these weights
         text_encoder.set_input_embeddings(text_encoder.get_input_embeddings())
         for name, module in components.items():
@@ -59,7 +62,7 @@ class Offload:
         add_hook_to_module(component, _Turn(self, [] if streamed else layers))
         for layer in layers if streamed else ():
             kind = _Rows if isinstance(layer.module, nn.Embedding) else _Streamed
-            add_hook_to_module(layer.module, kind(layer), append=True)
+            add_hook_to_module(layer.module, kind(layer, self._ahead), append=True)
 
     def load(self, component: nn.Module) -> None:
         """Loads a component whole, until another one runs."""
@@ -82,6 +85,7 @@ class Offload:
         for layer in self._loaded:
             layer.empty()
         self._loaded = []
+        self._ahead.forget()
         if self.device.type != "cpu":
             torch.accelerator.empty_cache()
 
@@ -93,13 +97,42 @@ class _Layer:
         self.module, self.places, self.weights, self.device = module, places, weights, device
         self._absent = {name: getattr(module, name) for name in places}
 
-    def fill(self) -> None:
-        for name, place in self.places.items():
-            setattr(self.module, name, nn.Parameter(self.weights[place].to(self.device), requires_grad=False))
+    def read(self) -> dict[str, Tensor]:
+        return {name: self.weights[place] for name, place in self.places.items()}
+
+    def fill(self, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Gives the module its weights: these, or those that are read now."""
+        for name, weight in (weights or self.read()).items():
+            setattr(self.module, name, nn.Parameter(weight.to(self.device), requires_grad=False))
 
     def empty(self) -> None:
         for name, parameter in self._absent.items():
             setattr(self.module, name, parameter)
+
+
+class _Ahead:
+    """Reads the weights of the layer that ran next the last time, in a thread, while another one runs."""
+
+    def __init__(self) -> None:
+        self._next: dict[_Layer, _Layer] = {}
+        self._last: _Layer | None = None
+        self._read: tuple[_Layer, Future[dict[str, Tensor]]] | None = None
+        self._thread = ThreadPoolExecutor(1)
+
+    def weights(self, layer: _Layer) -> dict[str, Tensor]:
+        """The weights of the layer whose turn it is."""
+        if self._last is not None:
+            self._next[self._last] = layer
+        self._last = layer
+        if self._read is None or self._read[0] is not layer:
+            self._read = layer, self._thread.submit(layer.read)
+        weights, following = self._read[1].result(), self._next.get(layer)
+        self._read = None if following is None else (following, self._thread.submit(following.read))
+        return weights
+
+    def forget(self) -> None:
+        """Keeps no weights."""
+        self._read = self._last = None
 
 
 class _Turn(ModelHook):
@@ -117,11 +150,11 @@ class _Turn(ModelHook):
 class _Streamed(ModelHook):
     """Of a layer: it has its weights while it runs."""
 
-    def __init__(self, layer: _Layer) -> None:
-        self.layer = layer
+    def __init__(self, layer: _Layer, ahead: _Ahead) -> None:
+        self.layer, self.ahead = layer, ahead
 
     def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        self.layer.fill()
+        self.layer.fill(self.ahead.weights(self.layer))
         return args, kwargs
 
     def post_forward(self, module: nn.Module, output: Any) -> Any:

@@ -27,9 +27,15 @@ class SharedColumnRope(WanRotaryPosEmbed):
     """Wan's RoPE over (frame, row, column), where column x of the right half has the position x mod (W / 2)."""
 
     def forward(self, hidden_states: Tensor) -> tuple[Tensor, Tensor]:
-        half = super().forward(hidden_states[..., : hidden_states.shape[-1] // 2])
-        columns = hidden_states.shape[-1] // 2 // self.patch_size[2]
-        cos, sin = (t.unflatten(1, (-1, columns)).repeat(1, 1, 2, 1, 1).flatten(1, 2) for t in half)
+        half, most = hidden_states[..., : hidden_states.shape[-1] // 2], self.max_seq_len
+        if any(length > most * patch for length, patch in zip(half.shape[2:], self.patch_size, strict=True)):
+            raise InputError(
+                f"this model has {most} positions along each axis; make at most {4 * most - 3} frames, of at most "
+                f"{16 * most} pixels a side"
+            )
+        columns = half.shape[-1] // self.patch_size[2]
+        angles = super().forward(half)
+        cos, sin = (t.unflatten(1, (-1, columns)).repeat(1, 1, 2, 1, 1).flatten(1, 2) for t in angles)
         return cos, sin
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from gen3r.export.nodes import look_from_behind
 from gen3r.scene import Scene
+from gen3r.viewer.labels import LABELS
 from gen3r.viewer.panel import Panel
 from gen3r.viewer.shown import ShownScene
 
@@ -25,6 +26,7 @@ def show_scenes(server: "viser.ViserServer", scenes: dict[str, Scene]) -> Panel:
         right = offset + end + GAP * (end - left)
         shown.append(ShownScene(server, f"/scene {number + 1}", scene, np.array([offset, 0.0, 0.0])))
     look_from_behind(server, shown[0].scene)
+    server.gui.add_html(LABELS)
     return Panel(server, shown, list(scenes))
 
 
