@@ -155,6 +155,7 @@ def test_weights_that_are_no_numbers(copy: Path, change: Callable, dtype: torch.
         ("vggt/config.json", {"num_heads": -1}, "describes no vggt"),
         ("transformer/config.json", {"num_attention_heads": 10**9}, "num_attention_heads is 1000000000"),
         ("transformer/config.json", {"num_layers": 100_000}, "num_layers is 100000"),
+        ("transformer/config.json", {"attention_head_dim": 10**6}, "attention_head_dim is 1000000"),
         ("text_encoder/config.json", {"num_layers": -2}, "text_encoder"),
         ("image_encoder/config.json", {"hidden_act": "loud"}, "describes no image_encoder"),
         ("scheduler/scheduler_config.json", {"num_train_timesteps": -1}, "describes no FlowMatch"),

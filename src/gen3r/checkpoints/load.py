@@ -46,6 +46,7 @@ _CLASSES = {"transformer": Gen3RTransformer, "vae": VideoVAE, "geo_adapter": Geo
 _SCHEDULERS = {c.__name__: c for c in (FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler)}
 _KINDS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 LARGEST_ARGUMENT = 1 << 20  # of a configuration; the largest real one is the count of words, 256384
+LARGEST_HEAD = 1024  # of an attention; tables of its angles are made with the model, at any size
 _ALLOWED = ["*.json", "*.safetensors", "*.model", "*.txt"]
 
 
@@ -287,7 +288,8 @@ def _empty(name: str, arguments: dict[str, Any], tensors: int, place: Path) -> n
     try:
         for key, value in arguments.items():
             count = re.search("layers|depth|blocks", key) and isinstance(value, int) and value > tensors
-            if count or (isinstance(value, int) and value > LARGEST_ARGUMENT):
+            largest = LARGEST_HEAD if key == "attention_head_dim" else LARGEST_ARGUMENT
+            if count or (isinstance(value, int) and value > largest):
                 raise ValueError(f"{key} is {value}")
         with init_empty_weights(include_buffers=False):
             if name == "text_encoder":
