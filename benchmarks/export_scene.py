@@ -24,7 +24,7 @@ from gen3r.export.formats import FORMATS
 from gen3r.geometry.points import unproject, valid_depth_mask
 from gen3r.scene import Scene
 
-FILTERS = ("unsure", "edges", "sky", "voxel", "outliers")
+FILTERS = ("unsure", "edges", "grazing", "sky", "voxel", "outliers")
 EVERY_POINT = [*(f"--{name}=0" for name in FILTERS), "--max-points=99999999"]
 
 

@@ -57,8 +57,16 @@ def write_spz(selection: Selection, path: Path) -> None:
     """Writes Niantic's compressed form, whose axes are OpenGL's; positions are whole multiples of 1/4096."""
     import gsply  # pyright: ignore[reportMissingImports]
 
-    means, colours, opacity, scales, rotations = (x.numpy() for x in _encoded(to_gaussians(selection, "opengl")))
-    no_harmonics = np.empty((len(means), 0, 3), np.float32)
+    count, start = len(selection.pixels), 0
+    shapes = {"means": (3,), "colours": (3,), "opacity": (), "scales": (3,), "rotations": (4,)}
+    values = {name: np.empty((count, *shape), np.float32) for name, shape in shapes.items()}
+    for _, part in frame_gaussians(selection, "opengl"):
+        end = start + len(part.means)
+        for array, of_frame in zip(values.values(), _encoded(part), strict=True):
+            array[start:end] = of_frame
+        start = end
+    no_harmonics = np.empty((count, 0, 3), np.float32)
+    means, colours, opacity, scales, rotations = values.values()
     data = gsply.GSData(means, scales, rotations, opacity, colours, no_harmonics)
     gsply.write_spz(path, data)
 

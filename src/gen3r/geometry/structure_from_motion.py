@@ -92,7 +92,7 @@ def _set_focal(database: Path, focal: float) -> None:
 
     with pycolmap.Database.open(database) as opened:
         [camera] = opened.read_all_cameras()
-        camera.params = np.array([focal, *camera.params[1:]])
+        camera.params = [focal, *camera.params[1:]]
         opened.update_camera(camera)
         opened.clear_two_view_geometries()
 
