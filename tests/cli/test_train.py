@@ -42,7 +42,7 @@ def test_options_that_a_stage_does_not_read_are_refused(
     ("words", "message"),
     [
         (["adapter", "--recipe", "published"], "starts from a model; name it with --start"),
-        (["geometry", "--recipe", "published", "--start", "nano"], "this recipe trains adapter, diffusion, distill, lora"),
+        (["geometry", "--recipe", "published", "--start", "nano"], "recipe trains adapter, diffusion, distill, lora"),
         (["latents", "--single-frame", "--start", "nano"], "single_frame/train --frames 1"),
         (["adapter", "--keep-latents", "--online"], "train that stage first"),
         (["geometry", "--micro-batches", "0"], "--micro-batches must be at least 1, not 0"),
