@@ -20,8 +20,8 @@ from gen3r.errors import InputError
 from gen3r.export.nodes import UP
 from gen3r.jobs import Job
 from gen3r.viewer.downloads import tell
-from gen3r.viewer.labels import LABELS
 from gen3r.viewer.panel import Panel
+from gen3r.viewer.scripts import LABELS, run_script
 from gen3r.viewer.shown import ShownScene
 
 HELP = (
@@ -30,7 +30,7 @@ HELP = (
 )
 # Gives files that are dropped anywhere to the upload button, one after another; a browser would leave the page for
 # them.
-DROP = """<img hidden alt="" src="data:," onerror="
+DROP = run_script("""
 window.ondragover = event => event.preventDefault();
 window.ondrop = async event => {
   event.preventDefault();
@@ -41,7 +41,7 @@ window.ondrop = async event => {
     input.dispatchEvent(new Event('change', {bubbles: true}));
     do await new Promise(done => setTimeout(done, 100)); while (input.nextElementSibling.disabled);
   }
-};">"""
+};""")
 
 
 class Page:

@@ -20,8 +20,9 @@ MAX_PHOTO_BYTES, MAX_VIDEO_BYTES = 64 << 20, 256 << 20
 THUMBNAIL = 256  # pixels of the longer side
 MAX_PIXELS = 64_000_000  # of a photo
 MAX_VIDEO_PIXELS, MAX_VIDEO_FRAMES = 4096 * 2304, 20_000
-_PHOTO_FORMATS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif", "GIF": ".gif"}
-_PHOTO_FORMATS |= {"AVIF": ".avif"}
+_PHOTO_FORMATS = {
+    "PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif", "GIF": ".gif", "AVIF": ".avif"
+}  # fmt: skip
 _HEIF = {"HEIF": ".heic"}
 _MPO = {"MPO": ".jpg"}  # a JPEG with a second image, of depth or for the other eye
 _AVIF_BRANDS = (b"avif", b"avis")

@@ -92,7 +92,7 @@ def make_on_ray(groups: Sequence[Sequence[Task]], settings: Settings, workers: i
     context.max_errored_blocks = -1  # a lost group is no reason to stop
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     rows = ray.data.from_items([to_row(tasks) for tasks in groups], override_num_blocks=min(len(groups), 10_000))
-    pool = ray.data.ActorPoolStrategy(
+    pool = ray.data.ActorPoolStrategy(  # with its next task at hand, a worker never waits for the scheduler
         min_size=1, max_size=workers, initial_size=workers, max_tasks_in_flight_per_actor=2
     )
     made = rows.flat_map(

@@ -21,7 +21,7 @@ from transformers import (
     UMT5EncoderModel,
 )
 
-from gen3r.checkpoints.lora import lora_sampling
+from gen3r.checkpoints.lora import lora_file, lora_sampling
 from gen3r.checkpoints.published import COMPONENTS, PublishedComponent, published_config
 from gen3r.checkpoints.retired import current_arguments, current_defaults
 from gen3r.checkpoints.weights import (
@@ -81,7 +81,7 @@ def model_defaults(model: str | Path, lora: str | Path | None = None) -> dict[st
     """
     folder = resolve_model(model)
     schedule = read_json(folder / "scheduler" / "scheduler_config.json")
-    student = lora_sampling(lora) if lora else {}
+    student = lora_sampling(lora_file(lora)) if lora else {}
     least = presets.least_steps(schedule | student.pop("schedule", {}))
     return _stored_defaults(folder) | student | {"least_steps": least}
 

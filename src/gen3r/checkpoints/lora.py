@@ -68,13 +68,14 @@ def write_lora(
             save_file(load_file(partial), partial, metadata)
 
 
-def lora_sampling(path: str | Path) -> dict[str, Any]:
+def lora_sampling(file: Path) -> dict[str, Any]:
     """How a distilled student samples, as `gen3r.models.presets.sampling_of`. Empty for other adapters.
 
+    file: by `lora_file`.
+
     Raises:
-        InputError: as in `lora_file`; or nothing can be sampled with these numbers.
+        InputError: nothing can be sampled with these numbers.
     """
-    file = lora_file(path)
     with safe_open(str(file), framework="pt") as handle:
         text = (handle.metadata() or {}).get(SAMPLING)
     if text is None:

@@ -58,15 +58,14 @@ def write_spz(selection: Selection, path: Path) -> None:
     import gsply  # pyright: ignore[reportMissingImports]
 
     count, start = len(selection.pixels), 0
-    shapes = {"means": (3,), "colours": (3,), "opacity": (), "scales": (3,), "rotations": (4,)}
-    values = {name: np.empty((count, *shape), np.float32) for name, shape in shapes.items()}
-    for _, part in frame_gaussians(selection, "opengl"):
+    means, colours, scales = np.empty((3, count, 3), np.float32)
+    opacity, rotations = np.empty(count, np.float32), np.empty((count, 4), np.float32)
+    for _, part in frame_gaussians(selection, "opengl"):  # all frames' Gaussians at once would take twice the memory
         end = start + len(part.means)
-        for array, of_frame in zip(values.values(), _encoded(part), strict=True):
-            array[start:end] = of_frame
+        for whole, of_frame in zip((means, colours, opacity, scales, rotations), _encoded(part), strict=True):
+            whole[start:end] = of_frame
         start = end
     no_harmonics = np.empty((count, 0, 3), np.float32)
-    means, colours, opacity, scales, rotations = values.values()
     data = gsply.GSData(means, scales, rotations, opacity, colours, no_harmonics)
     gsply.write_spz(path, data)
 

@@ -22,12 +22,7 @@ from gen3r.media.crop import Size
 from gen3r.media.images import resize
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.components import MODULES, Components
-from gen3r.models.geometry import (
-    GeometryModel,
-    fitting_size,
-    usual_pixels,
-    with_averaged_depth,
-)
+from gen3r.models.geometry import GeometryModel, fitting_size, usual_pixels, with_averaged_depth
 from gen3r.models.memory import TIERS, Offload
 from gen3r.models.precision import fast_products, store_weights
 from gen3r.models.tokens import unpack_tokens

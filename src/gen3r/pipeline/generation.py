@@ -1,4 +1,4 @@
-"""Generation and reconstruction: the whole story on one page (Gen3R, sec. 3)."""
+"""Generation: the whole story on one page (Gen3R, sec. 3)."""
 
 import math
 import time

@@ -16,10 +16,7 @@ from gen3r.geometry.structure_from_motion import MIN_FRAMES
 from gen3r.media.crop import Size
 from gen3r.media.images import Images, count_images, eight_bits, first_size, image_batch, image_list
 from gen3r.media.sequence import ImageSequence, open_paths
-from gen3r.models.geometry import (
-    patch_size,
-    resize_maps,
-)
+from gen3r.models.geometry import patch_size, resize_maps
 from gen3r.pipeline.base import PipelineBase
 from gen3r.pipeline.scenes import metres, predicted_scene
 from gen3r.request import check_patches

@@ -6,8 +6,8 @@ import numpy as np
 
 from gen3r.export.nodes import look_from_behind
 from gen3r.scene import Scene
-from gen3r.viewer.labels import LABELS
 from gen3r.viewer.panel import Panel
+from gen3r.viewer.scripts import LABELS
 from gen3r.viewer.shown import ShownScene
 
 if TYPE_CHECKING:

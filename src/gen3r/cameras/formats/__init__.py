@@ -53,7 +53,7 @@ def read_posed_images(path: Path, size: Size | None = None, shape: Size | None =
     """As `read_cameras`, with the images' names and lenses, and poses in the file's world; fractions stay fractions."""
     if os.path.isdir(path):  # also of a name too long for a file
         files = [path / name for name in FOLDER_FILES if (path / name).is_file()]
-        if not files or find_colmap(path):
+        if find_colmap(path) or not files:
             return read_colmap(path)
         path = files[0]
     text = read_text(path, "camera file")
