@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from gen3r.errors import InputError
 from gen3r.media.images import image_tensor
+from gen3r.media.sequence import exif_fov, open_paths
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
 from tests.tiny import tiny_pipeline
@@ -43,6 +44,61 @@ def test_a_path_an_array_and_an_image_that_lies_on_its_side(pipe: Gen3RPipeline,
     Image.fromarray(np.rot90(PIXELS)).save(folder / "turned.png", exif=exif)
     for image in (folder / "0.png", str(folder / "0.png"), PIXELS, Image.open(folder / "turned.png")):
         assert torch.equal(latents_of(pipe, image), expected)
+
+
+def with_lens(path: Path, pixels: np.ndarray, millimetres: int, taken: tuple[int, int], orientation: int = 1) -> Path:
+    """A photo whose EXIF says a focal length for 35 mm film, and how many pixels (width, height) were taken."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    lens = exif.get_ifd(ExifTags.IFD.Exif)
+    lens[ExifTags.Base.FocalLengthIn35mmFilm] = millimetres
+    lens[ExifTags.Base.ExifImageWidth], lens[ExifTags.Base.ExifImageHeight] = taken
+    Image.fromarray(pixels).save(path, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_exif_tells_the_angle_of_view(orientation: int, tmp_path: Path):
+    pixels = np.zeros((300, 400, 3), np.uint8)
+    photo = with_lens(tmp_path / "photo.jpg", pixels, 26, (4000, 3000), orientation)
+    height, width = (30, 40) if orientation == 1 else (40, 30)
+    focal = 26 / 43.27 * 50
+    with Image.open(photo) as image:
+        for images in (open_paths(photo), image, [image]):
+            fov = exif_fov(images, height, width)
+            assert fov == pytest.approx(2 * np.degrees(np.arctan(width / 2 / focal)))
+    assert exif_fov(open_paths(photo), 30, 30) == pytest.approx(2 * np.degrees(np.arctan(15 / focal)))  # cropped
+
+
+@pytest.mark.parametrize(
+    ("shape", "millimetres", "taken"),
+    [((300, 400), 0, (4000, 3000)), ((300, 300), 26, (4000, 3000)), ((100, 300), 26, (300, 100))],
+    ids=["unknown", "cut", "panorama"],
+)
+def test_exif_that_tells_no_angle_of_view(
+    shape: tuple[int, int], millimetres: int, taken: tuple[int, int], tmp_path: Path
+):
+    photo = with_lens(tmp_path / "photo.jpg", np.zeros((*shape, 3), np.uint8), millimetres, taken)
+    assert exif_fov(open_paths(photo), 100, 100) is None
+
+
+def test_the_angle_of_view_is_that_of_the_scene(pipe: Gen3RPipeline, tmp_path: Path):
+    photo = with_lens(tmp_path / "photo.jpg", PIXELS, 26, (1300, 900))
+    focal = 26 / 43.27 * np.hypot(*PIXELS.shape[:2]) / PIXELS.shape[1]  # over the width
+
+    def focals(scene: Scene) -> list[float]:
+        return (scene.cameras.K_px[:, 0, 0] / scene.cameras.width).tolist()
+
+    [scene] = pipe(photo, cameras="orbit_left")
+    assert focals(scene) == pytest.approx([focal] * 5, rel=1e-5)
+    [wide] = pipe(photo, cameras="orbit_left", fov=90)
+    assert focals(wide) == pytest.approx([0.5] * 5, rel=1e-5)
+    assert focals(pipe.reconstruct(photo, 98, 140)) == pytest.approx([focal], rel=0.02)  # cropped to whole patches
+    assert focals(pipe.reconstruct(photo, 98, 140, fov=90)) == pytest.approx([0.5], rel=1e-5)
+    with pytest.raises(InputError, match="an angle of view lies between 1 and 170 degrees, not 0"):
+        pipe(photo, cameras="orbit_left", fov=0)
+    with pytest.warns(UserWarning, match="fov is for named paths; given cameras have their own"):
+        pipe(photo, cameras=scene.cameras, fov=60, output_type="latent")
 
 
 def test_a_folder_is_its_images(pipe: Gen3RPipeline, folder: Path):

@@ -23,9 +23,10 @@ SIZE_STEP = 112
 MAX_STEPS = 1_000_000
 FAST_STEPS = 20  # with `fast`, where a model has more
 FAST_GUIDED = 0.5  # share of the steps that are guided with `fast`
+NARROWEST, WIDEST = 1, 170  # degrees that a path's cameras see
 PHOTO_SIDE = 768  # longer side of frames rendered from photos, where neither the request nor the photo says less
 _WHOLE = ("num_frames", "height", "width", "output_size", "num_inference_steps")
-_REAL = ("extent", "guidance_scale", "guided_share")
+_REAL = ("extent", "fov", "guidance_scale", "guided_share")
 TASKS = ("text", "one view", "two views")  # by the number of conditioning frames
 _DEFAULTED = (
     "negative_prompt", "num_frames", "height", "width", "num_inference_steps", "guidance_scale", "clamp_known",
@@ -50,6 +51,8 @@ class Request:
         points. A list has one of these per sample, all but "free". None: the model's own path for the task, else
         "free".
     extent, easing: of a named path.
+    fov: horizontal angle of view of the frames along a named path, in degrees. None: what the EXIF of the first image
+        says (its focal length for 35 mm film), else what VGGT predicts.
     num_frames: 4k + 1. height, width: of the clip that the model makes; multiples of 112, in pixels.
     output_size: longer side in pixels of the frames that are rendered from photos. None: 768, or the photo's if that
         is less. 0 turns the rendering off: the frames and their geometry are the model's.
@@ -70,6 +73,11 @@ class Request:
     cameras: "Cameras | str | Sequence[Cameras | str] | None" = None
     extent: float | None = option(None, "how far a named path goes (default: listed below)", metavar="X")
     easing: Easing = option("linear", "constant speed, or a soft start and end (default: linear)")
+    fov: float | None = option(
+        None,
+        "horizontal angle of view in degrees (default: what the photo's EXIF says, else as predicted)",
+        metavar="DEG",
+    )
     num_frames: int = option(None, "frames of the clip, 4k + 1 (default: the model's)", flag="--frames", metavar="N")
     height: int = None  # pyright: ignore[reportAssignmentType]
     width: int = None  # pyright: ignore[reportAssignmentType]
@@ -98,7 +106,7 @@ class Request:
         Raises:
             InputError: sizes, counts, names or text that no model can serve. The message says what to give instead.
         """
-        from gen3r.media.sequence import open_paths
+        from gen3r.media.sequence import exif_fov, open_paths
 
         request = self._with_plain_numbers()._resolve_fast(defaults["num_inference_steps"])
         request = replace(request, **{x: defaults[x] for x in _DEFAULTED if getattr(request, x) is None})
@@ -127,6 +135,9 @@ class Request:
         if request.cameras is None:
             request = replace(request, cameras=defaults["cameras"].get(request.task, FREE))
         request._check_cameras()
+        placed = any(isinstance(x, str) and x != FREE for x in request.paths(1))
+        if request.fov is None and request.images is not None and placed:
+            request = replace(request, fov=exif_fov(request.images, *request.frame_size()))
         return request
 
     def _with_plain_numbers(self) -> "Request":
@@ -261,6 +272,11 @@ class Request:
             raise InputError(f"the path {BETWEEN} leads from one image to another; give two, or another path")
         if FREE in named and len(paths) > 1:
             raise InputError(f"{FREE} cameras are those of all samples; leave {FREE} out of the list")
+        if self.fov is not None:
+            check_fov(self.fov)
+            if not named or FREE in named:
+                kind = "free cameras have their own" if named else "given cameras have their own"
+                warnings.warn(f"fov is for named paths; {kind}", stacklevel=4)
         if shaped := [name for name in named if name not in (FREE, BETWEEN)]:
             from gen3r.cameras.paths import EASINGS, find_trajectory
 
@@ -298,6 +314,16 @@ def check_patches(height: int, width: int, patch: int = 14) -> None:
     """
     if min(height, width) < patch or height % patch or width % patch:
         raise InputError(f"the size must be in multiples of {patch}, not {height} x {width}")
+
+
+def check_fov(fov: float) -> None:
+    """Refuses angles of view [degrees] that no lens has.
+
+    Raises:
+        InputError: says what to give instead.
+    """
+    if not NARROWEST <= fov <= WIDEST:
+        raise InputError(f"an angle of view lies between {NARROWEST} and {WIDEST} degrees, not {fov:g}")
 
 
 def batch_size(**counts: int) -> int:

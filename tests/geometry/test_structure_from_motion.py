@@ -5,7 +5,8 @@ from gen3r.cameras.camera import Cameras
 from gen3r.data.records import Clip
 from gen3r.data.synthetic import render_clip
 from gen3r.evaluation.metrics import absolute_relative, camera_auc
-from gen3r.geometry.multi_view_stereo import sharpen_frames
+from gen3r.geometry.multi_view_stereo import mismatch, sharpen_frames
+from gen3r.geometry.refinement import refine
 from gen3r.geometry.structure_from_motion import SparseScene, align_cameras, map_frames
 
 SIZE = 224
@@ -21,8 +22,7 @@ def focal(clip: Clip) -> float:
 
 
 def test_matches_find_the_cameras_and_the_lens(clip: Clip) -> None:
-    scene = map_frames(clip.frames, 1.25 * focal(clip))
-    assert scene is not None
+    scene = next(map_frames(clip.frames, 1.25 * focal(clip)))
     numbers = sorted(scene.T_world_camera)
     assert len(numbers) >= 5
     found = torch.stack([scene.T_world_camera[n] for n in numbers])
@@ -36,15 +36,13 @@ def test_matches_find_the_cameras_and_the_lens(clip: Clip) -> None:
 
 def test_the_same_frames_give_the_same_scene_also_after_a_focal_length_that_cannot_be(clip: Clip) -> None:
     frames = clip.frames[:4]
-    first, again = map_frames(frames, focal(clip)), map_frames(frames, 5 * focal(clip), focal(clip))
-    assert first is not None
-    assert again is not None
+    first, again = next(map_frames(frames, focal(clip))), next(map_frames(frames, 5 * focal(clip), focal(clip)))
     assert first.focal == again.focal
     torch.testing.assert_close(first.T_world_camera, again.T_world_camera, rtol=0, atol=0)
 
 
 def test_frames_without_features_have_no_scene() -> None:
-    assert map_frames(torch.full((3, 64, 64, 3), 127, dtype=torch.uint8), 64.0) is None
+    assert not list(map_frames(torch.full((3, 64, 64, 3), 127, dtype=torch.uint8), 64.0))
 
 
 def sparse(clip: Clip, unit: float) -> SparseScene:
@@ -71,6 +69,26 @@ def test_cameras_take_the_unit_of_the_depth(clip: Clip) -> None:
     # the frame that was not registered keeps its predicted motion from the one before
     ours, theirs = (torch.linalg.inv(x[-2]) @ x[-1] for x in (cameras.T_world_camera, guess.T_world_camera))
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+def wrong_cameras(cameras: Cameras) -> Cameras:
+    """The same cameras, but those that moved to the right moved down."""
+    T = cameras.T_world_camera.clone()
+    T[:, [0, 1], 3] = T[:, [1, 0], 3]
+    return Cameras(T, cameras.K_px, cameras.height, cameras.width)
+
+
+def test_cameras_that_fit_the_frames_better_are_taken_and_no_others(clip: Clip) -> None:
+    images = torch.nn.functional.avg_pool2d(clip.images[:4], 2)
+    depth = torch.where(clip.depth > 0, clip.depth, 8.0)[:4, ::2, ::2]
+    truth = clip.cameras[:4].relative_to_first().resize(SIZE // 2, SIZE // 2)
+    wrong = wrong_cameras(truth)
+    assert mismatch(images, depth, truth, [0, 3]) < 0.7 * mismatch(images, depth, wrong, [0, 3])
+    found = refine(clip.frames[:4], images, depth, wrong)
+    assert found is not None
+    before, after = (camera_auc(x.T_world_camera, truth.T_world_camera) for x in (wrong, found[1]))
+    assert after > before + 0.3
+    assert refine(clip.frames[:4], images, depth, truth) is None
 
 
 def test_sweeps_sharpen_depth(clip: Clip) -> None:

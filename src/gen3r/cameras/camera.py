@@ -67,6 +67,12 @@ class Cameras:
         K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
         return cls(T_world_camera, K.expand(len(T_world_camera), 3, 3).clone(), height, width)
 
+    def with_fov(self, fov_x: float) -> "Cameras":
+        """The same cameras with square pixels and one horizontal field of view [degrees]."""
+        K = self.K_px.clone()
+        K[:, 0, 0] = K[:, 1, 1] = self.width / 2 / math.tan(math.radians(fov_x) / 2)
+        return replace(self, K_px=K)
+
     @property
     def centres(self) -> Tensor:
         """Camera centres in the world [F, 3]."""

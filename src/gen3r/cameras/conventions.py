@@ -92,13 +92,14 @@ def decode_pose(
 
 
 def square_pixels(K_px: Tensor) -> Tensor:
-    """Intrinsics [..., 3, 3] with one focal length, the geometric mean of the two: a photo's pixels are square.
+    """Intrinsics [..., 3, 3] with one focal length, that of the shorter side: a photo's pixels are square.
 
-    A camera head that has seen few shapes of images says angles of view that do not fit the shape.
+    A camera head that has seen few shapes of images says angles of view that do not fit the shape. That of the shorter
+    side is nearer to the truth. The principal point is the centre.
     """
-    focal = (K_px[..., 0, 0] * K_px[..., 1, 1]).sqrt()
+    shorter = K_px[..., 0, 2] < K_px[..., 1, 2]
     K = K_px.clone()
-    K[..., 0, 0] = K[..., 1, 1] = focal
+    K[..., 0, 0] = K[..., 1, 1] = torch.where(shorter, K_px[..., 0, 0], K_px[..., 1, 1])
     return K
 
 

@@ -97,7 +97,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     table = parser.add_argument_group("the table")
     add_options(table, BatchOptions, "cameras", "seeds", "strict", "dry_run")
     common = parser.add_argument_group("options of all jobs; what a line says itself counts more")
-    add_options(common, Request, "prompt", "negative_prompt", "extent", "easing")
+    add_options(common, Request, "prompt", "negative_prompt", "extent", "easing", "fov")
     add_options(common, Job, "camera_scale")
     add_options(common, Request, "num_frames")
     add_options(common, Job, "size")

@@ -83,7 +83,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     scene = parser.add_argument_group("what to make")
     add_options(scene, Request, "prompt", "negative_prompt")
     add_options(scene, Job, "camera")
-    add_options(scene, Request, "extent", "easing")
+    add_options(scene, Request, "extent", "easing", "fov")
     add_options(scene, Job, "camera_scale")
     add_options(scene, Request, "num_frames")
     add_options(scene, Job, "size")
@@ -117,6 +117,8 @@ def run(args: argparse.Namespace) -> None:
         check_devices(options.devices, model, request)
     if geometry:
         find_geometry(geometry)
+    if request.fov is not None and job.request.fov is None:
+        say(f"the photo's EXIF says an angle of view of {request.fov:.0f} degrees; --fov DEG changes it")
     if request.images is not None:
         say(f"reading {request.num_views} of {request.images.count} images ...")
     with enough_memory():

@@ -40,6 +40,9 @@ class ReconstructOptions:
         "--geometry, up to 518)",
         parse=parse_size,
     )
+    fov: float | None = option(
+        None, "horizontal angle of view in degrees (default: what EXIF says, else as predicted)", metavar="DEG"
+    )
     feed_forward: bool = option(False, "VGGT's prediction as it is, not refined by matching the images")
 
 
@@ -53,7 +56,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=_EXAMPLES,
     )
     add_options(parser, ReconstructOptions, "inputs", inputs={"nargs": "+"})
-    add_options(parser.add_argument_group("what to reconstruct"), ReconstructOptions, "frames", "size", "feed_forward")
+    add_options(
+        parser.add_argument_group("what to reconstruct"), ReconstructOptions, "frames", "size", "fov", "feed_forward"
+    )
     model = parser.add_argument_group("model")
     add_options(model, ModelOptions)
     add_options(model, GeometryOptions)
@@ -63,7 +68,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Reads the images, runs VGGT, writes the scene."""
-    from gen3r.media.sequence import ImageSequence
+    from gen3r.media.sequence import ImageSequence, exif_fov
 
     options, model = read_options(args, ReconstructOptions), read_options(args, ModelOptions)
     output, geometry = read_options(args, OutputOptions), read_options(args, GeometryOptions).geometry
@@ -73,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
     from gen3r.geometry.structure_from_motion import MIN_FRAMES
     from gen3r.models.cost import Clip
     from gen3r.models.geometry import fitting_size, patch_size, usual_pixels
-    from gen3r.request import check_patches
+    from gen3r.request import check_fov, check_patches
 
     defaults = model_defaults(model.model)
     own, longest = sequence.first_size(), defaults["num_frames"]
@@ -84,7 +89,11 @@ def run(args: argparse.Namespace) -> None:
     check_patches(height, width)
     if geometry:
         find_geometry(geometry)
-    images = sequence
+    images, fov = sequence, options.fov
+    if fov is not None:
+        check_fov(fov)
+    elif (fov := exif_fov(sequence, height, width)) is not None:
+        say(f"the first photo's EXIF says an angle of view of {fov:.0f} degrees; --fov DEG changes it")
     if frames <= longest:
         say(f"reading {frames} of {sequence.count} images ...")
         with enough_memory():
@@ -93,7 +102,7 @@ def run(args: argparse.Namespace) -> None:
     pipe = load_pipeline(model, geometry, clip=Clip(at_once, height, width, generates=False))
     say(f"reconstructing {frames} frames of {height} x {width} ...")
     with enough_memory():
-        scene = pipe.reconstruct(images, height, width, options.feed_forward, frames)
+        scene = pipe.reconstruct(images, height, width, options.feed_forward, frames, fov)
     if frames >= MIN_FRAMES and not options.feed_forward and not scene.settings.get("refined"):
         say("the images could not be matched (too few features, or no parallax); cameras and depth are VGGT's")
     scene.settings.update(names_of_models(model.model, geometry), inputs=[p.name for p in options.inputs])

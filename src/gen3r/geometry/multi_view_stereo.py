@@ -31,22 +31,39 @@ def sharpen_frames(
     windows without texture as they are (as COLMAP's and MVSNet's costs, on the depth that a network predicts).
     """
     grey = images.mean(1)
-    for reach, count, window in SWEEPS:
-        logs = torch.linspace(-reach, reach, count)
-        depth = torch.stack([
-            depth[i] * _best_factor(grey, depth, cameras, i, logs, window).exp()
-            for i in (range(len(depth)) if frames is None else frames())
-        ])  # fmt: skip
+    for sweep in SWEEPS:
+        numbers = range(len(depth)) if frames is None else frames()
+        depth = torch.stack([_swept(grey, depth[i], cameras, i, *sweep) for i in numbers])
     return depth
 
 
-def _best_factor(grey: Tensor, depth: Tensor, cameras: Cameras, frame: int, logs: Tensor, window: int) -> Tensor:
-    """The logarithm of the factor with the least cost for each pixel of a frame, averaged over windows: [H, W]."""
-    sources = _sources(depth[frame], cameras, frame)
-    own = grey[frame][None]
-    _, texture = _moments(own, window)
-    trust = texture / (texture + NO_TEXTURE)
-    points = unproject(logs.exp()[:, None, None] * depth[frame], cameras.T_world_camera[frame], cameras.K_px[frame])
+def mismatch(images: Tensor, depth: Tensor, cameras: Cameras, numbers: Iterable[int]) -> float:
+    """How badly some frames match the others by their cameras, at the depth that suits those best: 0 to 1.
+
+    images, depth, cameras: as for `sharpen_frames`. numbers: of the frames. Wrong cameras have no depth at which what a
+    frame shows is what the others show. Windows without texture do not count.
+    """
+    grey, window = images.mean(1), SWEEPS[-1][2]
+    errors, weights = [], []
+    for i in numbers:
+        own = depth[i]
+        for sweep in SWEEPS:
+            own = _swept(grey, own, cameras, i, *sweep)
+        points = unproject(own[None], cameras.T_world_camera[i], cameras.K_px[i])
+        costs = [
+            _mismatch(grey[i][None], grey[j], points, cameras[j : j + 1], window) for j in _sources(own, cameras, i)
+        ]
+        weights.append(_trust(grey[i][None], window))
+        errors.append(torch.stack(costs).mean(0) * weights[-1])
+    return float(torch.stack(errors).sum() / torch.stack(weights).sum().clamp_min(1e-6))
+
+
+def _swept(grey: Tensor, depth: Tensor, cameras: Cameras, frame: int, reach: float, count: int, window: int) -> Tensor:
+    """The depth of a frame [H, W] times the factor with the least cost for each pixel, averaged over windows."""
+    sources = _sources(depth, cameras, frame)
+    own, logs = grey[frame][None], torch.linspace(-reach, reach, count)
+    trust = _trust(own, window)
+    points = unproject(logs.exp()[:, None, None] * depth, cameras.T_world_camera[frame], cameras.K_px[frame])
     costs = torch.stack([_mismatch(own, grey[j], points, cameras[j : j + 1], window) for j in sources])
     cost = costs.sort(0).values[: (len(sources) + 1) // 2].mean(0) * trust
     size = logs.abs()[:, None, None]
@@ -57,7 +74,13 @@ def _best_factor(grey: Tensor, depth: Tensor, cameras: Cameras, frame: int, logs
     offset = ((before - after) / (2 * (before - 2 * here + after)).clamp_min(1e-6)).clamp(-0.5, 0.5)
     chosen = logs[best] + torch.where(middle == best, offset, 0) * (logs[1] - logs[0])
     sure = (1 - 2 * cost.gather(0, best[None])).clamp_min(0) ** 2 * trust + 1e-3
-    return (window_mean(chosen * sure, window) / window_mean(sure, window))[0]
+    return depth * (window_mean(chosen * sure, window) / window_mean(sure, window))[0].exp()
+
+
+def _trust(image: Tensor, window: int) -> Tensor:
+    """How much the windows of an image [1, H, W] say of its depth, by their texture: 0 to 1."""
+    _, texture = _moments(image, window)
+    return texture / (texture + NO_TEXTURE)
 
 
 def _mismatch(own: Tensor, other: Tensor, points: Tensor, camera: Cameras, window: int) -> Tensor:

@@ -5,12 +5,15 @@ from collections.abc import Callable, Iterable
 from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
-from gen3r.geometry.multi_view_stereo import sharpen_frames
+from gen3r.geometry.multi_view_stereo import mismatch, sharpen_frames
 from gen3r.geometry.structure_from_motion import align_cameras, map_frames
 from gen3r.media.crop import Size
+from gen3r.media.images import evenly_spaced
 
 MATCHED_SIDE = 512  # longer side of the images in which features are matched
 USUAL_FOCAL = 0.8  # of the longer side: a telephone's or wide-angle lens
+JUDGED = 4  # frames by which cameras are judged
+BETTER = 0.85  # of the mismatch under the predicted cameras: what other cameras must have
 
 
 def matched_size(height: int, width: int) -> Size:
@@ -30,12 +33,16 @@ def refine(
 
     matched: uint8 [F, H', W', 3], the frames in `matched_size`. images: [F, 3, H, W] in [0, 1]. depth, cameras: as
     predicted, which give the unit. frames: as in `sharpen_frames`. None where the frames cannot be matched: too few
-    features, or no parallax. Where the mapping fails from the predicted focal length, which may be far off, it starts
-    once more from a usual one.
+    features, or no parallax.
+
+    The predicted focal length may be far off, and cameras from matches may be wrong. A usual focal length is tried too,
+    and cameras are taken only if the frames fit each other clearly better than under the predicted ones.
     """
+    numbers = dict.fromkeys(evenly_spaced(len(images), JUDGED))
+    usual = mismatch(images, depth, cameras, numbers)
     predicted = float(cameras.K_px[:, 0, 0].median()) * matched.shape[2] / cameras.width
-    scene = map_frames(matched, predicted, USUAL_FOCAL * max(matched.shape[1:3]))
-    if scene is None:
-        return None
-    cameras = align_cameras(depth, cameras, scene, (matched.shape[1], matched.shape[2]))
-    return sharpen_frames(images, depth, cameras, frames), cameras
+    for scene in map_frames(matched, predicted, USUAL_FOCAL * max(matched.shape[1:3])):
+        found = align_cameras(depth, cameras, scene, (matched.shape[1], matched.shape[2]))
+        if mismatch(images, depth, found, numbers) < BETTER * usual:
+            return sharpen_frames(images, depth, found, frames), found
+    return None

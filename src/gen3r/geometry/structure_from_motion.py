@@ -5,7 +5,9 @@ focal length, dense depth, and the cameras of frames that cannot be matched; the
 """
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +28,7 @@ NEIGHBOURS = 16
 MIN_POINTS = 12  # in all frames
 MIN_REGISTERED = 0.7  # share of the frames that must be matched
 MOST_RANGE = 60.0  # of the points' depths; more is a mapping of cameras that only turned
-FOCAL_RANGE = (0.45, 2.5)  # around the initial focal length; beyond it the mapping has failed
+FOCAL_RANGE = (0.4, 2.5)  # around the initial focal length; beyond it the mapping has failed
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,13 @@ class SparseScene:
     points: dict[int, tuple[Tensor, Tensor]]
 
 
-def map_frames(images: Tensor, *focals: float) -> SparseScene | None:
-    """The sparse scene of images uint8 [F, H, W, 3] with one lens; None where too few frames can be matched.
+def map_frames(images: Tensor, *focals: float) -> Iterator[SparseScene]:
+    """The possible sparse scenes of images uint8 [F, H, W, 3] with one lens; none where too few can be matched.
 
-    Of more than `ALL_PAIRS` images, each is matched with the next `NEIGHBOURS`, so that work grows with their number.
-    focals: initial focal lengths in pixels, tried in turn. The result is the same in every run.
+    Short baselines have several solutions, and some of them are wrong. One is sought from each initial focal length in
+    pixels: by global mapping, then by incremental mapping. The work is done as they are asked for. Of more than
+    `ALL_PAIRS` images, each is matched with the next `NEIGHBOURS`, so that work grows with their number. The result is
+    the same in every run.
     """
     import pycolmap  # a large library, which generation never needs
 
@@ -71,19 +75,18 @@ def map_frames(images: Tensor, *focals: float) -> SparseScene | None:
         verification.ransac.random_seed = 0
         pairs = pycolmap.SequentialPairingOptions(quadratic_overlap=False, loop_detection=False)
         pairs.overlap = len(images) if len(images) <= ALL_PAIRS else NEIGHBOURS
-        for focal in focals:
+        for mapped, focal in product((_global, _incremental), focals):
             _set_focal(database, focal)
             pycolmap.match_sequential(
                 database, matching_options=matching, pairing_options=pairs, verification_options=verification,
                 device=pycolmap.Device.cpu,
             )  # fmt: skip
-            for mapped in (_global, _incremental):
-                model = mapped(database, folder)
-                if model is not None and model.num_reg_images() >= max(MIN_FRAMES, MIN_REGISTERED * len(images)):
-                    scene = _sparse_scene(model)
-                    if _plausible(scene, focal):
-                        return scene
-    return None
+            pycolmap.set_random_seed(0)
+            model = mapped(database, folder)
+            if model is not None and model.num_reg_images() >= max(MIN_FRAMES, MIN_REGISTERED * len(images)):
+                scene = _sparse_scene(model)
+                if _plausible(scene, focal):
+                    yield scene
 
 
 def _set_focal(database: Path, focal: float) -> None:

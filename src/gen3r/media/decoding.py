@@ -1,5 +1,6 @@
 """Decoding images as they are shown: upright, in sRGB, over white, whatever their format, mode or bit depth."""
 
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,6 +29,8 @@ _EXTERNAL = ("EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5")  # formats that Pillo
 _ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")  # formats whose further images are those of a film
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # grey of more than 8 bits
 _HEAD = 1 << 16  # bytes in which a file tells its colours
+FILM_DIAGONAL = 43.27  # mm, of the 35 mm film that EXIF compares lenses with
+MOST_LENS_ASPECT = 2.4  # a longer image is a panorama, whatever lens its EXIF names
 _PHOTOMETRIC, _BITS, _SAMPLE_FORMAT, _DNG_VERSION = 262, 258, 339, 50706  # tags of TIFF
 
 
@@ -158,6 +161,20 @@ def image_turn(image: Image.Image) -> Turn:
     if image.format == "TIFF":
         return _TURNS[1]
     return _TURNS.get(_exif_value(image, ExifTags.Base.Orientation), _TURNS[1])
+
+
+def focal_length(image: Image.Image) -> float | None:
+    """In the pixels of an image as it is stored, by the focal length for 35 mm film in its EXIF; None where that says
+    nothing, where the image was cut to another shape than the EXIF says, and for panoramas."""
+    on_film = _exif_value(image, ExifTags.Base.FocalLengthIn35mmFilm, ExifTags.IFD.Exif)
+    tags = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
+    taken = [_exif_value(image, tag, ExifTags.IFD.Exif) for tag in tags]
+    short, long = sorted(image.size)
+    if not isinstance(on_film, int) or on_film <= 0 or long > MOST_LENS_ASPECT * short:
+        return None
+    if all(isinstance(x, int) and x > 0 for x in taken) and abs(max(taken) / min(taken) * short / long - 1) > 0.02:
+        return None
+    return on_film / FILM_DIAGONAL * math.hypot(*image.size)
 
 
 def _exif_value(image: Image.Image, tag: int, group: int | None = None) -> Any:

@@ -1,5 +1,6 @@
 """Images in order that are not read yet: files, a folder, or a video."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -7,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from gen3r.errors import InputError
-from gen3r.media.crop import Size
-from gen3r.media.decoding import RAW_SUFFIXES, opened
+from gen3r.media.crop import Size, cover_crop
+from gen3r.media.decoding import RAW_SUFFIXES, focal_length, opened, upright_size
 from gen3r.media.images import (
     IMAGE_SUFFIXES,
     check_file,
     evenly_spaced,
     file_size,
+    image_list,
     is_junk,
     list_images,
     read_image,
@@ -139,3 +142,26 @@ def open_paths(images: Any) -> Any:
     if isinstance(images, list | tuple) and images and all(isinstance(x, str | Path) for x in images):
         return ImageSequence.open(images)
     return images
+
+
+def exif_fov(images: Any, height: int, width: int) -> float | None:
+    """The horizontal angle of view [degrees] that the EXIF of the first image says, as images of `height` x `width`
+    show it after they were resized to cover and cropped; None where it does not say.
+
+    images: an `ImageSequence`, or images in any form of `image_batch`.
+    """
+    if isinstance(images, ImageSequence):
+        first = images.files[0] if images.timeline is None else None
+    else:
+        first = next(iter(image_list(images)), None)
+    if isinstance(first, str | Path):
+        with opened(Path(first)) as image:
+            focal, size = focal_length(image), upright_size(image)
+    elif isinstance(first, Image.Image):
+        focal, size = focal_length(first), upright_size(first)
+    else:
+        return None
+    if focal is None:
+        return None
+    scale = cover_crop(size, (height, width)).scale
+    return math.degrees(2 * math.atan(width / 2 / (focal * scale)))

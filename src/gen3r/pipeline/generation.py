@@ -342,8 +342,9 @@ class Gen3RPipeline(ReconstructionPipeline):
             return resample(path, request.num_frames).resize_and_crop(height, width).relative_to_first()
         if prediction is None:
             seen, depth = Cameras.from_fov(torch.eye(4)[None], TEXT_ONLY_FOV, height, width), 1.0
+            seen = seen if request.fov is None else seen.with_fov(request.fov)
         else:
-            seen = predicted_cameras(prediction, 0, height, width)
+            seen = predicted_cameras(prediction, 0, height, width, request.fov)
             depth = _median_depth(prediction.depth[0].float().cpu())
         if path == BETWEEN:
             return resample(seen, request.num_frames)

@@ -15,11 +15,11 @@ from gen3r.geometry.refinement import matched_size, refine
 from gen3r.geometry.structure_from_motion import MIN_FRAMES
 from gen3r.media.crop import Size
 from gen3r.media.images import Images, count_images, eight_bits, first_size, image_batch, image_list
-from gen3r.media.sequence import ImageSequence, open_paths
+from gen3r.media.sequence import ImageSequence, exif_fov, open_paths
 from gen3r.models.geometry import patch_size, resize_maps
 from gen3r.pipeline.base import PipelineBase
 from gen3r.pipeline.scenes import metres, predicted_scene
-from gen3r.request import check_patches
+from gen3r.request import check_fov, check_patches
 from gen3r.scene import Scene, join_scenes
 
 OVERLAP = 4  # of this many parts of a chunk, neighbours share one
@@ -36,6 +36,7 @@ class ReconstructionPipeline(PipelineBase):
         width: int | None = None,
         feed_forward: bool = False,
         num_frames: int | None = None,
+        fov: float | None = None,
     ) -> Scene:
         """The scene of any number of frames, with nothing generated.
 
@@ -51,6 +52,8 @@ class ReconstructionPipeline(PipelineBase):
         feed_forward: VGGT's prediction as it is.
         num_frames: of one video or folder, evenly spaced; None means at most the model's number. They are read as they
             are needed.
+        fov: horizontal angle of view of the frames in degrees. None: what the EXIF of the first image says, else as
+            predicted. Structure from motion starts from it, and finds a better one.
 
         Raises:
             InputError: the size does not fit, or the images are not those of one clip.
@@ -69,6 +72,10 @@ class ReconstructionPipeline(PipelineBase):
         size = patch_size(*own) if self.geometry is not None else self._own_size(min(frames, usual), *own)
         size = size[0] if height is None else height, size[1] if width is None else width
         check_patches(*size, self.vggt.config.patch_size)
+        if fov is None:
+            fov = exif_fov(pictures, *size)
+        else:
+            check_fov(fov)
         chunks = overlapping_chunks(frames, usual, usual // OVERLAP)
         refined = not feed_forward and frames >= MIN_FRAMES
         read_size = matched_size(*size) if refined or frames == 1 else size
@@ -81,12 +88,12 @@ class ReconstructionPipeline(PipelineBase):
                     matched.append(eight_bits(image_batch([picture], *read_size)[0].cpu())[0])
                 yield picture
 
-        scene = self._feed_forward(noted(), chunks, size)
+        scene = self._feed_forward(noted(), chunks, size, fov)
         return self._refined(scene, torch.stack(matched)) if refined else scene
 
-    def _feed_forward(self, pictures: Iterable[Any], chunks: list[range], size: Size) -> Scene:
+    def _feed_forward(self, pictures: Iterable[Any], chunks: list[range], size: Size, fov: float | None) -> Scene:
         """The scene of images, each chunk of which goes through VGGT at once."""
-        scenes = (self._feed_forward_chunk(x, size) for x in windows(pictures, chunks))
+        scenes = (self._feed_forward_chunk(x, size, fov) for x in windows(pictures, chunks))
         if len(chunks) == 1:
             return next(scenes)
         numbers = self._each(range(len(chunks)), "reconstructing", "chunk")
@@ -94,7 +101,7 @@ class ReconstructionPipeline(PipelineBase):
         scene.settings.update(frames=len(scene.frames), chunks=len(chunks))
         return scene
 
-    def _feed_forward_chunk(self, pictures: list[Any], size: Size) -> Scene:
+    def _feed_forward_chunk(self, pictures: list[Any], size: Size, fov: float | None) -> Scene:
         frames = image_batch(pictures, *size)[0].to(self._execution_device)
         if self.geometry is None:
             prediction = self.predict_geometry(frames[None])
@@ -104,9 +111,8 @@ class ReconstructionPipeline(PipelineBase):
         else:
             prediction = resize_maps(self.geometry.predict(frames[None]), *size)
         settings = {"task": "reconstruct", "frames": len(frames), "height": size[0], "width": size[1]}
-        scene = predicted_scene(
-            frames, prediction, 0, "", settings | metres(prediction, prediction.depth[0]), self.vggt.config.pixel_centre
-        )
+        settings |= metres(prediction, prediction.depth[0])
+        scene = predicted_scene(frames, prediction, 0, "", settings, self.vggt.config.pixel_centre, fov)
         self.maybe_free_model_hooks()
         return scene
 

@@ -15,14 +15,20 @@ from gen3r.scene import Scene
 
 
 def predicted_scene(
-    frames: Tensor, prediction: GeometryPrediction, i: int, prompt: str, settings: dict[str, Any], pixel_centre: float
+    frames: Tensor,
+    prediction: GeometryPrediction,
+    i: int,
+    prompt: str,
+    settings: dict[str, Any],
+    pixel_centre: float,
+    fov: float | None = None,
 ) -> Scene:
     """Sample i as a scene: points are its depth unprojected with its cameras, relative to the first.
 
-    frames: [F, 3, H, W] in [0, 1]. pixel_centre: of the model that predicted.
+    frames: [F, 3, H, W] in [0, 1]. pixel_centre: of the model that predicted. fov: as in `predicted_cameras`.
     """
     depth = prediction.depth[i].float().cpu()
-    cameras = predicted_cameras(prediction, i, *frames.shape[-2:])
+    cameras = predicted_cameras(prediction, i, *frames.shape[-2:], fov)
     return Scene(
         frames=eight_bits(frames).cpu(),
         depth=depth,
@@ -35,10 +41,14 @@ def predicted_scene(
     )
 
 
-def predicted_cameras(prediction: GeometryPrediction, i: int, height: int, width: int) -> Cameras:
-    """The cameras of sample i, relative to the first, with square pixels."""
+def predicted_cameras(
+    prediction: GeometryPrediction, i: int, height: int, width: int, fov: float | None = None
+) -> Cameras:
+    """The cameras of sample i, relative to the first, with square pixels. fov: their horizontal angle of view
+    [degrees], where it is known."""
     T, K = decode_pose(prediction.pose_enc[-1, i].float().cpu(), height, width)
-    return Cameras(T, square_pixels(K), height, width).relative_to_first()
+    cameras = Cameras(T, square_pixels(K), height, width).relative_to_first()
+    return cameras if fov is None else cameras.with_fov(fov)
 
 
 def metres(prediction: GeometryPrediction, depth: Tensor) -> dict[str, float]:
