@@ -104,6 +104,7 @@ def run(args: argparse.Namespace) -> None:
     with enough_memory():
         scene = pipe.reconstruct(images, height, width, options.feed_forward, frames, fov)
     if frames >= MIN_FRAMES and not options.feed_forward and not scene.settings.get("refined"):
-        say("the images could not be matched (too few features, or no parallax); cameras and depth are VGGT's")
+        why = "too few features, no parallax, or things that move"
+        say(f"the images could not be matched ({why}); cameras and depth are VGGT's")
     scene.settings.update(names_of_models(model.model, geometry), inputs=[p.name for p in options.inputs])
     write_scene(scene, output)

@@ -28,7 +28,7 @@ def predicted_scene(
     frames: [F, 3, H, W] in [0, 1]. pixel_centre: of the model that predicted. fov: as in `predicted_cameras`.
     """
     depth = prediction.depth[i].float().cpu()
-    cameras = predicted_cameras(prediction, i, *frames.shape[-2:], fov)
+    cameras = predicted_cameras(prediction, i, *frames.shape[-2:], fov=fov)
     return Scene(
         frames=eight_bits(frames).cpu(),
         depth=depth,

@@ -133,6 +133,7 @@ class Launch:
         sheets, kept = self.config.sheet_every, self.config.keep_every
         if last or save or (kept and step % kept == 0):
             self.checkpoint.save(step)
+            self.trainer.accelerator.wait_for_everyone()  # no process reads a checkpoint before it is written
             self.saved = self.clock()
         if self.sheet and sheets and (last or step % sheets == 0):
             path = self.checkpoint.path.parent / "sheets" / f"step-{step:07d}.png"
