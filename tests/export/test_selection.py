@@ -118,6 +118,17 @@ def test_slopes_to_the_sky_are_sky(scene: Scene):
         )
 
 
+def test_what_no_photo_shows_may_differ_more_from_the_sky(scene: Scene):
+    depth, frame = torch.full((32, 48), 1.0), torch.full((32, 48, 3), 40, dtype=torch.uint8)
+    sky, slope = (slice(0, 24), slice(0, 30)), (slice(0, 24), slice(30, 40))
+    depth[sky], depth[slope] = 20.0, torch.linspace(20, 1.2, 10)
+    frame[:24, :40] = torch.where(depth[:24, :40] > 3, 230, 185)[..., None].byte()
+    angles, source = grazing_angles(depth, scene.cameras.K_px[0]), torch.ones(32, 48, dtype=torch.uint8)
+    assert torch.equal(find_sky(depth, angles, frame, 3.0, 1.0, source), depth > 3.0)
+    source[slope] = 0
+    assert find_sky(depth, angles, frame, 3.0, 1.0, source)[slope][2:-2, 1:-1].all()
+
+
 def test_the_sky_is_what_is_far(scene: Scene):
     depth = scene.depth.clone()
     depth[:, -1] = 30.0

@@ -39,11 +39,14 @@ class Selection:
                 frame &= ~depth_edges(depth, options.edges)
         if options.grazing > 0 or options.sky > 0:
             usual = _quantile(scene.depth[scene.mask], 0.5)
-            for frame, depth, K_px, colours in zip(mask, scene.depth, scene.cameras.K_px, scene.frames, strict=True):
+            sources = [None] * len(mask) if scene.source is None else scene.source
+            parts = zip(mask, scene.depth, scene.cameras.K_px, scene.frames, sources, strict=True)
+            for frame, depth, K_px, colours, source in parts:
                 angles = grazing_angles(depth, K_px)
                 frame &= angles >= options.grazing
                 if options.sky > 0:
-                    frame &= ~find_sky(depth, angles, colours, options.sky * usual, min(options.sky, 1) * usual)
+                    far, near = options.sky * usual, min(options.sky, 1) * usual
+                    frame &= ~find_sky(depth, angles, colours, far, near, source)
         return mask
 
     @cached_property

@@ -13,28 +13,36 @@ from gen3r.geometry.points import project, unproject, window_mean
 SOURCES = 4  # other frames that a frame is compared with
 BEST_BASELINE = 0.15  # of the median depth: shorter ones say less, longer ones see other surfaces
 SWEEPS = ((0.4, 25, 9), (0.12, 17, 5))  # largest logarithm of a factor, factors, window in pixels
+FINER_SWEEP = (0.12, 17, 9)  # over finer frames
 PRIOR_WEIGHT = 0.045  # of the squared logarithm of a factor, in the unit of the cost (0 a match, 1/2 none)
-CHANGE_WEIGHT = 0.02  # of its absolute value, over the largest
+CHANGE_WEIGHT = 0.005  # of its absolute value, over the largest
 NO_TEXTURE = 2e-4  # variance of the grey values of a window in which half of the cost counts
 
 
 def sharpen_frames(
-    images: Tensor, depth: Tensor, cameras: Cameras, frames: Callable[[], Iterable[int]] | None = None
+    images: Tensor,
+    depth: Tensor,
+    cameras: Cameras,
+    frames: Callable[[], Iterable[int]] | None = None,
+    finer: Tensor | None = None,
 ) -> Tensor:
     """The depth of frames [F, H, W] at which their windows match those of other frames best.
 
     images: [F, 3, H, W] in [0, 1]. depth: the initial z-depth, in the unit of the cameras. cameras: F, accurate ones,
     at the size of the images. frames: gives the numbers of all frames, in order, for each sweep; for a progress bar.
+    finer: grey values [F, H', W'] of the frames in more pixels, for a last sweep.
 
     Each frame tries factors of its depth, in sweeps from coarse to fine. The cost of a factor is 1 minus the normalised
     cross-correlation with the better half of the sources, which leaves out those that something hides. A prior keeps
     windows without texture as they are (as COLMAP's and MVSNet's costs, on the depth that a network predicts).
     """
-    grey = images.mean(1)
+    grey, frames = images.mean(1), frames or (lambda: range(len(images)))
     for sweep in SWEEPS:
-        numbers = range(len(depth)) if frames is None else frames()
-        depth = torch.stack([_swept(grey, depth[i], cameras, i, *sweep) for i in numbers])
-    return depth
+        depth = torch.stack([_swept(grey, depth[i], cameras, i, *sweep) for i in frames()])
+    if finer is None:
+        return depth
+    cameras = cameras.resize(*finer.shape[-2:])
+    return torch.stack([_swept_finer(finer, depth[i], cameras, i) for i in frames()])
 
 
 def mismatch(images: Tensor, depth: Tensor, cameras: Cameras, numbers: Iterable[int]) -> float:
@@ -75,6 +83,13 @@ def _swept(grey: Tensor, depth: Tensor, cameras: Cameras, frame: int, reach: flo
     chosen = logs[best] + torch.where(middle == best, offset, 0) * (logs[1] - logs[0])
     sure = (1 - 2 * cost.gather(0, best[None])).clamp_min(0) ** 2 * trust + 1e-3
     return depth * (window_mean(chosen * sure, window) / window_mean(sure, window))[0].exp()
+
+
+def _swept_finer(grey: Tensor, depth: Tensor, cameras: Cameras, frame: int) -> Tensor:
+    """The depth of a frame [H, W] after `FINER_SWEEP` over frames and cameras of more pixels."""
+    own = F.interpolate(depth[None, None], grey.shape[-2:], mode="bilinear", align_corners=False)[0, 0]
+    change = (_swept(grey, own, cameras, frame, *FINER_SWEEP) / own).log()
+    return depth * F.interpolate(change[None, None], depth.shape, mode="area")[0, 0].exp()
 
 
 def _trust(image: Tensor, window: int) -> Tensor:

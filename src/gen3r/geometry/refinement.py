@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
@@ -44,5 +46,14 @@ def refine(
     for scene in map_frames(matched, predicted, USUAL_FOCAL * max(matched.shape[1:3])):
         found = align_cameras(depth, cameras, scene, (matched.shape[1], matched.shape[2]))
         if mismatch(images, depth, found, numbers) < BETTER * usual:
-            return sharpen_frames(images, depth, found, frames), found
+            return sharpen_frames(images, depth, found, frames, _finer(matched, images)), found
     return None
+
+
+def _finer(matched: Tensor, images: Tensor) -> Tensor | None:
+    """Grey values of the frames in twice the pixels of `images` on each side, where `matched` has them."""
+    height, width = (2 * side for side in images.shape[-2:])
+    if matched.shape[1] < height:
+        return None
+    grey = (frame.float().mean(-1)[None, None] / 255 for frame in matched)
+    return torch.cat([F.interpolate(frame, (height, width), mode="area")[0] for frame in grey])
