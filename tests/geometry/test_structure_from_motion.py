@@ -5,7 +5,7 @@ from gen3r.cameras.camera import Cameras
 from gen3r.data.records import Clip
 from gen3r.data.synthetic import render_clip
 from gen3r.evaluation.metrics import absolute_relative, camera_auc
-from gen3r.geometry.multi_view_stereo import mismatch, sharpen_frames
+from gen3r.geometry.multi_view_stereo import mismatch, sharpen_frames, sharpen_pair
 from gen3r.geometry.refinement import refine
 from gen3r.geometry.structure_from_motion import SparseScene, align_cameras, map_frames
 
@@ -101,6 +101,27 @@ def test_sweeps_sharpen_depth(clip: Clip) -> None:
     sharp = sharpen_frames(clip.images, wrong, clip.cameras)
     before, after = (absolute_relative(x, clip.depth, known) for x in (wrong, sharp))
     assert after < 0.7 * before
+
+
+def test_a_pair_is_sharpened_where_both_agree(clip: Clip) -> None:
+    pair, known = slice(0, 4, 3), clip.depth[0:4:3] > 0
+    images, cameras = clip.images[pair], clip.cameras[pair]
+    bumps = torch.nn.functional.interpolate(
+        0.2 * torch.randn(1, 2, 5, 5, generator=torch.Generator().manual_seed(1)), (SIZE, SIZE), mode="bicubic"
+    )[0]
+    wrong = torch.where(known, clip.depth[pair], 8.0) * bumps.exp()
+    small = slice(None, None, 2)
+    half, seen = cameras.resize(SIZE // 2, SIZE // 2), torch.nn.functional.avg_pool2d(images, 2)
+    sharp = sharpen_pair(seen, wrong[:, small, small], half, images.mean(1))
+    before, after = (
+        absolute_relative(x, clip.depth[pair][:, small, small], known[:, small, small])
+        for x in (wrong[:, small, small], sharp)
+    )
+    assert after < 0.8 * before
+    noise = torch.rand(seen[1:].shape, generator=torch.Generator().manual_seed(2))
+    noisy = torch.cat([seen[:1], noise])
+    other = sharpen_pair(noisy, wrong[:, small, small], half, noisy.mean(1))
+    assert float((other / wrong[:, small, small]).log().abs().median()) < 0.05  # nothing to agree on
 
 
 def test_sweeps_leave_what_has_no_texture(clip: Clip) -> None:

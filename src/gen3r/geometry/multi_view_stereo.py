@@ -1,4 +1,4 @@
-"""Multi-view stereo: refines the depth of many frames with accurate cameras by plane sweeps."""
+"""Multi-view stereo: refines the depth of frames with known cameras by plane sweeps."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -16,6 +16,8 @@ SWEEPS = ((0.4, 25, 9), (0.12, 17, 5))  # largest logarithm of a factor, factors
 FINER_SWEEP = (0.12, 17, 9)  # over finer frames
 PRIOR_WEIGHT = 0.045  # of the squared logarithm of a factor, in the unit of the cost (0 a match, 1/2 none)
 CHANGE_WEIGHT = 0.005  # of its absolute value, over the largest
+AGREES = 0.05  # largest logarithm of a ratio at which the depths of two frames are one surface's
+CONTINUED = 9  # pixels around what agrees to which its change is continued
 NO_TEXTURE = 2e-4  # variance of the grey values of a window in which half of the cost counts
 
 
@@ -45,6 +47,27 @@ def sharpen_frames(
     return torch.stack([_swept_finer(finer, depth[i], cameras, i) for i in frames()])
 
 
+def sharpen_pair(images: Tensor, depth: Tensor, cameras: Cameras, finer: Tensor) -> Tensor:
+    """The depth of two frames [2, H, W] at which their windows match, where that of each agrees with the other's.
+
+    images, depth, cameras, finer: as for `sharpen_frames`. A single pair has many wrong matches, above all of windows
+    that the other frame does not show. Where the depths of the two do not say one surface, a pixel takes the change of
+    those around it that agree, less where they are few (left-right check, as in semi-global matching).
+    """
+    found = sharpen_frames(images, depth, cameras, finer=finer)
+    change = (found / depth).log()
+    sharp = []
+    for one, other in ((0, 1), (1, 0)):
+        points = unproject(found[one], cameras.T_world_camera[one], cameras.K_px[one])
+        place, z, inside = _placed(points[None], cameras[other : other + 1])
+        seen = F.grid_sample(found[other][None, None], place, align_corners=False)[0, 0].view_as(z[0])
+        agrees = (inside[0] & ((z[0] / seen.clamp_min(1e-6)).log().abs() < AGREES)).to(depth)
+        share, sums = (window_mean(x[None], CONTINUED)[0] for x in (agrees, agrees * change[one]))
+        continued = sums / share.clamp_min(1e-3) * (2 * share).clamp(max=1)
+        sharp.append(depth[one] * torch.where(agrees > 0, change[one], continued).exp())
+    return torch.stack(sharp)
+
+
 def mismatch(images: Tensor, depth: Tensor, cameras: Cameras, numbers: Iterable[int]) -> float:
     """How badly some frames match the others by their cameras, at the depth that suits those best: 0 to 1.
 
@@ -69,7 +92,7 @@ def mismatch(images: Tensor, depth: Tensor, cameras: Cameras, numbers: Iterable[
 def _swept(grey: Tensor, depth: Tensor, cameras: Cameras, frame: int, reach: float, count: int, window: int) -> Tensor:
     """The depth of a frame [H, W] times the factor with the least cost for each pixel, averaged over windows."""
     sources = _sources(depth, cameras, frame)
-    own, logs = grey[frame][None], torch.linspace(-reach, reach, count)
+    own, logs = grey[frame][None], torch.linspace(-reach, reach, count, device=depth.device)
     trust = _trust(own, window)
     points = unproject(logs.exp()[:, None, None] * depth, cameras.T_world_camera[frame], cameras.K_px[frame])
     costs = torch.stack([_mismatch(own, grey[j], points, cameras[j : j + 1], window) for j in sources])
@@ -103,16 +126,20 @@ def _mismatch(own: Tensor, other: Tensor, points: Tensor, camera: Cameras, windo
 
     own: [1, H, W]. other: [H, W]. points: [D, H, W, 3], of every factor.
     """
-    height, width = other.shape
-    pixel, z = project(points.flatten(1, 2), camera.T_world_camera, camera.K_px)
-    place = 2 * pixel / pixel.new_tensor([width, height]) - 1
-    inside = ((place.abs() < 1).all(-1) & (z > 0)).view(-1, height, width)
-    seen = F.grid_sample(other[None, None], place[None], padding_mode="border", align_corners=False)
-    seen = seen.view(-1, height, width)
+    place, _, inside = _placed(points, camera)
+    seen = F.grid_sample(other[None, None], place, padding_mode="border", align_corners=False).view(inside.shape)
     (mean, variance), (seen_mean, seen_variance) = _moments(own, window), _moments(seen, window)
     covariance = window_mean(own * seen, window) - mean * seen_mean
     correlation = covariance / ((variance + 1e-4) * (seen_variance + 1e-4)).sqrt()
     return torch.where(inside, (1 - correlation) / 2, 0.5)
+
+
+def _placed(points: Tensor, camera: Cameras) -> tuple[Tensor, Tensor, Tensor]:
+    """Where a camera sees points [D, H, W, 3]: places for `grid_sample` [1, D, HW, 2], depth, and whether it does."""
+    pixel, z = project(points.flatten(1, 2), camera.T_world_camera, camera.K_px)
+    place = 2 * pixel / pixel.new_tensor([camera.width, camera.height]) - 1
+    inside = (place.abs() < 1).all(-1) & (z > 0)
+    return place[None], z.view(points.shape[:-1]), inside.view(points.shape[:-1])
 
 
 def _moments(image: Tensor, window: int) -> tuple[Tensor, Tensor]:
@@ -123,7 +150,7 @@ def _moments(image: Tensor, window: int) -> tuple[Tensor, Tensor]:
 
 def _sources(depth: Tensor, cameras: Cameras, frame: int) -> list[int]:
     """The frames that share most of a frame's view, from about the best baseline."""
-    size = torch.tensor([cameras.width, cameras.height])
+    size = depth.new_tensor([cameras.width, cameras.height])
     points = unproject(depth, cameras.T_world_camera[frame], cameras.K_px[frame])[::4, ::4].reshape(-1, 3)
     pixel, z = project(points, cameras.T_world_camera, cameras.K_px)
     shared = (((pixel > 0) & (pixel < size)).all(-1) & (z > 0)).float().mean(-1)

@@ -14,6 +14,7 @@ from gen3r.cameras.camera import Cameras
 from gen3r.cameras.conventions import relative_to_first
 from gen3r.cameras.rays import fold_frames, pluecker_rays
 from gen3r.geometry.depth_upsampling import upsample_depth
+from gen3r.geometry.multi_view_stereo import sharpen_pair
 from gen3r.geometry.plane_sweep import sharpened_depth
 from gen3r.geometry.splatting import warp_views
 from gen3r.media.images import resize
@@ -136,14 +137,27 @@ def steering_depth(images: Tensor, depth: Tensor, frame_indices: list[int], path
 def photo_depth(photos: Tensor, depth: Tensor, frame_indices: list[int], path: Cameras) -> Tensor:
     """The depth of photos [n, 3, H, W] at their size, [n, H, W], of depth predicted for them at any size, [n, h, w].
 
-    path: cameras at the photos' size, in the unit of the depth.
+    path: cameras at the photos' size, in the unit of the depth. That of two photos is sharpened by their windows.
     """
     small = depth.shape[-2:]
     depth = steering_depth(resize(photos, *small), depth, frame_indices, path.resize(*small)).to(photos.device)
+    if len(frame_indices) == 2:
+        depth = _sharpened(photos, depth.float(), frame_indices, path)
     away = [(path.centres - path.centres[i]).norm(dim=-1).max() for i in frame_indices]
     parallax = [float(path.K_px[i, 0, 0] * distance) for i, distance in zip(frame_indices, away, strict=True)]
     samples = zip(depth.float(), photos.float(), parallax, strict=True)
     return torch.stack([upsample_depth(*sample) for sample in samples])
+
+
+def _sharpened(photos: Tensor, depth: Tensor, frame_indices: list[int], path: Cameras) -> Tensor:
+    """The depth [2, h, w] of two photos after their windows were matched."""
+    device = photos.device if photos.is_cuda else torch.device("cpu")
+    height, width = depth.shape[-2:]
+    path = path.resize(height, width).to(device)
+    pair = Cameras(path.T_world_camera[frame_indices], path.K_px[frame_indices], height, width)
+    images, finer = (resize(photos.float().to(device), n * height, n * width) for n in (1, 2))
+    with exact_products(device):
+        return sharpen_pair(images, depth.to(device), pair, finer.mean(1)).to(photos.device)
 
 
 def _warp(images: Tensor, depth: Tensor, frame_indices: list[int], path: Cameras) -> tuple[Tensor, Tensor, Tensor]:
