@@ -34,8 +34,7 @@ def along_true_path(pipe: Gen3RPipeline, clip: Clip, given: list[int], seed: int
     photos, others = clip.images[given], [i for i in range(len(clip.frames)) if i not in given]
     predicted = pipe.predict_photos(photos).depth[0].cpu()
     cameras = true_path(pipe, clip, given, predicted)
-    size = predicted.shape[-2:]
-    depth = steering_depth(resize_and_crop(photos, *size), predicted, given, cameras.resize_and_crop(*size))
+    depth = steering_depth(photos, predicted, given, cameras)
     path, places = spread(cameras, pipe.defaults["num_frames"])
     sampled: dict[str, Tensor] = {}
     scene = pipe(

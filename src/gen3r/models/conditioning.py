@@ -123,41 +123,33 @@ def warped_control(
     return control_latents(vae, frames.to(vae.dtype), mask, geometry, visible)
 
 
-def steering_depth(images: Tensor, depth: Tensor, frame_indices: list[int], path: Cameras) -> Tensor:
-    """The depth [n, H, W] that the images [n, 3, H, W] are warped by along a path: the predicted `depth`; that of two
-    images is refined by a plane sweep between their cameras."""
+def steering_depth(photos: Tensor, depth: Tensor, frame_indices: list[int], path: Cameras) -> Tensor:
+    """The depth [n, h, w] that photos [n, 3, H, W] are warped and drawn by along a path: the `depth` predicted for them
+    at any size; that of two is refined by plane sweeps between their cameras.
+
+    path: cameras at the photos' size, in the unit of the depth.
+    """
     if len(frame_indices) != 2:
         return depth
-    device = images.device if images.is_cuda else torch.device("cpu")
-    cameras = (x[frame_indices].to(device) for x in (path.T_world_camera, path.K_px))
+    device = photos.device if photos.is_cuda else torch.device("cpu")
+    photos, depth, (height, width) = photos.float().to(device), depth.float().to(device), depth.shape[-2:]
+    path = path.resize(height, width).to(device)
+    pair = Cameras(path.T_world_camera[frame_indices], path.K_px[frame_indices], height, width)
+    images, finer = (resize(photos, n * height, n * width) for n in (1, 2))
     with exact_products(device):
-        return sharpened_depth(images.float().to(device), depth.to(device), *cameras)
+        return sharpen_pair(images, sharpened_depth(images, depth, pair.T_world_camera, pair.K_px), pair, finer.mean(1))
 
 
 def photo_depth(photos: Tensor, depth: Tensor, frame_indices: list[int], path: Cameras) -> Tensor:
     """The depth of photos [n, 3, H, W] at their size, [n, H, W], of depth predicted for them at any size, [n, h, w].
 
-    path: cameras at the photos' size, in the unit of the depth. That of two photos is sharpened by their windows.
+    path: as in `steering_depth`.
     """
-    small = depth.shape[-2:]
-    depth = steering_depth(resize(photos, *small), depth, frame_indices, path.resize(*small)).to(photos.device)
-    if len(frame_indices) == 2:
-        depth = _sharpened(photos, depth.float(), frame_indices, path)
+    depth = steering_depth(photos, depth, frame_indices, path).to(photos.device)
     away = [(path.centres - path.centres[i]).norm(dim=-1).max() for i in frame_indices]
     parallax = [float(path.K_px[i, 0, 0] * distance) for i, distance in zip(frame_indices, away, strict=True)]
     samples = zip(depth.float(), photos.float(), parallax, strict=True)
     return torch.stack([upsample_depth(*sample) for sample in samples])
-
-
-def _sharpened(photos: Tensor, depth: Tensor, frame_indices: list[int], path: Cameras) -> Tensor:
-    """The depth [2, h, w] of two photos after their windows were matched."""
-    device = photos.device if photos.is_cuda else torch.device("cpu")
-    height, width = depth.shape[-2:]
-    path = path.resize(height, width).to(device)
-    pair = Cameras(path.T_world_camera[frame_indices], path.K_px[frame_indices], height, width)
-    images, finer = (resize(photos.float().to(device), n * height, n * width) for n in (1, 2))
-    with exact_products(device):
-        return sharpen_pair(images, depth.to(device), pair, finer.mean(1)).to(photos.device)
 
 
 def _warp(images: Tensor, depth: Tensor, frame_indices: list[int], path: Cameras) -> tuple[Tensor, Tensor, Tensor]:
