@@ -6,7 +6,7 @@ from gen3r.data.records import Clip
 from gen3r.data.synthetic import render_clip
 from gen3r.evaluation.metrics import absolute_relative, camera_auc
 from gen3r.geometry.multi_view_stereo import mismatch, sharpen_frames, sharpen_pair
-from gen3r.geometry.refinement import refine
+from gen3r.geometry.refinement import matched_pair, refine
 from gen3r.geometry.structure_from_motion import SparseScene, align_cameras, map_frames
 
 SIZE = 224
@@ -89,6 +89,19 @@ def test_cameras_that_fit_the_frames_better_are_taken_and_no_others(clip: Clip) 
     before, after = (camera_auc(x.T_world_camera, truth.T_world_camera) for x in (wrong, found[1]))
     assert after > before + 0.3
     assert refine(clip.frames[:4], images, depth, truth) is None
+
+
+def test_two_photos_are_placed_by_their_matches(clip: Clip) -> None:
+    photos, depth = clip.images[0:4:3], torch.where(clip.depth > 0, clip.depth, 8.0)[0:4:3, ::2, ::2]
+    truth = clip.cameras[0:4:3].relative_to_first()
+    wrong = wrong_cameras(truth)
+    found = matched_pair(photos, depth, wrong)
+    before, after = (camera_auc(x.T_world_camera, truth.T_world_camera) for x in (wrong, found))
+    assert after > before + 0.3
+    length = float(found.centres[1].norm() / truth.centres[1].norm())
+    assert length == pytest.approx(1, abs=0.2)  # in the unit of the depth
+    torch.testing.assert_close(found.K_px, truth.K_px)
+    assert matched_pair(torch.full_like(photos, 0.5), depth, wrong) is wrong
 
 
 def test_sweeps_sharpen_depth(clip: Clip) -> None:

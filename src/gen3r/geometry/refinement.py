@@ -8,9 +8,9 @@ from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
 from gen3r.geometry.multi_view_stereo import mismatch, sharpen_frames
-from gen3r.geometry.structure_from_motion import align_cameras, map_frames
+from gen3r.geometry.structure_from_motion import align_cameras, map_frames, map_pair
 from gen3r.media.crop import Size
-from gen3r.media.images import evenly_spaced
+from gen3r.media.images import eight_bits, evenly_spaced, resize
 
 MATCHED_SIDE = 512  # longer side of the images in which features are matched
 USUAL_FOCAL = 0.8  # of the longer side: a telephone's or wide-angle lens
@@ -48,6 +48,24 @@ def refine(
         if mismatch(images, depth, found, numbers) < BETTER * usual:
             return sharpen_frames(images, depth, found, frames, _finer(matched, images)), found
     return None
+
+
+def matched_pair(photos: Tensor, depth: Tensor, cameras: Cameras) -> Cameras:
+    """The cameras of two photos [2, 3, H, W], from matched features where they fit clearly better; else as predicted.
+
+    depth: as predicted, [2, h, w]. cameras: as predicted, at the photos' size, in the unit of the depth. The focal
+    length stays: two images do not tell it.
+    """
+    size = depth.shape[-2:]
+    matched = eight_bits(resize(photos, *matched_size(*size)))
+    height, width = matched.shape[1:3]
+    small = cameras.resize(*size)
+    scene = map_pair(matched, float(small.K_px[0, 0, 0]) * width / small.width)
+    if scene is None:
+        return cameras
+    found = align_cameras(depth, small, scene, (height, width))
+    before, after = (mismatch(resize(photos, *size), depth, x, (0, 1)) for x in (small, found))
+    return found.resize(cameras.height, cameras.width) if after < BETTER * before else cameras
 
 
 def _finer(matched: Tensor, images: Tensor) -> Tensor | None:

@@ -6,6 +6,7 @@ focal length, dense depth, and the cameras of frames that cannot be matched; the
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -52,7 +53,64 @@ def map_frames(images: Tensor, *focals: float) -> Iterator[SparseScene]:
     `ALL_PAIRS` images, each is matched with the next `NEIGHBOURS`, so that work grows with their number. The result is
     the same in every run.
     """
-    import pycolmap  # a large library, which generation never needs
+    import pycolmap  # a large library, which few commands need
+
+    with _features(images, focals[0]) as database:
+        for mapped, focal in product((_global, _incremental), focals):
+            _set_focal(database, focal)
+            _match(database, len(images))
+            pycolmap.set_random_seed(0)
+            model = mapped(database, str(database.parent))
+            if model is not None and model.num_reg_images() >= max(MIN_FRAMES, MIN_REGISTERED * len(images)):
+                scene = _sparse_scene(model)
+                if _plausible(scene, focal):
+                    yield scene
+
+
+def map_pair(images: Tensor, focal: float) -> SparseScene | None:
+    """The sparse scene of two images uint8 [2, H, W, 3] with this focal length in pixels, from the essential matrix of
+    their matches; None where there are too few."""
+    import pycolmap
+
+    with _features(images, focal) as database:
+        _match(database, 2)
+        with pycolmap.Database.open(database) as opened:
+            one, other = sorted(opened.read_all_images(), key=lambda image: image.name)
+            pair = opened.read_two_view_geometry(one.image_id, other.image_id)
+            pixels = [opened.read_keypoints(image.image_id)[:, :2] for image in (one, other)]
+            [camera] = opened.read_all_cameras()
+    if len(pair.inlier_matches) < MIN_POINTS or pair.cam2_from_cam1 is None:
+        return None
+    pixels = [x[i].astype(np.float64) for x, i in zip(pixels, pair.inlier_matches.T, strict=True)]
+    T_other_one = np.eye(4)
+    T_other_one[:3] = pair.cam2_from_cam1.matrix()
+    seen = [np.asarray(camera.cam_from_img(x)) for x in pixels]
+    places, poses, points = _triangulated(T_other_one, *seen), {}, {}
+    for n, T in enumerate((np.eye(4), T_other_one)):
+        z = places @ T[2, :3] + T[2, 3]
+        poses[n] = torch.from_numpy(np.linalg.inv(T)).float()
+        points[n] = torch.from_numpy(pixels[n]).float(), torch.from_numpy(z).float()
+    ahead = (points[0][1] > 0) & (points[1][1] > 0)
+    if int(ahead.sum()) < MIN_POINTS:
+        return None
+    return SparseScene(poses, focal, {n: (x[ahead], z[ahead]) for n, (x, z) in points.items()})
+
+
+def _triangulated(T_other_one: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Points [N, 3] in the first camera's frame that are next to both rays, [N, 2] each at depth 1."""
+    R, centre = T_other_one[:3, :3].T, -T_other_one[:3, :3].T @ T_other_one[:3, 3]
+    a, b = (np.pad(x, ((0, 0), (0, 1)), constant_values=1.0) for x in (one, other))
+    b = b @ R.T
+    aa, ab, bb, ac, bc = (np.sum(x * y, -1) for x, y in ((a, a), (a, b), (b, b), (a, centre), (b, centre)))
+    determinant = np.maximum(aa * bb - ab**2, 1e-12)
+    s, t = (ac * bb - bc * ab) / determinant, (ac * ab - bc * aa) / determinant
+    return (s[:, None] * a + centre + t[:, None] * b) / 2
+
+
+@contextmanager
+def _features(images: Tensor, focal: float) -> Iterator[Path]:
+    """A COLMAP database with the features of images, in a folder with them that goes afterwards."""
+    import pycolmap
 
     height, width = images.shape[1:3]
     pycolmap.logging.minloglevel = pycolmap.logging.Level.FATAL.value
@@ -61,7 +119,7 @@ def map_frames(images: Tensor, *focals: float) -> Iterator[SparseScene]:
             Image.fromarray(image.numpy()).save(Path(folder) / f"{number:04d}.png", compress_level=1)
         database = Path(folder) / "matches.db"
         reader = pycolmap.ImageReaderOptions(
-            camera_model="SIMPLE_PINHOLE", camera_params=f"{focals[0]},{width / 2},{height / 2}"
+            camera_model="SIMPLE_PINHOLE", camera_params=f"{focal},{width / 2},{height / 2}"
         )
         extraction = pycolmap.FeatureExtractionOptions(use_gpu=False, num_threads=1)  # images in order
         extraction.sift.peak_threshold = 0.003  # small images have few features
@@ -70,23 +128,21 @@ def map_frames(images: Tensor, *focals: float) -> Iterator[SparseScene]:
             database, folder, camera_mode=pycolmap.CameraMode.SINGLE, reader_options=reader,
             extraction_options=extraction, device=pycolmap.Device.cpu,
         )  # fmt: skip
-        matching = pycolmap.FeatureMatchingOptions(use_gpu=False, guided_matching=True)
-        verification = pycolmap.TwoViewGeometryOptions()
-        verification.ransac.random_seed = 0
-        pairs = pycolmap.SequentialPairingOptions(quadratic_overlap=False, loop_detection=False)
-        pairs.overlap = len(images) if len(images) <= ALL_PAIRS else NEIGHBOURS
-        for mapped, focal in product((_global, _incremental), focals):
-            _set_focal(database, focal)
-            pycolmap.match_sequential(
-                database, matching_options=matching, pairing_options=pairs, verification_options=verification,
-                device=pycolmap.Device.cpu,
-            )  # fmt: skip
-            pycolmap.set_random_seed(0)
-            model = mapped(database, folder)
-            if model is not None and model.num_reg_images() >= max(MIN_FRAMES, MIN_REGISTERED * len(images)):
-                scene = _sparse_scene(model)
-                if _plausible(scene, focal):
-                    yield scene
+        yield database
+
+
+def _match(database: Path, images: int) -> None:
+    """Matches the features of all pairs; of more than `ALL_PAIRS` images, of each with the next ones."""
+    import pycolmap
+
+    verification = pycolmap.TwoViewGeometryOptions(compute_relative_pose=True)
+    verification.ransac.random_seed = 0
+    pairs = pycolmap.SequentialPairingOptions(quadratic_overlap=False, loop_detection=False)
+    pairs.overlap = images if images <= ALL_PAIRS else NEIGHBOURS
+    pycolmap.match_sequential(
+        database, matching_options=pycolmap.FeatureMatchingOptions(use_gpu=False, guided_matching=True),
+        pairing_options=pairs, verification_options=verification, device=pycolmap.Device.cpu,
+    )  # fmt: skip
 
 
 def _set_focal(database: Path, focal: float) -> None:

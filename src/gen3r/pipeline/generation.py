@@ -19,6 +19,7 @@ from gen3r.cameras.paths import resample, trajectory
 from gen3r.errors import InputError
 from gen3r.geometry.image_based_rendering import render_photos
 from gen3r.geometry.points import unproject, valid_depth_mask
+from gen3r.geometry.refinement import matched_pair
 from gen3r.media.images import Images, eight_bits, resize
 from gen3r.media.sequence import ImageSequence
 from gen3r.models.conditioning import (
@@ -331,23 +332,30 @@ class Gen3RPipeline(ReconstructionPipeline):
         height, width = photos.shape[-2:]
         paths = request.paths(len(photos))
         seen = predictions or [None] * len(photos)
-        return [self._path(request, path, x, height, width) for path, x in zip(paths, seen, strict=True)]
+        samples = zip(paths, photos, seen, strict=True)
+        return [self._path(request, path, images, x, height, width) for path, images, x in samples]
 
     @staticmethod
     def _path(
-        request: Request, path: Cameras | str, prediction: GeometryPrediction | None, height: int, width: int
+        request: Request,
+        path: Cameras | str,
+        photos: Tensor,
+        prediction: GeometryPrediction | None,
+        height: int,
+        width: int,
     ) -> Cameras:
-        """The cameras of one sample. prediction: of its conditioning frames; None without, or where `path` is given."""
+        """The cameras of one sample. prediction: of its conditioning frames `photos`; None without, or where `path` is
+        given."""
         if isinstance(path, Cameras):
             return resample(path, request.num_frames).resize_and_crop(height, width).relative_to_first()
         if prediction is None:
             seen, depth = Cameras.from_fov(torch.eye(4)[None], TEXT_ONLY_FOV, height, width), 1.0
             seen = seen if request.fov is None else seen.with_fov(request.fov)
         else:
-            seen = predicted_cameras(prediction, 0, height, width, request.fov)
-            depth = _median_depth(prediction.depth[0].float().cpu())
-        if path == BETWEEN:
-            return resample(seen, request.num_frames)
+            seen, maps = predicted_cameras(prediction, 0, height, width, request.fov), prediction.depth[0].float().cpu()
+            if path == BETWEEN:
+                return resample(matched_pair(photos.cpu(), maps, seen), request.num_frames)
+            depth = _median_depth(maps)
         options = (height, width, depth, request.extent, request.easing)
         return trajectory(path, request.num_frames, seen.K_px[0], *options)
 
