@@ -358,3 +358,8 @@ def say(text: str) -> None:
     plain = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in f"gen3r: {text}")
     with suppress(OSError):  # nobody listens
         print(plain, file=sys.stderr, flush=True)
+
+
+def say_exif_fov(fov: float) -> None:
+    """Says which angle of view [degrees] was found in a photo."""
+    say(f"the photo's EXIF says an angle of view of {fov:.0f} degrees; --fov DEG changes it")

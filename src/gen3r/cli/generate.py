@@ -18,6 +18,7 @@ from gen3r.cli.common import (
     load_pipeline,
     names_of_models,
     say,
+    say_exif_fov,
     stop_if_interrupted,
     write_scene,
 )
@@ -118,7 +119,7 @@ def run(args: argparse.Namespace) -> None:
     if geometry:
         find_geometry(geometry)
     if request.fov is not None and job.request.fov is None:
-        say(f"the photo's EXIF says an angle of view of {request.fov:.0f} degrees; --fov DEG changes it")
+        say_exif_fov(request.fov)
     if request.images is not None:
         say(f"reading {request.num_views} of {request.images.count} images ...")
     with enough_memory():

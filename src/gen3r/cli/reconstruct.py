@@ -12,9 +12,11 @@ from gen3r.cli.common import (
     load_pipeline,
     names_of_models,
     say,
+    say_exif_fov,
     write_scene,
 )
-from gen3r.options import add_options, option, parse_size, read_options
+from gen3r.options import add_options, given_options, option, parse_size, read_options
+from gen3r.request import Request, check_fov, check_patches
 
 _EXAMPLES = """\
 examples:
@@ -40,9 +42,6 @@ class ReconstructOptions:
         "--geometry, up to 518)",
         parse=parse_size,
     )
-    fov: float | None = option(
-        None, "horizontal angle of view in degrees (default: what EXIF says, else as predicted)", metavar="DEG"
-    )
     feed_forward: bool = option(False, "VGGT's prediction as it is, not refined by matching the images")
 
 
@@ -56,9 +55,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=_EXAMPLES,
     )
     add_options(parser, ReconstructOptions, "inputs", inputs={"nargs": "+"})
-    add_options(
-        parser.add_argument_group("what to reconstruct"), ReconstructOptions, "frames", "size", "fov", "feed_forward"
-    )
+    scene = parser.add_argument_group("what to reconstruct")
+    add_options(scene, ReconstructOptions, "frames", "size")
+    add_options(scene, Request, "fov")
+    add_options(scene, ReconstructOptions, "feed_forward")
     model = parser.add_argument_group("model")
     add_options(model, ModelOptions)
     add_options(model, GeometryOptions)
@@ -78,7 +78,6 @@ def run(args: argparse.Namespace) -> None:
     from gen3r.geometry.structure_from_motion import MIN_FRAMES
     from gen3r.models.cost import Clip
     from gen3r.models.geometry import fitting_size, patch_size, usual_pixels
-    from gen3r.request import check_fov, check_patches
 
     defaults = model_defaults(model.model)
     own, longest = sequence.first_size(), defaults["num_frames"]
@@ -89,11 +88,11 @@ def run(args: argparse.Namespace) -> None:
     check_patches(height, width)
     if geometry:
         find_geometry(geometry)
-    images, fov = sequence, options.fov
+    images, fov = sequence, given_options(args, Request).get("fov")
     if fov is not None:
         check_fov(fov)
     elif (fov := exif_fov(sequence, height, width)) is not None:
-        say(f"the first photo's EXIF says an angle of view of {fov:.0f} degrees; --fov DEG changes it")
+        say_exif_fov(fov)
     if frames <= longest:
         say(f"reading {frames} of {sequence.count} images ...")
         with enough_memory():

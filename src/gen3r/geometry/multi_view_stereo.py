@@ -1,7 +1,7 @@
 """Multi-view stereo: refines the depth of frames with known cameras by plane sweeps."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -25,26 +25,25 @@ def sharpen_frames(
     images: Tensor,
     depth: Tensor,
     cameras: Cameras,
-    frames: Callable[[], Iterable[int]] | None = None,
+    frames: Iterable[int] | None = None,
     finer: Tensor | None = None,
 ) -> Tensor:
     """The depth of frames [F, H, W] at which their windows match those of other frames best.
 
     images: [F, 3, H, W] in [0, 1]. depth: the initial z-depth, in the unit of the cameras. cameras: F, accurate ones,
-    at the size of the images. frames: gives the numbers of all frames, in order, for each sweep; for a progress bar.
+    at the size of the images. frames: gives the numbers of all frames, in order; for a progress bar.
     finer: grey values [F, H', W'] of the frames in more pixels, for a last sweep.
 
     Each frame tries factors of its depth, in sweeps from coarse to fine. The cost of a factor is 1 minus the normalised
     cross-correlation with the better half of the sources, which leaves out those that something hides. A prior keeps
     windows without texture as they are (as COLMAP's and MVSNet's costs, on the depth that a network predicts).
     """
-    grey, frames = images.mean(1), frames or (lambda: range(len(images)))
-    for sweep in SWEEPS:
-        depth = torch.stack([_swept(grey, depth[i], cameras, i, *sweep) for i in frames()])
-    if finer is None:
-        return depth
-    cameras = cameras.resize(*finer.shape[-2:])
-    return torch.stack([_swept_finer(finer, depth[i], cameras, i) for i in frames()])
+    grey, sharp = images.mean(1), []
+    finer_cameras = cameras if finer is None else cameras.resize(*finer.shape[-2:])
+    for i in range(len(images)) if frames is None else frames:
+        own = _sharpened(grey, depth[i], cameras, i)
+        sharp.append(own if finer is None else _swept_finer(finer, own, finer_cameras, i))
+    return torch.stack(sharp)
 
 
 def sharpen_pair(images: Tensor, depth: Tensor, cameras: Cameras, finer: Tensor) -> Tensor:
@@ -77,16 +76,19 @@ def mismatch(images: Tensor, depth: Tensor, cameras: Cameras, numbers: Iterable[
     grey, window = images.mean(1), SWEEPS[-1][2]
     errors, weights = [], []
     for i in numbers:
-        own = depth[i]
-        for sweep in SWEEPS:
-            own = _swept(grey, own, cameras, i, *sweep)
+        own = _sharpened(grey, depth[i], cameras, i)
         points = unproject(own[None], cameras.T_world_camera[i], cameras.K_px[i])
-        costs = [
-            _mismatch(grey[i][None], grey[j], points, cameras[j : j + 1], window) for j in _sources(own, cameras, i)
-        ]
+        costs = [_costs(grey[i][None], grey[j], points, cameras[j : j + 1], window) for j in _sources(own, cameras, i)]
         weights.append(_trust(grey[i][None], window))
         errors.append(torch.stack(costs).mean(0) * weights[-1])
     return float(torch.stack(errors).sum() / torch.stack(weights).sum().clamp_min(1e-6))
+
+
+def _sharpened(grey: Tensor, depth: Tensor, cameras: Cameras, frame: int) -> Tensor:
+    """The depth of a frame [H, W] after all `SWEEPS`."""
+    for sweep in SWEEPS:
+        depth = _swept(grey, depth, cameras, frame, *sweep)
+    return depth
 
 
 def _swept(grey: Tensor, depth: Tensor, cameras: Cameras, frame: int, reach: float, count: int, window: int) -> Tensor:
@@ -95,7 +97,7 @@ def _swept(grey: Tensor, depth: Tensor, cameras: Cameras, frame: int, reach: flo
     own, logs = grey[frame][None], torch.linspace(-reach, reach, count, device=depth.device)
     trust = _trust(own, window)
     points = unproject(logs.exp()[:, None, None] * depth, cameras.T_world_camera[frame], cameras.K_px[frame])
-    costs = torch.stack([_mismatch(own, grey[j], points, cameras[j : j + 1], window) for j in sources])
+    costs = torch.stack([_costs(own, grey[j], points, cameras[j : j + 1], window) for j in sources])
     cost = costs.sort(0).values[: (len(sources) + 1) // 2].mean(0) * trust
     size = logs.abs()[:, None, None]
     cost = cost + PRIOR_WEIGHT * size**2 + CHANGE_WEIGHT * size / logs[-1]
@@ -121,7 +123,7 @@ def _trust(image: Tensor, window: int) -> Tensor:
     return texture / (texture + NO_TEXTURE)
 
 
-def _mismatch(own: Tensor, other: Tensor, points: Tensor, camera: Cameras, window: int) -> Tensor:
+def _costs(own: Tensor, other: Tensor, points: Tensor, camera: Cameras, window: int) -> Tensor:
     """(1 - normalised cross-correlation) / 2 of windows [D, H, W]; 1/2 where the other frame does not see the points.
 
     own: [1, H, W]. other: [H, W]. points: [D, H, W, 3], of every factor.

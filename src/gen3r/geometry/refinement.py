@@ -1,6 +1,6 @@
 """The refinement of a feed-forward reconstruction by the frames themselves."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,7 @@ def refine(
     images: Tensor,
     depth: Tensor,
     cameras: Cameras,
-    frames: Callable[[], Iterable[int]] | None = None,
+    frames: Iterable[int] | None = None,
 ) -> tuple[Tensor, Cameras] | None:
     """Depth [F, H, W] and cameras of frames, with cameras from matched features and depth from many views.
 
@@ -41,11 +41,10 @@ def refine(
     and cameras are taken only if the frames fit each other clearly better than under the predicted ones.
     """
     numbers = dict.fromkeys(evenly_spaced(len(images), JUDGED))
-    usual = mismatch(images, depth, cameras, numbers)
     predicted = float(cameras.K_px[:, 0, 0].median()) * matched.shape[2] / cameras.width
     for scene in map_frames(matched, predicted, USUAL_FOCAL * max(matched.shape[1:3])):
         found = align_cameras(depth, cameras, scene, (matched.shape[1], matched.shape[2]))
-        if mismatch(images, depth, found, numbers) < BETTER * usual:
+        if _fit_better(images, depth, found, cameras, numbers):
             return sharpen_frames(images, depth, found, frames, _finer(matched, images)), found
     return None
 
@@ -57,6 +56,7 @@ def matched_pair(photos: Tensor, depth: Tensor, cameras: Cameras) -> Cameras:
     length stays: two images do not tell it.
     """
     size = depth.shape[-2:]
+    images = resize(photos, *size)
     matched = eight_bits(resize(photos, *matched_size(*size)))
     height, width = matched.shape[1:3]
     small = cameras.resize(*size)
@@ -64,8 +64,14 @@ def matched_pair(photos: Tensor, depth: Tensor, cameras: Cameras) -> Cameras:
     if scene is None:
         return cameras
     found = align_cameras(depth, small, scene, (height, width))
-    before, after = (mismatch(resize(photos, *size), depth, x, (0, 1)) for x in (small, found))
-    return found.resize(cameras.height, cameras.width) if after < BETTER * before else cameras
+    better = _fit_better(images, depth, found, small, (0, 1))
+    return found.resize(cameras.height, cameras.width) if better else cameras
+
+
+def _fit_better(images: Tensor, depth: Tensor, found: Cameras, predicted: Cameras, numbers: Iterable[int]) -> bool:
+    """Whether frames of these numbers fit the others clearly better under the cameras found than as predicted."""
+    after, before = (mismatch(images, depth, cameras, numbers) for cameras in (found, predicted))
+    return after < BETTER * before
 
 
 def _finer(matched: Tensor, images: Tensor) -> Tensor | None:

@@ -135,7 +135,7 @@ def _match(database: Path, images: int) -> None:
     """Matches the features of all pairs; of more than `ALL_PAIRS` images, of each with the next ones."""
     import pycolmap
 
-    verification = pycolmap.TwoViewGeometryOptions(compute_relative_pose=True)
+    verification = pycolmap.TwoViewGeometryOptions(compute_relative_pose=images == 2)  # mapping finds its own
     verification.ransac.random_seed = 0
     pairs = pycolmap.SequentialPairingOptions(quadratic_overlap=False, loop_detection=False)
     pairs.overlap = images if images <= ALL_PAIRS else NEIGHBOURS

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -118,7 +117,7 @@ class ReconstructionPipeline(PipelineBase):
 
     def _refined(self, scene: Scene, matched: Tensor) -> Scene:
         """A reconstruction with cameras and depth refined by its frames in `matched_size`, if they can be matched."""
-        frames = partial(self._each, range(len(scene.frames)), "refining the depth", "frame")
+        frames = self._each(range(len(scene.frames)), "refining the depth", "frame")
         refined = refine(matched, scene.images, scene.depth, scene.cameras, frames)
         if refined is None:
             return scene
