@@ -116,7 +116,7 @@ class OwnGeometryPipeline(Gen3RPipeline):
         control = super().prepare_control(request, frames, path, depth)
         if not request.num_views:
             return control
-        with self._autocast():
+        with self._autocast(frames.device):
             geometry = own_geometry(self.vggt, self.geo_adapter, frames, request.frame_indices, request.num_frames)
         return with_geometry(control, geometry)
 

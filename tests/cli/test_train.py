@@ -45,6 +45,8 @@ def test_options_that_a_stage_does_not_read_are_refused(
         (["geometry", "--recipe", "published", "--start", "nano"], "recipe trains adapter, diffusion, distill, lora"),
         (["latents", "--single-frame", "--start", "nano"], "single_frame/train --frames 1"),
         (["adapter", "--keep-latents", "--online"], "train that stage first"),
+        (["autoencoder", "--keep-latents", "--online"], "name it with --start"),
+        (["autoencoder", "--keep-latents", "--decoder-only", "--online"], "leave --keep-latents out"),
         (["geometry", "--micro-batches", "0"], "--micro-batches must be at least 1, not 0"),
         (["geometry", "--minutes", "0"], "--minutes must be positive, not 0"),
         (["lora", "--rank", "0"], "--rank must be at least 1, not 0"),

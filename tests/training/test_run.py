@@ -309,6 +309,21 @@ def test_a_decoder_alone_is_trained_through_the_command_line(tmp_path: Path, tra
     assert moved == {"decoder", "post_quant_conv"}
 
 
+def test_an_autoencoder_learns_near_the_latents_that_it_keeps(tmp_path: Path, training_data: Path) -> None:
+    tiny_pipeline().save_pretrained(tmp_path / "start")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "train").symlink_to(training_data / "clips")
+    command = ["train", "autoencoder", "--keep-latents", "--steps", "2", "--batch-size", "1", "--learning-rate", "0.01"]
+    where = ["--start", str(tmp_path / "start"), "--folder", str(tmp_path / "run")]
+    assert main([*command, *where]) == 0
+    first = json.loads((tmp_path / "run" / "autoencoder" / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["shift"] == 0
+    assert main(["train", "package", *where, "--out", str(tmp_path / "made")]) == 0
+    before, after = (Gen3RPipeline.from_pretrained(tmp_path / name).vae for name in ("start", "made"))
+    assert after.config["latents_std"] == before.config["latents_std"]
+    assert not torch.equal(after.encoder.conv_in.weight, before.encoder.conv_in.weight.bfloat16())
+
+
 def test_vggt_and_adapter_go_on_by_online_clips_and_keep_the_latents(packaged: Path, tmp_path: Path) -> None:
     where = ["--start", str(packaged), "--folder", str(tmp_path / "run")]
     assert main(["train", "geometry", "--online", *where, "--steps", "1", "--batch-size", "2"]) == 0

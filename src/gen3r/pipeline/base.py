@@ -297,14 +297,14 @@ class PipelineBase(DiffusionPipeline, WanLoraLoaderMixin):
     @torch.no_grad()
     def decode_frames(self, appearance: Tensor) -> Tensor:
         """Frames [B, F, 3, H, W] in [0, 1] of appearance latents [B, 16, f, h, w]."""
-        with self._autocast(), self._calls([self.vae.decoder], appearance.shape[2], "decoding", "latent frame"):
+        with self._autocast(appearance.device), self._calls([self.vae.decoder], appearance.shape[2], "decoding", "latent frame"):
             video = self.vae.decode_latents(appearance.to(self.vae.dtype)).float()
         return (video / 2 + 0.5).clamp(0, 1).transpose(1, 2)
 
     @torch.no_grad()
     def decode_geometry(self, geometry: Tensor, points: bool = False) -> GeometryPrediction:
         """Cameras and depth of geometry latents [B, 16, f, h, w]; the points of VGGT's own head, if asked for."""
-        with self._autocast():
+        with self._autocast(geometry.device):
             levels = unpack_tokens(self.geo_adapter.decode(geometry.to(self.geo_adapter.dtype)))
         return self.vggt.heads(levels, 8 * geometry.shape[-2], 8 * geometry.shape[-1], points=points)
 
@@ -312,7 +312,7 @@ class PipelineBase(DiffusionPipeline, WanLoraLoaderMixin):
     def predict_geometry(self, frames: Tensor, points: bool = False) -> GeometryPrediction:
         """Cameras and depth of frames [B, F, 3, H, W] in [0, 1], by VGGT; the points of its own head, if asked for."""
         blocks = self.vggt.aggregator.global_blocks
-        with self._autocast(), self._calls([*blocks], len(blocks), "predicting the geometry", "block"):
+        with self._autocast(frames.device), self._calls([*blocks], len(blocks), "predicting the geometry", "block"):
             levels = self.vggt.tokens(frames.to(self.vggt.dtype))
         return self.vggt.heads(levels, *frames.shape[-2:], points=points)
 
@@ -348,8 +348,8 @@ class PipelineBase(DiffusionPipeline, WanLoraLoaderMixin):
         present = (x for x in (self.transformer, self.vggt, self.vae) if x is not None)  # training may need only some
         return self.mixed_precision and next(present).dtype == torch.float32
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        """bfloat16 products of float32 weights, where `mixed_precision` asks for it and the device is fast at them."""
+    def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        """bfloat16 products of float32 weights, where `mixed_precision` asks for it and `device` is fast at them."""
         if self._mixes:
-            return fast_products(self._execution_device)
+            return fast_products(device)
         return nullcontext()

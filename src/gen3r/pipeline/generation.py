@@ -304,9 +304,9 @@ class Gen3RPipeline(ReconstructionPipeline):
                 f"a generator is torch.Generator().manual_seed(0), or a list of them; not {generator!r:.80}"
             )
         shape = shape if len(generators) == 1 else (1, *shape[1:])
-        devices = [self._execution_device if g is None else g.device for g in generators]
-        noise = [torch.randn(shape, generator=g, device=d) for g, d in zip(generators, devices, strict=True)]
-        return torch.cat([x.to(self._execution_device) for x in noise])
+        device = self._execution_device
+        noise = [torch.randn(shape, generator=g, device=device if g is None else g.device) for g in generators]
+        return torch.cat([x.to(device) for x in noise])
 
     def _needs_geometry(self, request: Request) -> bool:
         """Whether cameras, warped views or frames depend on VGGT's prediction for the conditioning frames."""
@@ -417,14 +417,14 @@ class Gen3RPipeline(ReconstructionPipeline):
         video = frames.new_zeros(batch, num_frames, 3, request.height, request.width)
         mask = torch.zeros(batch, num_frames, dtype=torch.bool, device=frames.device)
         video[:, indices], mask[:, indices] = frames, True
-        with self._autocast():
+        with self._autocast(video.device):
             return control_latents(self.vae, video.to(self.vae.dtype), mask).float()
 
     def _warped_control(self, frames: Tensor, depth: Tensor, path: Cameras, indices: list[int]) -> Tensor:
         """The control of one sample's conditioning frames [n, 3, H, W] and of their warped views."""
         models, size = (self.vae, self.vggt, self.geo_adapter), frames.shape[-2:]
         depth = F.interpolate(depth[None], size, mode="nearest-exact")[0]
-        with self._autocast():
+        with self._autocast(frames.device):
             return warped_control(*models, [frames], [depth], [indices], [path.resize(*size)]).float()
 
     def prepare_rays(self, request: Request, batch: int, path: list[Cameras] | None) -> Tensor:
@@ -466,7 +466,7 @@ class Gen3RPipeline(ReconstructionPipeline):
     def _network_inputs(self, conditions: Conditions) -> dict[str, Tensor]:
         """What the network is given at every step, by name; twice where there is guidance, for both conditions."""
         dtype, negative = self.transformer.dtype, conditions.negative_prompt_embeds
-        with self._autocast():
+        with self._autocast(conditions.rays.device):
             camera_embeds = self.transformer.embed_cameras(conditions.rays.to(dtype))
         inputs = {
             "prompt_embeds": conditions.prompt_embeds.to(dtype),
@@ -502,7 +502,7 @@ class Gen3RPipeline(ReconstructionPipeline):
             count = len(inputs["prompt_embeds"])
             inputs = inputs | {"latents": z.repeat(count // batch, 1, 1, 1, 1)}
             inputs |= {"timestep": t.expand(count).to(z.device)}
-            with self._autocast(), self.transformer.cache_context(name, **schedule):
+            with self._autocast(z.device), self.transformer.cache_context(name, **schedule):
                 return torch.func.functional_call(self.transformer, weights, (), inputs).float()
 
         if len(inputs["prompt_embeds"]) == batch:

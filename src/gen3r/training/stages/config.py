@@ -19,6 +19,9 @@ class AutoencoderConfig(StageConfig):
     decoder_only: bool = option(
         False, "train the decoder alone; latents, and the models that were trained on them, stay valid"
     )
+    keep_latents: bool = option(
+        False, "keep the latents of the model --start near; a transformer that was trained on them stays valid"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
