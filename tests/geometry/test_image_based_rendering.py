@@ -91,6 +91,29 @@ def test_behind_an_edge_the_background_goes_on() -> None:
     assert (colour[1, 2] > colour[1, 0])[hole].float().mean() > 0.9
 
 
+def test_what_appears_behind_an_edge_has_more_of_the_far_side() -> None:
+    depth = torch.full((192, 256), 3.2)
+    depth[:, 80:160] = 2.0
+    photo = torch.where(depth == 2, 0.0, 0.8).expand(3, -1, -1)
+    cameras = Cameras.from_fov(moved((0, 0, 0), (1.0, 0, 0), (1.2, 0, 0)), 1.0, 192, 256)
+    colour, _, source = rendered(photo[None], depth[None], [0], cameras, made=torch.full((3, 3, 12, 16), 0.4))
+    hole = (source[1] == 0)[:, 40:120]
+    assert hole.any()
+    assert colour[1, 0, :, 40:120][hole].mean() > 0.5
+
+
+def test_edges_are_as_soft_as_a_pixel() -> None:
+    depth = torch.full((96, 128), 4.0)
+    depth += torch.arange(96)[:, None] * 0.001
+    depth[torch.arange(128) + 0.3 * torch.arange(96)[:, None] < 70] = 2.0
+    photo = torch.where(depth < 3, torch.ones(3, 1, 1), torch.zeros(3, 1, 1))
+    cameras = Cameras.from_fov(moved((0, 0, 0), (-0.2, 0, 0), (-0.3, 0, 0)), 1.0, 96, 128)  # the near side covers more
+    colour, _, source = rendered(photo[None], depth[None], [0], cameras)
+    steps = colour[1, 0].diff(dim=-1).abs()[:, 10:90]
+    assert (source[1] == 1)[:, 10:90].all()
+    assert steps.amax(-1).quantile(0.9) < 0.7
+
+
 @given(shift=st.floats(-0.3, 0.3), scale=st.floats(0.1, 10))
 def test_the_unit_does_not_matter(shift: float, scale: float) -> None:
     pictures, depth, cameras = wall(moved((0, 0, 0), (shift, 0.05, 0.1)))

@@ -31,6 +31,7 @@ BACKGROUND = 16.0  # exponent of depth in the weights of what surrounds a hole
 RIM = 0.3  # of the longer side: what lies so near to a hole, and before its far side, does not fill it
 NEARBY = 0.25  # of the longer side: where generated frames have taken over from continued photos
 TEXTURE, FADE = 0.02, 0.03  # of the longer side: the coarsest texture, and how far it is continued
+SMOOTH = 0.03  # of the longer side: windows over which the way to the nearest texture is averaged
 ANGLE = 0.003  # radians between two views of a point below which they are equally good
 SURE = 0.98  # opacity from which on a photo's pixels are continued: at its very edge they may be another object's
 HIDDEN = 0.02  # factor on the weight of a photo behind what another photo shows
@@ -122,7 +123,10 @@ def composite(base: Tensor, views: list[View]) -> tuple[Tensor, Tensor, Tensor]:
     z = z.gather(0, best[None])[0].where(seen, 1)
     filled = _fill(base, torch.cat([colour, z.log()[None]]), z, cover > SURE) if not seen.all() else base
     colour = (cover * colour + (1 - cover) * filled[:3]).clamp(0, 1)
-    return colour, torch.where(seen, z, filled[3].exp()), torch.where(seen, best + 1, 0).to(torch.uint8)
+    z = torch.where(seen, z, filled[3].exp())
+    edge = _window_max(z, 3) > _window_min(z, 3) * (1 + SAME_SURFACE)  # each pixel there shows one side of it alone
+    colour = torch.where(edge, window_mean(colour, 3), colour)
+    return colour, z, torch.where(seen, best + 1, 0).to(torch.uint8)
 
 
 def _fill(base: Tensor, layer: Tensor, z: Tensor, seen: Tensor) -> Tensor:
@@ -143,10 +147,11 @@ def _fill(base: Tensor, layer: Tensor, z: Tensor, seen: Tensor) -> Tensor:
     away, nearest = distance
     away = torch.from_numpy(away).to(base) / longer
     filled = torch.lerp(continued, base + difference, (away / NEARBY).clamp_max(1))
-    rows, columns = torch.from_numpy(nearest).long().to(z.device)
-    y, x = (torch.arange(n, device=z.device) for n in z.shape)
-    mirrored = (2 * rows - y[:, None]).clamp(0, len(y) - 1), (2 * columns - x).clamp(0, len(x) - 1)
-    texture = _texture(layer[:3], background.float(), 2 * round(TEXTURE * longer / 2) + 1)[:, *mirrored]
+    place = torch.stack(pixel_grid(*z.shape, like=z))  # x, y
+    way = window_mean(torch.from_numpy(nearest).flip(0).to(z) + 0.5 - place, 2 * round(SMOOTH * longer / 2) + 1)
+    mirrored = (place + 2 * way).movedim(0, -1) / z.new_tensor([z.shape[1], z.shape[0]])
+    texture = _texture(layer[:3], background.float(), 2 * round(TEXTURE * longer / 2) + 1)
+    texture = F.grid_sample(texture[None], 2 * mirrored[None] - 1, padding_mode="reflection", align_corners=False)[0]
     filled[:3] += texture * torch.exp(-away / FADE)
     return filled
 

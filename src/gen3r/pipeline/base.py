@@ -297,7 +297,10 @@ class PipelineBase(DiffusionPipeline, WanLoraLoaderMixin):
     @torch.no_grad()
     def decode_frames(self, appearance: Tensor) -> Tensor:
         """Frames [B, F, 3, H, W] in [0, 1] of appearance latents [B, 16, f, h, w]."""
-        with self._autocast(appearance.device), self._calls([self.vae.decoder], appearance.shape[2], "decoding", "latent frame"):
+        with (
+            self._autocast(appearance.device),
+            self._calls([self.vae.decoder], appearance.shape[2], "decoding", "latent frame"),
+        ):
             video = self.vae.decode_latents(appearance.to(self.vae.dtype)).float()
         return (video / 2 + 0.5).clamp(0, 1).transpose(1, 2)
 
