@@ -21,6 +21,7 @@ from gen3r.cameras.rays import pixel_grid
 from gen3r.geometry.points import project, unproject, window_mean
 
 MAX_STRETCH = 5.0  # of a photo, from pixel to pixel; beyond it is torn
+MAX_JUMP = 2.0  # of the place in the photo, from pixel to pixel; beyond it they show the two sides of an edge
 SUBPIXELS = 2  # points per side of a pixel, so that surfaces stay closed when a camera approaches them
 NEAR = 1e-3  # least z-depth, in the unit of the cameras, of a point that is drawn
 GAP = 0.01  # of the longer side: the widest gap in a surface that is closed
@@ -123,10 +124,7 @@ def composite(base: Tensor, views: list[View]) -> tuple[Tensor, Tensor, Tensor]:
     z = z.gather(0, best[None])[0].where(seen, 1)
     filled = _fill(base, torch.cat([colour, z.log()[None]]), z, cover > SURE) if not seen.all() else base
     colour = (cover * colour + (1 - cover) * filled[:3]).clamp(0, 1)
-    z = torch.where(seen, z, filled[3].exp())
-    edge = _window_max(z, 3) > _window_min(z, 3) * (1 + SAME_SURFACE)  # each pixel there shows one side of it alone
-    colour = torch.where(edge, window_mean(colour, 3), colour)
-    return colour, z, torch.where(seen, best + 1, 0).to(torch.uint8)
+    return colour, torch.where(seen, z, filled[3].exp()), torch.where(seen, best + 1, 0).to(torch.uint8)
 
 
 def _fill(base: Tensor, layer: Tensor, z: Tensor, seen: Tensor) -> Tensor:
@@ -202,6 +200,9 @@ def draw_photo(
     farther = (to_source.norm(dim=-1) / to_target.norm(dim=-1).clamp_min(NEAR)).clamp_min(1).log()
     place = (2 * pixel / edge - 1)[None]
     colour = F.grid_sample(photo[None], place, mode="bicubic", padding_mode="border", align_corners=False)[0]
+    mean, count = (window_mean(x, 3) for x in (colour * seen, seen[None].float()))
+    edge = seen & (_reach(pixel.movedim(-1, 0), seen) > MAX_JUMP)
+    colour = torch.where(edge, mean / count.clamp_min(1e-6), colour)
     opacity = _feather(seen, max(1, round(FEATHER * longer / 2)))
     return View(colour.clamp(0, 1), z, opacity, angle + FARTHER * farther)
 
@@ -227,9 +228,9 @@ def draw_depth(depth: Tensor, source: Camera, target: Camera, target_size: tuple
     height, width = depth.shape
     pixel, z = project(unproject(depth, *source).flatten(0, 1), *target)
     drawn = torch.cat([pixel, z[:, None]], 1).T.view(1, 3, height, width)
-    reach = _window_max(drawn[:, :2], 3) - _window_min(drawn[:, :2], 3)  # of 3 x 3 pixels, 2 unstretched
     size = (SUBPIXELS * height, SUBPIXELS * width)
-    torn = F.interpolate((reach.amax(1, keepdim=True) > 2 * MAX_STRETCH).float(), size)[0, 0] > 0
+    torn = _reach(drawn[0, :2], torch.ones_like(depth, dtype=torch.bool)) > MAX_STRETCH
+    torn = F.interpolate(torn[None, None].float(), size)[0, 0] > 0
     place = (torch.stack(pixel_grid(*size, like=z)) / SUBPIXELS).frac() - 0.5
     nearest = F.interpolate(drawn, size)[0] + torch.cat([place, torch.zeros_like(place[:1])])
     points = torch.where(torn, nearest, F.interpolate(drawn, size, mode="bilinear", align_corners=False)[0]).flatten(1)
@@ -240,6 +241,12 @@ def draw_depth(depth: Tensor, source: Camera, target: Camera, target_size: tuple
     z = buffer.scatter_reduce_(0, y.long() * width + x.long(), z, "amin").view(height, width)
     closed = _window_max(_window_min(z, 3), 3)  # what is behind does not show through the gaps between points
     return torch.where(closed * (1 + SAME_SURFACE) < z, closed, z)
+
+
+def _reach(place: Tensor, known: Tensor) -> Tensor:
+    """How far places [2, H, W] lie apart from pixel to pixel, [H, W]: in 3 x 3 pixels, of those that are known, [H, W],
+    and along the axis of more."""
+    return (_window_max(place.where(known, -torch.inf), 3) - _window_min(place.where(known, torch.inf), 3)).amax(0) / 2
 
 
 def _close_gaps(z: Tensor, widest: int) -> Tensor:
