@@ -21,7 +21,6 @@ from gen3r.cameras.rays import pixel_grid
 from gen3r.geometry.points import project, unproject, window_mean
 
 MAX_STRETCH = 5.0  # of a photo, from pixel to pixel; beyond it is torn
-MAX_JUMP = 2.0  # of the place in the photo, from pixel to pixel; beyond it they show the two sides of an edge
 SUBPIXELS = 2  # points per side of a pixel, so that surfaces stay closed when a camera approaches them
 NEAR = 1e-3  # least z-depth, in the unit of the cameras, of a point that is drawn
 GAP = 0.01  # of the longer side: the widest gap in a surface that is closed
@@ -201,8 +200,8 @@ def draw_photo(
     place = (2 * pixel / edge - 1)[None]
     colour = F.grid_sample(photo[None], place, mode="bicubic", padding_mode="border", align_corners=False)[0]
     mean, count = (window_mean(x, 3) for x in (colour * seen, seen[None].float()))
-    edge = seen & (_reach(pixel.movedim(-1, 0), seen) > MAX_JUMP)
-    colour = torch.where(edge, mean / count.clamp_min(1e-6), colour)
+    edge = seen & (_reach(pixel.movedim(-1, 0), seen) > MAX_STRETCH)  # each pixel there shows one side of it alone
+    colour = torch.where(edge, (colour + mean / count.clamp_min(1e-6)) / 2, colour)
     opacity = _feather(seen, max(1, round(FEATHER * longer / 2)))
     return View(colour.clamp(0, 1), z, opacity, angle + FARTHER * farther)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -29,6 +30,10 @@ NEIGHBOURS = 16
 MIN_POINTS = 12  # in all frames
 MIN_REGISTERED = 0.7  # share of the frames that must be matched
 MOST_RANGE = 60.0  # of the points' depths; more is a mapping of cameras that only turned
+NEARBY, ALIKE = 0.05, 0.1  # of the longer side, and of the logarithm of depth: how far a point tells the depth
+NO_CHANGE = 3.0  # points: the weight of the predicted depth
+MAX_CHANGE = 0.3  # of the logarithm of depth; more is a wrong point
+FIELD_SIDE = 128  # most pixels of the longer side in which the change is computed
 FOCAL_RANGE = (0.4, 2.5)  # around the initial focal length; beyond it the mapping has failed
 
 
@@ -216,10 +221,7 @@ def align_cameras(depth: Tensor, cameras: Cameras, scene: SparseScene, size: Siz
     the nearer half of the points, whose depth is surer. Frames that are not registered keep their predicted motion from
     the nearest registered one.
     """
-    scale = depth.shape[-1] / size[1]
-    ratios = [z / _at(depth[n], scale * pixels) for n, (pixels, z) in scene.points.items()]
-    near = torch.cat([z for _, z in scene.points.values()])
-    unit = torch.cat(ratios)[near <= near.median()].median()  # sparse units in a predicted one
+    unit = _unit(depth, scene, size)
     known, predicted, poses = sorted(scene.T_world_camera), cameras.T_world_camera, []
     for n in range(len(depth)):
         nearest = min(known, key=lambda k: abs(k - n))
@@ -227,8 +229,42 @@ def align_cameras(depth: Tensor, cameras: Cameras, scene: SparseScene, size: Siz
         T[:3, 3] /= unit
         poses.append(T if nearest == n else T @ torch.linalg.inv(predicted[nearest]) @ predicted[n])
     K = cameras.K_px.clone()
-    K[:, 0, 0] = K[:, 1, 1] = scale * scene.focal
+    K[:, 0, 0] = K[:, 1, 1] = depth.shape[-1] / size[1] * scene.focal
     return Cameras(torch.stack(poses), K, cameras.height, cameras.width).relative_to_first()
+
+
+def align_depth(depth: Tensor, scene: SparseScene, size: Size) -> Tensor:
+    """A predicted depth [F, H, W] that follows the points of a sparse scene near each of them.
+
+    size: as for `align_cameras`. The logarithm of the depth changes by the mean over the points of a frame, weighted by
+    their nearness in the image and in depth, and by one of `NO_CHANGE` for none.
+    """
+    unit = _unit(depth, scene, size)
+    factor = min(1.0, FIELD_SIDE / max(depth.shape[1:]))
+    height, width = (max(1, round(factor * side)) for side in depth.shape[1:])
+    own = F.interpolate(depth[None].log(), (height, width), mode="area")[0]
+    y, x = torch.meshgrid(*(torch.arange(n, device=depth.device) + 0.5 for n in (height, width)), indexing="ij")
+    field = torch.zeros_like(own)
+    for n, (pixels, z) in scene.points.items():
+        pixels = depth.shape[-1] / size[1] * pixels
+        log_depth = _at(depth[n], pixels).log()
+        change = ((z / unit).log() - log_depth).clamp(-MAX_CHANGE, MAX_CHANGE)
+        away = ((x[..., None] - factor * pixels[:, 0]) ** 2 + (y[..., None] - factor * pixels[:, 1]) ** 2).sqrt()
+        weight = _bell(away / max(height, width), NEARBY) * _bell(own[n, ..., None] - log_depth, ALIKE)
+        field[n] = (weight * change).sum(-1) / (weight.sum(-1) + NO_CHANGE)
+    return depth * F.interpolate(field[None], depth.shape[1:], mode="bilinear", align_corners=False)[0].exp()
+
+
+def _bell(x: Tensor, width: float) -> Tensor:
+    return torch.exp(-0.5 * (x / width) ** 2)
+
+
+def _unit(depth: Tensor, scene: SparseScene, size: Size) -> Tensor:
+    """How many units of a sparse scene one of a predicted depth has."""
+    scale = depth.shape[-1] / size[1]
+    ratios = torch.cat([z / _at(depth[n], scale * pixels) for n, (pixels, z) in scene.points.items()])
+    z = torch.cat([z for _, z in scene.points.values()])
+    return ratios[z <= z.median()].median()
 
 
 def _at(depth: Tensor, pixels: Tensor) -> Tensor:
