@@ -7,7 +7,7 @@ from gen3r.data.synthetic import render_clip
 from gen3r.evaluation.metrics import absolute_relative, camera_auc
 from gen3r.geometry.multi_view_stereo import mismatch, sharpen_frames, sharpen_pair
 from gen3r.geometry.refinement import matched_pair, refine
-from gen3r.geometry.structure_from_motion import SparseScene, align_cameras, map_frames
+from gen3r.geometry.structure_from_motion import SparseScene, align_cameras, align_depth, map_frames
 
 SIZE = 224
 
@@ -69,6 +69,16 @@ def test_cameras_take_the_unit_of_the_depth(clip: Clip) -> None:
     # the frame that was not registered keeps its predicted motion from the one before
     ours, theirs = (torch.linalg.inv(x[-2]) @ x[-1] for x in (cameras.T_world_camera, guess.T_world_camera))
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+def test_depth_follows_the_points_near_them(clip: Clip) -> None:
+    truth = torch.where(clip.depth > 0, clip.depth, 8.0)
+    leaning = 2 * truth * torch.linspace(-0.2, 0.2, SIZE)[:, None].exp()
+    aligned = align_depth(leaning, sparse(clip, 3.0), (SIZE, SIZE))
+    known = clip.depth > 0
+    before, after = (absolute_relative(x[:-1], clip.depth[:-1], known[:-1]) for x in (leaning, aligned))
+    assert after < 0.5 * before
+    assert torch.equal(aligned[-1], leaning[-1])  # no points
 
 
 def wrong_cameras(cameras: Cameras) -> Cameras:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gen3r.cameras.camera import Cameras
 from gen3r.geometry.multi_view_stereo import mismatch, sharpen_frames
-from gen3r.geometry.structure_from_motion import align_cameras, map_frames, map_pair
+from gen3r.geometry.structure_from_motion import align_cameras, align_depth, map_frames, map_pair
 from gen3r.media.crop import Size
 from gen3r.media.images import eight_bits, evenly_spaced, resize
 
@@ -43,8 +43,10 @@ def refine(
     numbers = dict.fromkeys(evenly_spaced(len(images), JUDGED))
     predicted = float(cameras.K_px[:, 0, 0].median()) * matched.shape[2] / cameras.width
     for scene in map_frames(matched, predicted, USUAL_FOCAL * max(matched.shape[1:3])):
-        found = align_cameras(depth, cameras, scene, (matched.shape[1], matched.shape[2]))
+        size = matched.shape[1], matched.shape[2]
+        found = align_cameras(depth, cameras, scene, size)
         if _fit_better(images, depth, found, cameras, numbers):
+            depth = align_depth(depth, scene, size)
             return sharpen_frames(images, depth, found, frames, _finer(matched, images)), found
     return None
 
