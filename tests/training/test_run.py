@@ -320,7 +320,6 @@ def test_an_autoencoder_learns_near_the_latents_that_it_keeps(tmp_path: Path, tr
     assert first["shift"] == 0
     assert main(["train", "package", *where, "--out", str(tmp_path / "made")]) == 0
     before, after = (Gen3RPipeline.from_pretrained(tmp_path / name).vae for name in ("start", "made"))
-    assert after.config["latents_std"] == before.config["latents_std"]
     assert not torch.equal(after.encoder.conv_in.weight, before.encoder.conv_in.weight.bfloat16())
 
 

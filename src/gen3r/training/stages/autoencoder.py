@@ -69,11 +69,6 @@ class AutoencoderStage(Stage):
             before = weights.load_start(run.start, ("vae",)).vae
         return cls(components, run.held_clips(), config, photos_in(run.photos) if run.photos else None, before)
 
-    def finish(self, run: "Run") -> None:
-        """Keeps the statistics of the latents with the latents."""
-        if self.before is not None:
-            weights.settle_statistics(run, "vae", self.before.config)
-
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         frames = int(rng.choice(self.config.frames))
         batch = clip_batch(self.clips, rng, size, frames)
