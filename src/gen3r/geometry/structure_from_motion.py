@@ -33,7 +33,7 @@ MOST_RANGE = 60.0  # of the points' depths; more is a mapping of cameras that on
 NEARBY, ALIKE = 0.05, 0.1  # of the longer side, and of the logarithm of depth: how far a point tells the depth
 NO_CHANGE = 3.0  # points: the weight of the predicted depth
 MAX_CHANGE = 0.3  # of the logarithm of depth; more is a wrong point
-FIELD_SIDE = 128  # most pixels of the longer side in which the change is computed
+FIELD_SIDE = 64  # most pixels of the longer side in which the change is computed
 FOCAL_RANGE = (0.4, 2.5)  # around the initial focal length; beyond it the mapping has failed
 
 
@@ -243,16 +243,18 @@ def align_depth(depth: Tensor, scene: SparseScene, size: Size) -> Tensor:
     factor = min(1.0, FIELD_SIDE / max(depth.shape[1:]))
     height, width = (max(1, round(factor * side)) for side in depth.shape[1:])
     own = F.interpolate(depth[None].log(), (height, width), mode="area")[0]
-    y, x = torch.meshgrid(*(torch.arange(n, device=depth.device) + 0.5 for n in (height, width)), indexing="ij")
-    field = torch.zeros_like(own)
+    y, x = (torch.arange(n, device=depth.device)[:, None] + 0.5 for n in (height, width))
+    field = torch.zeros_like(own)  # where a depth is not positive, it stays
     for n, (pixels, z) in scene.points.items():
         pixels = depth.shape[-1] / size[1] * pixels
         log_depth = _at(depth[n], pixels).log()
         change = ((z / unit).log() - log_depth).clamp(-MAX_CHANGE, MAX_CHANGE)
-        away = ((x[..., None] - factor * pixels[:, 0]) ** 2 + (y[..., None] - factor * pixels[:, 1]) ** 2).sqrt()
-        weight = _bell(away / max(height, width), NEARBY) * _bell(own[n, ..., None] - log_depth, ALIKE)
+        column, row = (factor * pixels).T
+        near = _bell(y - row, NEARBY * max(height, width))[:, None] * _bell(x - column, NEARBY * max(height, width))
+        weight = near * _bell(own[n, ..., None] - log_depth, ALIKE)
         field[n] = (weight * change).sum(-1) / (weight.sum(-1) + NO_CHANGE)
-    return depth * F.interpolate(field[None], depth.shape[1:], mode="bilinear", align_corners=False)[0].exp()
+    field = F.interpolate(field.nan_to_num()[None], depth.shape[1:], mode="bilinear", align_corners=False)[0]
+    return depth * field.exp()
 
 
 def _bell(x: Tensor, width: float) -> Tensor:
