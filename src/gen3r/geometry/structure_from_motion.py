@@ -144,9 +144,11 @@ def _match(database: Path, images: int) -> None:
     verification.ransac.random_seed = 0
     pairs = pycolmap.SequentialPairingOptions(quadratic_overlap=False, loop_detection=False)
     pairs.overlap = images if images <= ALL_PAIRS else NEIGHBOURS
+    matching = pycolmap.FeatureMatchingOptions(use_gpu=False, guided_matching=True)
+    matching.num_threads = 1  # in several, the scene is not the same in every run
     pycolmap.match_sequential(
-        database, matching_options=pycolmap.FeatureMatchingOptions(use_gpu=False, guided_matching=True),
-        pairing_options=pairs, verification_options=verification, device=pycolmap.Device.cpu,
+        database, matching_options=matching, pairing_options=pairs, verification_options=verification,
+        device=pycolmap.Device.cpu,
     )  # fmt: skip
 
 
