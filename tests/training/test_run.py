@@ -296,30 +296,29 @@ def test_what_starts_anew_is_float32_though_the_model_is_kept_in_bfloat16(packag
         assert {p.dtype for p in module.parameters()} == {torch.float32}, name
 
 
-def test_a_decoder_alone_is_trained_through_the_command_line(tmp_path: Path, training_data: Path) -> None:
-    tiny_pipeline().save_pretrained(tmp_path / "start")
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "train").symlink_to(training_data / "clips")
-    command = ["train", "autoencoder", "--decoder-only", "--steps", "2", "--batch-size", "1", "--learning-rate", "0.01"]
-    where = ["--start", str(tmp_path / "start"), "--folder", str(tmp_path / "run")]
+def continued_autoencoder(folder: Path, clips: Path, option: str) -> list[Any]:
+    """The autoencoders of a tiny model and of what two steps of training with an option make of it."""
+    tiny_pipeline().save_pretrained(folder / "start")
+    (folder / "run").mkdir()
+    (folder / "run" / "train").symlink_to(clips)
+    command = ["train", "autoencoder", option, "--steps", "2", "--batch-size", "1", "--learning-rate", "0.01"]
+    where = ["--start", str(folder / "start"), "--folder", str(folder / "run")]
     assert main([*command, *where]) == 0
-    assert main(["train", "package", *where, "--out", str(tmp_path / "made")]) == 0
-    before, after = (Gen3RPipeline.from_pretrained(tmp_path / name).vae.state_dict() for name in ("start", "made"))
+    assert main(["train", "package", *where, "--out", str(folder / "made")]) == 0
+    return [Gen3RPipeline.from_pretrained(folder / name).vae for name in ("start", "made")]
+
+
+def test_a_decoder_alone_is_trained_through_the_command_line(tmp_path: Path, training_data: Path) -> None:
+    autoencoders = continued_autoencoder(tmp_path, training_data / "clips", "--decoder-only")
+    before, after = (vae.state_dict() for vae in autoencoders)
     moved = {name.split(".")[0] for name, value in after.items() if not torch.equal(value, before[name].bfloat16())}
     assert moved == {"decoder", "post_quant_conv"}
 
 
 def test_an_autoencoder_learns_near_the_latents_that_it_keeps(tmp_path: Path, training_data: Path) -> None:
-    tiny_pipeline().save_pretrained(tmp_path / "start")
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "train").symlink_to(training_data / "clips")
-    command = ["train", "autoencoder", "--keep-latents", "--steps", "2", "--batch-size", "1", "--learning-rate", "0.01"]
-    where = ["--start", str(tmp_path / "start"), "--folder", str(tmp_path / "run")]
-    assert main([*command, *where]) == 0
+    before, after = continued_autoencoder(tmp_path, training_data / "clips", "--keep-latents")
     first = json.loads((tmp_path / "run" / "autoencoder" / "metrics.jsonl").read_text().splitlines()[0])
     assert first["shift"] == 0
-    assert main(["train", "package", *where, "--out", str(tmp_path / "made")]) == 0
-    before, after = (Gen3RPipeline.from_pretrained(tmp_path / name).vae for name in ("start", "made"))
     assert not torch.equal(after.encoder.conv_in.weight, before.encoder.conv_in.weight.bfloat16())
 
 

@@ -9,6 +9,7 @@ from diffusers import ModelMixin
 from torch import nn
 
 from gen3r.checkpoints.load import load_components
+from gen3r.errors import InputError
 from gen3r.models.components import Components
 from gen3r.models.presets import build_components
 from gen3r.training.engine.checkpoint import CHECKPOINT, holds, load_average
@@ -63,6 +64,17 @@ def load_start(model: str | Path, names: Collection[str], stored: Collection[str
         if name not in stored:
             module.float()
     return components
+
+
+def load_kept(run: "Run", names: Collection[str]) -> Components:
+    """Components of a run's starting model, whose latents `--keep-latents` keeps.
+
+    Raises:
+        InputError: there is no starting model.
+    """
+    if run.start is None:
+        raise InputError("--keep-latents keeps the latents of a model; name it with --start")
+    return load_start(run.start, names)
 
 
 def is_trained(folder: Path, component: str) -> bool:

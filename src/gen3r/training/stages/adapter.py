@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from gen3r.cameras.conventions import decode_pose
 from gen3r.data.records import Clip, ClipSource
-from gen3r.errors import InputError
 from gen3r.models.adapter import GeometryAdapter
 from gen3r.models.components import Components
 from gen3r.models.gaussian import DiagonalGaussian, statistics
@@ -78,9 +77,7 @@ class AdapterStage(Stage):
         """As `Stage.of`."""
         before = None
         if config.keep_latents:
-            if run.start is None:
-                raise InputError("--keep-latents keeps the geometry latents of a model; name it with --start")
-            model = weights.load_start(run.start, ("vggt", "geo_adapter"))
+            model = weights.load_kept(run, ("vggt", "geo_adapter"))
             before = (model.vggt, model.geo_adapter)
         return cls(components, run.held_clips(max(config.frames), DRAWS), config, before)
 

@@ -60,13 +60,9 @@ class AutoencoderStage(Stage):
     @classmethod
     def of(cls, run: "Run", components: Components, config: AutoencoderConfig) -> Self:
         """As `Stage.of`, with the run's photos."""
-        before = None
         if config.keep_latents and config.decoder_only:
             raise InputError("--decoder-only leaves the latents as they are; leave --keep-latents out")
-        if config.keep_latents:
-            if run.start is None:
-                raise InputError("--keep-latents keeps the latents of a model; name it with --start")
-            before = weights.load_start(run.start, ("vae",)).vae
+        before = weights.load_kept(run, ("vae",)).vae if config.keep_latents else None
         return cls(components, run.held_clips(), config, photos_in(run.photos) if run.photos else None, before)
 
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
