@@ -130,6 +130,12 @@ def scenarios(frames: list[int], steps: int, compile_backend: str) -> Iterator[S
     def layers(pipe: Gen3RPipeline, device: torch.device) -> None:
         pipe.enable_group_offload(device, offload_type="leaf_level", use_stream=device.type == "cuda")
 
+    def eight_bits(pipe: Gen3RPipeline, device: torch.device) -> None:
+        from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
+        for module in (pipe.transformer, pipe.text_encoder, pipe.image_encoder):
+            quantize_(module, Int8WeightOnlyConfig())
+
     def models(pipe: Gen3RPipeline, device: torch.device) -> None:
         pipe.enable_model_cpu_offload(device=str(device) if device.index is not None else f"{device}:0")
 
@@ -141,6 +147,7 @@ def scenarios(frames: list[int], steps: int, compile_backend: str) -> Iterator[S
         if "hub" not in name.value and "varlen" not in name.value:  # downloaded; for sequences of unequal length
             yield Scenario(f"attention {name.value}", backend(name.value), first)
     yield Scenario("float8 weights", lambda pipe, device: pipe.enable_layerwise_casting(), first)
+    yield Scenario("8-bit weights", eight_bits, first)
     yield Scenario("offload of models", models, first, host=True, cost=3)
     yield Scenario("offload of blocks", blocks, first, host=True, cost=3)
     yield Scenario("offload of layers", layers, first, host=True, cost=4)

@@ -147,6 +147,16 @@ def test_what_needs_loaded_weights_says_so(model: Path, tmp_path: Path) -> None:
             call()
 
 
+def test_components_that_are_given(model: Path) -> None:
+    """They take the place of the model's own; unknown ones, and tiers that leave weights in files, are refused."""
+    mine = load_components(model, only=["vae"]).vae
+    assert Gen3RPipeline.from_pretrained(model, vae=mine).vae is mine
+    with pytest.raises(InputError, match="no unet; its components are geo_adapter, image_encoder"):
+        Gen3RPipeline.from_pretrained(model, unet=mine)
+    with pytest.raises(InputError, match='memory="low" needs them in their files'):
+        Gen3RPipeline.from_pretrained(model, memory="low", vae=mine)
+
+
 @pytest.fixture(scope="module")
 def stages(model: Path) -> list[Stage]:
     return model_stages(model, None, CLIP)

@@ -86,6 +86,7 @@ class PipelineBase(DiffusionPipeline, WanLoraLoaderMixin):
         variant: str | None = None,
         memory: str = "high",
         device: torch.device | str = "cpu",
+        **components: Any,
     ) -> Self:
         """The pipeline of `nano` (in the package), a folder (ours or the published layout), or a Hub id.
 
@@ -96,23 +97,31 @@ class PipelineBase(DiffusionPipeline, WanLoraLoaderMixin):
             (`gen3r.models.memory.Offload` says how); "auto" takes the first of these for which the device has the
             memory to make the model's own clip.
         device: where everything runs.
+        components: used in place of the model's own, as in diffusers, such as a quantized `transformer`. They are
+            loaded, and so is everything: `memory` is "high".
 
         Raises:
-            InputError: there is no such model, variant or tier; a tensor is missing, left over, misshapen, not finite,
-                damaged or pickled; or the device's memory clearly does not suffice.
+            InputError: there is no such model, variant, tier or component; a tensor is missing, left over, misshapen,
+                not finite, damaged or pickled; or the device's memory clearly does not suffice.
         """
         folder, device = resolve_model(model), torch.device(device)
+        names = {*MODULES, "tokenizer", "scheduler"}
+        if unknown := components.keys() - names:
+            raise InputError(f"a pipeline has no {min(unknown)}; its components are {', '.join(sorted(names))}")
+        if components and memory != "high":
+            raise InputError(f'components that are given are loaded; memory="{memory}" needs them in their files')
         packaged = torch_dtype is None and in_package(folder)
         dtype = torch.float32 if packaged else torch_dtype
         if memory not in TIERS:
             memory = fitting_tier(folder, dtype, own_clip(folder), device, memory, variant)
         if memory == "high":
-            pipe = cls(**vars(load_components(folder, dtype, variant=variant)))
+            stored = load_components(folder, dtype, names - components.keys(), variant)
+            pipe = cls(**vars(stored) | components)
             pipe = pipe if device.type == "cpu" else pipe.to(device)
         else:
-            components, weights = open_components(folder, dtype, variant)
-            offload = Offload(components.modules(), weights, device, memory)
-            pipe = cls(**vars(components))
+            empty, weights = open_components(folder, dtype, variant)
+            offload = Offload(empty.modules(), weights, device, memory)
+            pipe = cls(**vars(empty))
             pipe.offload = offload
         pipe.mixed_precision = packaged
         return pipe
