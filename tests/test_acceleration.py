@@ -20,7 +20,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gen3r.errors import InputError
 from gen3r.models.components import MODULES
-from gen3r.models.transformer import Gen3RTransformer
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
 from tests.tiny import tiny_pipeline
@@ -65,9 +64,6 @@ FEATURES = {
     "leaf_level": Feature(f"{GROUPS} by layers", WORKS, "every component; to memory or disk"),
     "model_offload": Feature("`pipe.enable_model_cpu_offload`", WORKS, "one large component at a time"),
     "float8": Feature("`pipe.enable_layerwise_casting`", WORKS, "weights in float8, the text encoder's included"),
-    "quantized": Feature(
-        "`from_pretrained` with a component of `TorchAoConfig`", WORKS, "such as weights in 8 bits; diffusers loads it"
-    ),
     "tiling": Feature("`vae.enable_tiling`", WORKS, "encoding and decoding"),
     "slicing": Feature("`vae.enable_slicing`", WORKS, "encoding and decoding, one sample at a time"),
     "parallel": Feature(
@@ -362,24 +358,6 @@ def test_float8(shared: Gen3RPipeline) -> None:
         small = sum(p.numel() for p in weights if p.dtype == torch.float8_e4m3fn)
         assert small > 0, name
     assert (scene_of(pipe).images - scene_of(shared).images).abs().mean() < 0.1
-
-
-def test_quantized(shared: Gen3RPipeline, tmp_path: Path) -> None:
-    """diffusers loads the component; the pipeline takes it in place of its own, and shows nearly the same."""
-    from torchao.quantization import Int8Tensor, Int8WeightOnlyConfig
-
-    shared.save_pretrained(tmp_path / "model")
-    config = diffusers.TorchAoConfig(Int8WeightOnlyConfig())
-    transformer = Gen3RTransformer.from_pretrained(
-        tmp_path / "model", subfolder="transformer", quantization_config=config, torch_dtype=torch.float32
-    )
-    pipe = Gen3RPipeline.from_pretrained(tmp_path / "model", transformer=transformer)
-    linears = [m for m in pipe.transformer.blocks.modules() if isinstance(m, nn.Linear)]
-    assert linears
-    assert all(isinstance(m.weight, Int8Tensor) for m in linears)
-    quantized, plain = latents_of(pipe), latents_of(shared)
-    assert not torch.equal(quantized, plain)
-    assert (quantized - plain).std() < 0.05 * plain.std()
 
 
 def sizes_of(module: nn.Module, work: Callable[[], Any]) -> set[tuple[int, ...]]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import TorchAoConfig
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
@@ -16,6 +17,7 @@ from gen3r.models import vggt
 from gen3r.models.components import MODULES
 from gen3r.models.cost import Clip, Count, Stage, StageCounter, most_memory
 from gen3r.models.memory import TIERS
+from gen3r.models.transformer import Gen3RTransformer
 from gen3r.pipeline import Gen3RPipeline
 from gen3r.scene import Scene
 from tests.tiny import latents_of, tiny_pipeline
@@ -155,6 +157,25 @@ def test_components_that_are_given(model: Path) -> None:
         Gen3RPipeline.from_pretrained(model, unet=mine)
     with pytest.raises(InputError, match='memory="low" needs them in their files'):
         Gen3RPipeline.from_pretrained(model, memory="low", vae=mine)
+
+
+def test_quantized_components(model: Path) -> None:
+    """What diffusers quantizes takes the place of the model's own, and makes nearly the same latents.
+
+    The test needs gen3r[quantization], which `make test` does not install: diffusers would load it in every command.
+    """
+    quantization = pytest.importorskip("torchao.quantization")
+    config = TorchAoConfig(quantization.Int8WeightOnlyConfig())
+    transformer = Gen3RTransformer.from_pretrained(
+        model, subfolder="transformer", quantization_config=config, torch_dtype=torch.float32
+    )
+    layers = [m for m in transformer.blocks.modules() if isinstance(m, nn.Linear)]
+    assert layers
+    assert all(isinstance(layer.weight, quantization.Int8Tensor) for layer in layers)
+    quantized = latents_of(Gen3RPipeline.from_pretrained(model, transformer=transformer))
+    plain = latents_of(Gen3RPipeline.from_pretrained(model))
+    assert not torch.equal(quantized, plain)
+    assert (quantized - plain).std() < 0.05 * plain.std()
 
 
 @pytest.fixture(scope="module")
