@@ -168,7 +168,7 @@ def test_a_camera_that_turns_away_shows_the_generated_frames() -> None:
     assert (z[1:] - 2).abs().max() < 1e-3
 
 
-@pytest.mark.parametrize("forward", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("forward", [0.0, 0.5, 1.0, 1.6, 1.75])
 def test_surfaces_stay_closed_when_the_camera_comes_near(forward: float) -> None:
     _, depth, cameras = wall(moved((0, 0, 0), (0, 0, forward)))
     z = draw_depth(depth[0], *[(cameras.T_world_camera[i], cameras.K_px[i]) for i in (0, 1)])

@@ -7,6 +7,7 @@ edge: what appears behind an edge continues the background. A share of the coars
 generated frames, which are right more often where the depth is wrong, within limits that leave no second image.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
@@ -21,7 +22,8 @@ from gen3r.cameras.rays import pixel_grid
 from gen3r.geometry.points import project, unproject, window_mean
 
 MAX_STRETCH = 5.0  # of a photo, from pixel to pixel; beyond it is torn
-SUBPIXELS = 2  # points per side of a pixel, so that surfaces stay closed when a camera approaches them
+SUBPIXELS = 2  # points per side of a pixel
+CLOSED, MOST_FINER = 2.5, 5  # how much nearer a surface may come with as many points, and factors on them beyond that
 NEAR = 1e-3  # least z-depth, in the unit of the cameras, of a point that is drawn
 GAP = 0.01  # of the longer side: the widest gap in a surface that is closed
 SAME_SURFACE = 0.05  # largest difference of the logarithms of depth within a surface
@@ -221,19 +223,28 @@ def draw_depth(depth: Tensor, source: Camera, target: Camera, target_size: tuple
 
     target_size: height and width of the other's image; the first one's by default.
 
-    Between the pixels of a surface, points are interpolated. Where the photo would be stretched more than
-    `MAX_STRETCH` times, it is torn.
+    Between the pixels of a surface, points are interpolated, more of them where it comes nearer. Where the photo would
+    be stretched more than `MAX_STRETCH` times as much as its nearness explains, it is torn.
     """
-    height, width = depth.shape
-    pixel, z = project(unproject(depth, *source).flatten(0, 1), *target)
-    drawn = torch.cat([pixel, z[:, None]], 1).T.view(1, 3, height, width)
-    size = (SUBPIXELS * height, SUBPIXELS * width)
-    torn = _reach(drawn[0, :2], torch.ones_like(depth, dtype=torch.bool)) > MAX_STRETCH
-    torn = F.interpolate(torn[None, None].float(), size)[0, 0] > 0
-    place = (torch.stack(pixel_grid(*size, like=z)) / SUBPIXELS).frac() - 0.5
-    nearest = F.interpolate(drawn, size)[0] + torch.cat([place, torch.zeros_like(place[:1])])
-    points = torch.where(torn, nearest, F.interpolate(drawn, size, mode="bilinear", align_corners=False)[0]).flatten(1)
     height, width = target_size or depth.shape
+    pixel, z = project(unproject(depth, *source).flatten(0, 1), *target)
+    nearness = target[1][0, 0] / source[1][0, 0] * depth / z.view_as(depth).clamp_min(NEAR)
+    drawn = torch.cat([pixel, z[:, None]], 1).T.view(3, *depth.shape)
+    margin = nearness.clamp_min(1)
+    shown = (drawn[2] > NEAR) & (drawn[0] > -margin) & (drawn[0] < width + margin)
+    shown &= (drawn[1] > -margin) & (drawn[1] < height + margin)
+    if not bool(shown.any()):
+        return depth.new_full((height, width), torch.inf)
+    part = tuple(slice(int(i[0]), int(i[-1]) + 1) for i in (shown.any(d).nonzero()[:, 0] for d in (1, 0)))
+    drawn, nearness, shown = drawn[:, *part], nearness[part], shown[part]  # the nearer, the less of it there is
+    torn = _reach(drawn[:2], torch.ones_like(shown)) > MAX_STRETCH * (nearness / CLOSED).clamp_min(1)
+    finer = SUBPIXELS * min(MOST_FINER, math.ceil(float(nearness[shown].max()) / CLOSED))
+    size = tuple(finer * side for side in shown.shape)
+    torn = F.interpolate(torn[None, None].float(), size)[0, 0] > 0
+    place = (torch.stack(pixel_grid(*size, like=z)) / finer).frac() - 0.5
+    nearest = F.interpolate(drawn[None], size)[0] + torch.cat([place, torch.zeros_like(place[:1])])
+    between = F.interpolate(drawn[None], size, mode="bilinear", align_corners=False)[0]
+    points = torch.where(torn, nearest, between).flatten(1)
     inside = ((points >= 0).all(0) & (points[0] < width) & (points[1] < height) & (points[2] > NEAR)).nonzero()[:, 0]
     x, y, z = points[:, inside]
     buffer = depth.new_full((height * width,), torch.inf)
