@@ -153,6 +153,8 @@ def test_components_that_are_given(model: Path) -> None:
     """They take the place of the model's own; unknown ones, and tiers that leave weights in files, are refused."""
     mine = load_components(model, only=["vae"]).vae
     assert Gen3RPipeline.from_pretrained(model, vae=mine).vae is mine
+    with pytest.raises(InputError, match="vggt is a VGGT, not VideoVAE"):
+        Gen3RPipeline.from_pretrained(model, vggt=mine)
     with pytest.raises(InputError, match="no unet; its components are geo_adapter, image_encoder"):
         Gen3RPipeline.from_pretrained(model, unet=mine)
     with pytest.raises(InputError, match='memory="low" needs them in their files'):

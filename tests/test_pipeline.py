@@ -363,7 +363,6 @@ class TestPhotos:
             ((150, 200), {"output_size": 120}, (90, 120)),
             ((150, 200), {"output_size": 0}, (SIZE, SIZE)),
             ((150, 200), {"cameras": "free"}, (SIZE, SIZE)),
-            ((20, 400), {}, (100, 400)),
         ],
     )
     def test_frames_have_the_size_and_shape_of_the_photo(self, pipe: Gen3RPipeline, shape, options, size):
@@ -371,14 +370,22 @@ class TestPhotos:
         assert request.frame_size() == size
         assert request.read_images().shape[-2:] == size
 
-    def test_text_and_whole_clips_keep_the_models_size(self, pipe: Gen3RPipeline):
-        for images in (None, [photo(150, 200)] * FRAMES):
-            request = Request(images=images, cameras="still").resolve(pipe.defaults)
-            assert request.frame_size() == (SIZE, SIZE)
+    def test_a_long_photo_is_cut_with_a_warning(self, pipe: Gen3RPipeline):
+        with pytest.warns(UserWarning, match="a photo of 400 x 20 is cut at both ends: frames are at most 4 to 1"):
+            request = Request(images=photo(20, 400), cameras="dolly_in").resolve(pipe.defaults)
+        assert request.frame_size() == (100, 400)
 
-    def test_a_size_under_the_models_is_refused(self, pipe: Gen3RPipeline):
+    def test_text_and_whole_clips_keep_the_models_size(self, pipe: Gen3RPipeline):
+        assert Request(cameras="still").resolve(pipe.defaults).frame_size() == (SIZE, SIZE)
+        with pytest.warns(UserWarning, match="the images say how the camera moves, not still"):
+            request = Request(images=[photo(150, 200)] * FRAMES, cameras="still").resolve(pipe.defaults)
+        assert request.frame_size() == (SIZE, SIZE)
+
+    def test_a_size_that_cannot_be_rendered_is_refused(self, pipe: Gen3RPipeline):
         with pytest.raises(InputError, match="at least the model's, 112, or 0"):
             pipe(photo(150, 200), cameras="dolly_in", output_size=90)
+        with pytest.raises(InputError, match="the output size is 8192 at most, not 100000"):
+            pipe(photo(150, 200), cameras="dolly_in", output_size=100_000)
 
     @pytest.mark.parametrize("given", [1, 2])
     def test_a_scene_shows_the_photos_along_the_path(self, pipe: Gen3RPipeline, given: int):

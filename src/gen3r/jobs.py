@@ -50,7 +50,8 @@ class Job:
             raise InputError('nothing to start from; give an image, or text with --prompt "..."')
         for path in self.inputs:
             if not path.exists():
-                raise InputError(f"no image, video or folder at {path}")
+                first = "; download it first" if str(path).startswith(("http:", "https:")) else ""
+                raise InputError(f"no image, video or folder at {path}{first}")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"a seed is a whole number from 0 to 2^63 - 1, not {self.seed}")
         if not (math.isfinite(self.camera_scale) and self.camera_scale > 0):
@@ -75,6 +76,8 @@ class Job:
             own = height or defaults["height"], width or defaults["width"]
             shape = images.first_size() if images.count else own
             cameras = read_cameras(cameras, shape=shape).scaled(self.camera_scale)
+        elif cameras and (os.sep in cameras or Path(cameras).suffix):
+            raise InputError(f"no camera file at {cameras}")
         elif self.camera_scale != 1:
             warnings.warn("--camera-scale is for camera files; --extent sets how far a named path goes", stacklevel=2)
         request = replace(
@@ -129,8 +132,9 @@ class Job:
         Raises:
             InputError: the file cannot be read, or holds something else.
         """
+        text = read_text(path, "file of options")
         try:
-            values = parse_json(read_text(path), path)
+            values = parse_json(text, path)
         except InputError as error:
             raise InputError(f'{path} is not a file of options in JSON, such as {{"prompt": "a room"}}') from error
         return cls.from_json(values, path.parent)

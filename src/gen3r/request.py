@@ -24,6 +24,7 @@ MAX_STEPS = 1_000_000
 FAST_STEPS = 20  # with `fast`, where a model has more
 FAST_GUIDED = 0.5  # share of the steps that are guided with `fast`
 NARROWEST, WIDEST = 1, 170  # degrees that a path's cameras see
+MOST_OUTPUT = 8192  # pixels of the longer side of frames rendered from photos
 PHOTO_SIDE = 768  # longer side of frames rendered from photos, where neither the request nor the photo says less
 _WHOLE = ("num_frames", "height", "width", "output_size", "num_inference_steps")
 _REAL = ("extent", "fov", "guidance_scale", "guided_share")
@@ -114,8 +115,10 @@ class Request:
         check_size(request.num_frames, request.height, request.width)
         request._check_sampling()
         if request.num_inference_steps < defaults.get("least_steps", 1):
-            own = defaults["num_inference_steps"]
-            raise InputError(f"this model samples in {own} steps; it cannot in {request.num_inference_steps}")
+            own, least = defaults["num_inference_steps"], defaults["least_steps"]
+            raise InputError(
+                f"this model samples in {own} steps, or in {least} at least; not in {request.num_inference_steps}"
+            )
         own = defaults["height"], defaults["width"]
         if (request.height, request.width) != own:
             warnings.warn(
@@ -126,6 +129,8 @@ class Request:
         if request.output_size and request.output_size < max(request.height, request.width):
             least = max(request.height, request.width)
             raise InputError(f"the output size is at least the model's, {least}, or 0; not {request.output_size}")
+        if (request.output_size or 0) > MOST_OUTPUT:
+            raise InputError(f"the output size is {MOST_OUTPUT} at most, not {request.output_size}")
         request._check_text()
         if request.num_views not in (0, 1, 2, request.num_frames) or request.num_views > request.num_frames:
             raise InputError(
@@ -135,6 +140,7 @@ class Request:
         if request.cameras is None:
             request = replace(request, cameras=defaults["cameras"].get(request.task, FREE))
         request._check_cameras()
+        request._check_shape()
         placed = any(isinstance(x, str) and x != FREE for x in request.paths(1))
         if request.fov is None and request.images is not None and placed:
             request = replace(request, fov=exif_fov(request.images, *request.frame_size()))
@@ -205,12 +211,10 @@ class Request:
         """Height and width of the frames of a resolved request: the first photo's shape, in even numbers, where the
         frames are rendered from it, else the model's."""
         from gen3r.media.crop import MAX_ASPECT
-        from gen3r.media.images import first_size
-        from gen3r.media.sequence import ImageSequence
 
         if not self.renders_photos:
             return self.height, self.width
-        height, width = self.images.first_size() if isinstance(self.images, ImageSequence) else first_size(self.images)
+        height, width = self._photo_size()
         longer = self.output_size or max(min(PHOTO_SIDE, max(height, width)), self.height, self.width)
         factor = longer / max(height, width)
         height, width = (2 * round(max(factor * side, longer / MAX_ASPECT) / 2) for side in (height, width))
@@ -259,6 +263,26 @@ class Request:
         except UnicodeEncodeError as error:
             raise InputError("the prompt is not valid text; type it in UTF-8") from error
 
+    def _check_shape(self) -> None:
+        """Warns where the frames have not the whole first photo."""
+        from gen3r.media.crop import MAX_ASPECT
+
+        if not self.renders_photos:
+            return
+        height, width = self._photo_size()
+        if max(height, width) > MAX_ASPECT * min(height, width):
+            warnings.warn(
+                f"a photo of {width} x {height} is cut at both ends: frames are at most {MAX_ASPECT:g} to 1",
+                stacklevel=4,
+            )
+
+    def _photo_size(self) -> tuple[int, int]:
+        """Height and width of the first image of a resolved request."""
+        from gen3r.media.images import first_size
+        from gen3r.media.sequence import ImageSequence
+
+        return self.images.first_size() if isinstance(self.images, ImageSequence) else first_size(self.images)
+
     def _check_cameras(self) -> None:
         """Checks paths by their names alone; warns where extent and easing have no effect."""
         paths = self.paths(1)
@@ -286,6 +310,9 @@ class Request:
                 raise InputError(f"no easing named {self.easing}; there are: {', '.join(EASINGS)}")
             if self.extent is not None and not math.isfinite(self.extent):
                 raise InputError(f"a path's extent must be a number, not {self.extent}")
+            if self.task == "all views":
+                asked = f"the images say how the camera moves, not {shaped[0]}"
+                warnings.warn(f"{asked}; a path is for one or two images", stacklevel=4)
         elif self.extent is not None or self.easing != "linear":
             kind = f"{named[0]} has neither" if named else "given cameras stay as they are"
             warnings.warn(f"extent and easing are for named paths; {kind}", stacklevel=4)

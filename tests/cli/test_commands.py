@@ -20,7 +20,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from gen3r.cli.common import OutputOptions, duration, exit_code, parse_output, write_scene
+from gen3r.cli.common import OutputOptions, duration, exit_code, once, parse_output, write_scene
 from gen3r.cli.main import main
 from gen3r.errors import InputError
 from gen3r.export.save import WRITERS
@@ -200,9 +200,33 @@ def test_bad_input_is_one_line_and_leaves_nothing(case: str, model: Path, tmp_pa
     assert set(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["generate", "https://example.com/a.jpg", "--out", "new"], "a.jpg; download it first"),
+        (["generate", "--request", "no.json", "--out", "new"], "no file of options at no.json"),
+        (["generate", "--prompt", "x", "--camera", "no.json", "--out", "new"], "no camera file at no.json"),
+        (["generate", "--prompt", "x", "--camara", "still", "--out", "new"], "(see gen3r generate --help)"),
+        (["data", "show", ".", "--limit", "3"], "(see gen3r data show --help)"),
+    ],
+)
+def test_errors_name_what_is_wrong(command: list[str], said: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 2
+    assert capsys.readouterr().err.strip().endswith(said)
+
+
+def test_what_is_checked_twice_warns_once() -> None:
+    said: list[str] = []
+    show = once(lambda message, *_: said.append(str(message)))
+    for message in ("one", "one", "two"):
+        show(UserWarning(message), UserWarning)
+    assert said == ["one", "two"]
+
+
 def test_too_few_steps_are_refused_before_the_model_is_loaded(tmp_path: Path, capsys):
     assert main(["generate", "--prompt", "a room", "--steps", "1", "--out", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err == "gen3r: error: this model samples in 4 steps; it cannot in 1\n"
+    assert capsys.readouterr().err == "gen3r: error: this model samples in 4 steps, or in 2 at least; not in 1\n"
 
 
 @pytest.mark.filterwarnings("default")

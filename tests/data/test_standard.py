@@ -53,7 +53,7 @@ def test_every_dataset_converts(name: str, truths: Truths, tmp_path: Path) -> No
     assert (after.read_points is None) == (before.read_points is None)
     assert after.read_points is None or points_gap(after, stored) < 0.5
     assert frame_error(after, stored) == frame_error(before, stored)
-    data = json.loads((tmp_path / "made" / folder_name(before.scene) / "transforms.json").read_text())
+    data = json.loads((tmp_path / "made" / folder_name(before.scene, reader.root) / "transforms.json").read_text())
     assert data["licence"] == reader.licence
     assert set(data["frames"][0]) >= {"w", "h", "fl_x", "fl_y", "cx", "cy", "file_path", "transform_matrix"}
     # Camera-to-world with OpenCV axes, as the published training reads it.

@@ -152,6 +152,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"formatter_class": HelpFormatter, **options})
+        self.set_defaults(parser=self)  # of a command's options, its own
 
     def error(self, message: str) -> NoReturn:
         """A wrong command line, as any other input that cannot be used."""
@@ -345,6 +346,18 @@ def stop_if_interrupted() -> None:
     """Raises the KeyboardInterrupt of a Ctrl-C that was lost."""
     if _received:
         raise KeyboardInterrupt
+
+
+def once(show: Callable[..., None]) -> Callable[..., None]:
+    """A function that shows each message once: what is checked twice warns twice."""
+    shown: set[str] = set()
+
+    def show_new(message: Warning | str, *options: Any) -> None:
+        if str(message) not in shown:
+            shown.add(str(message))
+            show(message, *options)
+
+    return show_new
 
 
 def show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:

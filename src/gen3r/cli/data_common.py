@@ -54,7 +54,7 @@ def open_reader(source: Path, dataset: str = "auto", strict: bool = False) -> "R
     from gen3r.data.readers import detect_dataset, open_dataset
 
     reader = detect_dataset(source, strict) if dataset == "auto" else open_dataset(dataset, source, strict)
-    say(f"{source}: {reader.name}, {len(reader)} scenes ({reader.licence})")
+    say(f"{source}: {reader.name}, {len(reader)} scenes (licence: {reader.licence})")
     return reader
 
 

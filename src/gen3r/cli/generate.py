@@ -121,7 +121,8 @@ def run(args: argparse.Namespace) -> None:
     if request.fov is not None and job.request.fov is None:
         say_exif_fov(request.fov)
     if request.images is not None:
-        say(f"reading {request.num_views} of {request.images.count} images ...")
+        count = request.images.count
+        say(f"reading {min(request.num_views, count)} of {count} images ...")
     with enough_memory():
         request = replace(request, images=request.read_images())
     generate = partial(_generate, job, request, geometry, adapters.lora)

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TextIO
 
 from gen3r import __version__
-from gen3r.cli.common import Parser, exit_code, remembered_interrupts, show_warning
+from gen3r.cli.common import Parser, exit_code, once, remembered_interrupts, show_warning
 from gen3r.errors import InputError
 
 try:
@@ -84,8 +84,10 @@ class _Messages(io.TextIOBase):
 
 def _run(argv: Sequence[str] | None) -> int | None:
     with warnings.catch_warnings(), remembered_interrupts(), _printed():
-        warnings.showwarning = show_warning
-        args = build_parser().parse_args(argv)
+        warnings.showwarning = once(show_warning)
+        args, unknown = build_parser().parse_known_args(argv)
+        if unknown:
+            args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         _check_surroundings()
         return args.run(args)
 

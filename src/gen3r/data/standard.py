@@ -70,9 +70,9 @@ class Converted(SceneResult):
     left_out: int = 0
 
 
-def folder_name(scene: str) -> str:
-    """The folder of a scene: its name without slashes."""
-    return scene.replace("/", "__") if scene != "." else "scene"
+def folder_name(scene: str, root: Path) -> str:
+    """The folder of a scene of the dataset at `root`: its name without slashes; of the root itself, the root's."""
+    return scene.replace("/", "__") if scene != "." else root.resolve().name or "scene"
 
 
 def convert(
@@ -97,7 +97,7 @@ def convert(
 def _convert_scene(
     reader: Reader, folder: Path, image_format: ImageFormat, with_depth: bool, strict: bool, scene: str
 ) -> Converted:
-    target = folder / folder_name(scene)
+    target = folder / folder_name(scene, reader.root)
     if (target / TRANSFORMS).exists():
         return Converted(scene=scene, there=True)
     try:

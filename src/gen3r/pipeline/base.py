@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_type_hints
 
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
@@ -105,9 +105,14 @@ class PipelineBase(DiffusionPipeline, WanLoraLoaderMixin):
                 not finite, damaged or pickled; or the device's memory clearly does not suffice.
         """
         folder, device = resolve_model(model), torch.device(device)
+        kinds = get_type_hints(Components)
         names = {*MODULES, "tokenizer", "scheduler"}
         if unknown := components.keys() - names:
             raise InputError(f"a pipeline has no {min(unknown)}; its components are {', '.join(sorted(names))}")
+        for name, component in components.items():
+            if not isinstance(component, kinds[name]):
+                wanted = getattr(kinds[name], "__name__", kinds[name])
+                raise InputError(f"{name} is a {wanted}, not {type(component).__name__}")
         if components and memory != "high":
             raise InputError(f'components that are given are loaded; memory="{memory}" needs them in their files')
         packaged = torch_dtype is None and in_package(folder)

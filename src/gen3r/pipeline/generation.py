@@ -555,6 +555,7 @@ class Gen3RPipeline(ReconstructionPipeline):
         return {
             "task": request.task, "frames": request.num_frames, "height": request.height, "width": request.width,
             "steps": request.num_inference_steps, "guidance": request.guidance_scale, "fast": request.fast,
+            "extent": request.extent, "easing": request.easing, "fov": request.fov,
             "negative_prompt": request.negative_prompt,
         }  # fmt: skip
 
