@@ -69,6 +69,14 @@ def test_generated_frames_have_a_limited_share_of_the_coarse_colours(brighter: f
     assert (colour - plain)[1].mean(0)[source[1] == 1].mean() == pytest.approx(shift, abs=0.005)
 
 
+def test_a_camera_that_stays_shows_the_photo_itself() -> None:
+    pictures, depth, cameras = wall(moved((0, 0, 0), (0, 0, 0), (0, 0, 0)))
+    colour, _, source = rendered(pictures[:1], depth[:1], [0], cameras)
+    shown = source[2] == 1
+    assert shown.float().mean() > 0.9
+    assert (colour[2] - pictures[0]).abs()[:, shown].mean() < 1e-3
+
+
 def test_what_no_photo_shows_is_marked_and_filled() -> None:
     pictures, depth, cameras = wall(moved((0, 0, 0), (0.3, 0, 0), (0.6, 0, 0)))
     colour, z, source = rendered(pictures[:1], depth[:1], [0], cameras)

@@ -251,6 +251,14 @@ def test_what_systems_leave_is_nobodys_data(tmp_path: Path):
     assert ImageSequence.open(named).files == (tmp_path / "a.jpg",)
 
 
+def test_of_one_name_in_several_formats_one_is_read(tmp_path: Path):
+    for name in ("1.jpg", "1.png", "2.jpg", "10.png"):
+        Image.fromarray(STORED).save(tmp_path / name)
+    with pytest.warns(UserWarning, match="1 images left out: 1.png, for one, has the name of 1.jpg"):
+        read = ImageSequence.open([tmp_path])
+    assert [path.name for path in read.files] == ["1.jpg", "2.jpg", "10.png"]
+
+
 def test_an_avif_needs_no_other_library(tmp_path: Path):
     Image.fromarray(np.full((32, 32, 3), (200, 100, 50), np.uint8)).save(tmp_path / "image.avif", quality=95)
     with opened(tmp_path / "image.avif") as image:

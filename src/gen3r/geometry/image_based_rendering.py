@@ -40,6 +40,7 @@ HIDDEN = 0.02  # factor on the weight of a photo behind what another photo shows
 FARTHER = 0.01  # radians that the logarithm of the ratio of distances counts
 COARSE = 112  # most pixels of the longer side at which colours are coarse
 SHARE, MOST = 0.5, 0.05  # of the difference to the generated frames' coarse colours, and how much of it counts
+PARALLAX = 0.05  # radians between two views of a point from which the share is whole: errors of depth show by then
 MAX_GAIN = 2.0  # of a photo's exposure over the other's
 MIN_OVERLAP = 0.02  # share of the frame that tells two exposures
 
@@ -91,18 +92,19 @@ def render_photos(
         base = torch.cat([generated[f], generated_depth[f].clamp_min(NEAR).log()[None]])
         base = F.interpolate(base[None], photos.shape[-2:], mode="bicubic", align_corners=False)[0]
         colour, z, source = composite(base, views)
-        yield _with_coarse_colours(colour, generated[f]), z, source
+        parallax = torch.stack([v.penalty.where(v.opacity > 0.5, torch.inf) for v in views]).amin(0)
+        yield _with_coarse_colours(colour, generated[f], (parallax / PARALLAX).clamp_max(1)), z, source
 
 
-def _with_coarse_colours(image: Tensor, generated: Tensor) -> Tensor:
-    """An image [3, H, W] with a share of the coarse colours of a generated one [3, h, w]."""
+def _with_coarse_colours(image: Tensor, generated: Tensor, part: Tensor) -> Tensor:
+    """An image [3, H, W] with a share of the coarse colours of a generated one [3, h, w]; of it a part [H, W]."""
     height, width = generated.shape[-2:]
     factor = min(1.0, COARSE / max(height, width))
     size = max(1, round(factor * height)), max(1, round(factor * width))
     coarse, wanted = (F.interpolate(x[None], size, mode="area") for x in (image, generated))
     difference = (wanted - coarse).clamp(-MOST, MOST)
     difference = F.interpolate(difference, image.shape[-2:], mode="bicubic", align_corners=False)[0]
-    return (image + SHARE * difference).clamp(0, 1)
+    return (image + SHARE * part * difference.clamp(-MOST, MOST)).clamp(0, 1)
 
 
 def composite(base: Tensor, views: list[View]) -> tuple[Tensor, Tensor, Tensor]:

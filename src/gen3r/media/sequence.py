@@ -1,6 +1,7 @@
 """Images in order that are not read yet: files, a folder, or a video."""
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -55,7 +56,7 @@ class ImageSequence:
         if videos:
             check_file(videos[0], "video")
             return cls((videos[0],), timeline=read_timeline(videos[0]))
-        files = list_images(paths[0]) if len(paths) == 1 and paths[0].is_dir() else paths
+        files = _pictures(paths[0]) if len(paths) == 1 and paths[0].is_dir() else paths
         for path in files:
             check_file(path, "image")
         return cls(tuple(files), named=len(paths) > 1)
@@ -113,6 +114,18 @@ class ImageSequence:
 def _fitted(frame: Tensor, height: int, width: int) -> Tensor:
     """A frame uint8 [H, W, 3] as float32 [3, height, width]."""
     return resize_and_crop(frame.permute(2, 0, 1).float() / 255, height, width)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """The images of a folder, of each name one: others are depth or a mask beside it, or the same in another format."""
+    first: dict[str, Path] = {}
+    for path in (files := list_images(folder)):
+        first.setdefault(path.stem, path)
+    if len(first) < len(files):
+        left, kept = next((p, first[p.stem]) for p in files if first[p.stem] != p)
+        count = len(files) - len(first)
+        warnings.warn(f"{count} images left out: {left.name}, for one, has the name of {kept.name}", stacklevel=4)
+    return [*first.values()]
 
 
 def _is_video(path: Path) -> bool:
