@@ -23,7 +23,7 @@ from gen3r.geometry.points import project, unproject, window_mean
 
 MAX_STRETCH = 5.0  # of a photo, from pixel to pixel; beyond it is torn
 SUBPIXELS = 2  # points per side of a pixel
-CLOSED, MOST_FINER = 2.5, 5  # how much nearer a surface may come with as many points, and factors on them beyond that
+CLOSED, MOST_POINTS = 2.5, 16  # how much nearer a surface may come with as many; points per pixel of the photo at most
 NEAR = 1e-3  # least z-depth, in the unit of the cameras, of a point that is drawn
 GAP = 0.01  # of the longer side: the widest gap in a surface that is closed
 SAME_SURFACE = 0.05  # largest difference of the logarithms of depth within a surface
@@ -240,7 +240,8 @@ def draw_depth(depth: Tensor, source: Camera, target: Camera, target_size: tuple
     part = tuple(slice(int(i[0]), int(i[-1]) + 1) for i in (shown.any(d).nonzero()[:, 0] for d in (1, 0)))
     drawn, nearness, shown = drawn[:, *part], nearness[part], shown[part]  # the nearer, the less of it there is
     torn = _reach(drawn[:2], torch.ones_like(shown)) > MAX_STRETCH * (nearness / CLOSED).clamp_min(1)
-    finer = SUBPIXELS * min(MOST_FINER, math.ceil(float(nearness[shown].max()) / CLOSED))
+    finer = SUBPIXELS * math.ceil(float(nearness[shown].max()) / CLOSED)
+    finer = max(SUBPIXELS, min(finer, math.isqrt(MOST_POINTS * depth.numel() // shown.numel())))
     size = tuple(finer * side for side in shown.shape)
     torn = F.interpolate(torn[None, None].float(), size)[0, 0] > 0
     place = (torch.stack(pixel_grid(*size, like=z)) / finer).frac() - 0.5
