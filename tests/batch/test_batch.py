@@ -114,6 +114,13 @@ def test_the_same_command_makes_only_what_is_missing(model: Path, photos: Path, 
 
 
 @few
+def test_an_option_that_no_job_can_have_is_refused_once(model: Path, photos: Path, tmp_path: Path, capsys):
+    assert quick(model, photos, tmp_path / "out", "--camera", "dolly_inn") == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if "dolly_inn" in line]
+    assert len(errors) == 1
+    assert errors[0].startswith("gen3r: error: no camera path named dolly_inn")
+
+
 def test_adapters_and_geometry_models_make_other_scenes(model: Path, photos: Path, tmp_path: Path, capsys):
     save_vggt(tmp_path / "vggt")
     shape = pipeline().transformer.blocks[0].attn1.to_q.weight.shape

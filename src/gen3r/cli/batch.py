@@ -139,6 +139,8 @@ def run(args: argparse.Namespace) -> int:
     identity = _identity(model, geometry, adapters.lora)
     say(f"checking {len(lines)} jobs ...")
     tasks, bad = check_lines(lines, model_defaults(model.model, adapters.lora), identity, batched=options.batch > 1)
+    if len(bad) == len(lines) > 1 and len({line.error for line in bad}) == 1:
+        raise InputError(bad[0].error)
     _say_bad(bad, options)
     placed = replace(model, model=_placed(model.model)), geometry and _placed(geometry)
     settings = Settings(
