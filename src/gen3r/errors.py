@@ -1,4 +1,4 @@
-"""The one error that a user's input can raise, how a lack of memory shows, and what is no file but its pointer."""
+"""The one error that a user's input can raise, how a lack of memory shows, and what is no file or but its pointer."""
 
 import contextlib
 from pathlib import Path
@@ -8,6 +8,12 @@ NO_MEMORY = "out of memory; try --memory low, fewer --frames, a smaller --size, 
 
 class InputError(ValueError):
     """Input that Gen3R cannot use. The message is one line and says what to do; the CLI exits with code 2."""
+
+
+def no_file(kind: str, path: Path) -> InputError:
+    """The error of a file that is not there; the address of a page is none."""
+    first = "; download it first" if str(path).startswith(("http:", "https:")) else ""
+    return InputError(f"no {kind} at {path}{first}")
 
 
 def out_of_memory(error: BaseException) -> bool:

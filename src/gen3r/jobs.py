@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gen3r.cameras.names import BETWEEN, FREE, PATHS
-from gen3r.errors import InputError
+from gen3r.errors import InputError, no_file
 from gen3r.files import parse_json, read_text
 from gen3r.options import option, options_of, parse_size, read_values
 from gen3r.request import Request
@@ -50,8 +50,7 @@ class Job:
             raise InputError('nothing to start from; give an image, or text with --prompt "..."')
         for path in self.inputs:
             if not path.exists():
-                first = "; download it first" if str(path).startswith(("http:", "https:")) else ""
-                raise InputError(f"no image, video or folder at {path}{first}")
+                raise no_file("image, video or folder", path)
         if not 0 <= self.seed < 2**63:
             raise InputError(f"a seed is a whole number from 0 to 2^63 - 1, not {self.seed}")
         if not (math.isfinite(self.camera_scale) and self.camera_scale > 0):

@@ -79,6 +79,12 @@ def packaged(run: Run) -> Path:
     return run.folder / "model"
 
 
+@pytest.mark.parametrize("name", ["autoencoder", "geometry"])
+def test_clips_shorter_than_a_stage_takes_are_refused(run: Run, name: str) -> None:
+    with pytest.raises(InputError, match="train have 9 frames; this phase takes 17"):
+        stage_of(Run(run.folder, recipe=nano(), config=CONFIG), name)
+
+
 def test_a_stage_needs_those_before_it(run: Run) -> None:
     with pytest.raises(InputError, match="train that stage first"):
         short_run(run.folder / "empty", config=CONFIG).components(("vae",))

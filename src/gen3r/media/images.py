@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gen3r.errors import InputError, refuse_pointer
+from gen3r.errors import InputError, no_file, refuse_pointer
 from gen3r.media.crop import Size, cover_crop
 from gen3r.media.decoding import decode, notes, opened, readable, upright_size
 from gen3r.media.order import natural_order
@@ -64,8 +64,7 @@ def has_junk(path: Path) -> bool:
 
 def check_file(path: Path, kind: str) -> None:
     if not path.is_file():
-        first = "; download it first" if str(path).startswith(("http:", "https:")) else ""
-        raise InputError(f"no {kind} at {path}{first}")
+        raise no_file(kind, path)
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty; export the {kind} again")
     refuse_pointer(path)

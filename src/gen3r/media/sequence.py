@@ -119,12 +119,9 @@ def _fitted(frame: Tensor, height: int, width: int) -> Tensor:
 def _pictures(folder: Path) -> list[Path]:
     """The images of a folder, of each name one: others are depth or a mask beside it, or the same in another format."""
     first: dict[str, Path] = {}
-    for path in (files := list_images(folder)):
-        first.setdefault(path.stem, path)
-    if len(first) < len(files):
-        left, kept = next((p, first[p.stem]) for p in files if first[p.stem] != p)
-        count = len(files) - len(first)
-        warnings.warn(f"{count} images left out: {left.name}, for one, has the name of {kept.name}", stacklevel=4)
+    if left := [path for path in list_images(folder) if first.setdefault(path.stem, path) != path]:
+        one, kept = left[0].name, first[left[0].stem].name
+        warnings.warn(f"{len(left)} images left out: {one}, for one, has the name of {kept}", stacklevel=4)
     return [*first.values()]
 
 

@@ -105,10 +105,9 @@ class PipelineBase(DiffusionPipeline, WanLoraLoaderMixin):
                 not finite, damaged or pickled; or the device's memory clearly does not suffice.
         """
         folder, device = resolve_model(model), torch.device(device)
-        kinds = get_type_hints(Components)
-        names = {*MODULES, "tokenizer", "scheduler"}
-        if unknown := components.keys() - names:
-            raise InputError(f"a pipeline has no {min(unknown)}; its components are {', '.join(sorted(names))}")
+        kinds = {name: kind for name, kind in get_type_hints(Components).items() if name != "defaults"}
+        if unknown := components.keys() - kinds.keys():
+            raise InputError(f"a pipeline has no {min(unknown)}; its components are {', '.join(sorted(kinds))}")
         for name, component in components.items():
             if not isinstance(component, kinds[name]):
                 wanted = getattr(kinds[name], "__name__", kinds[name])
@@ -120,7 +119,7 @@ class PipelineBase(DiffusionPipeline, WanLoraLoaderMixin):
         if memory not in TIERS:
             memory = fitting_tier(folder, dtype, own_clip(folder), device, memory, variant)
         if memory == "high":
-            stored = load_components(folder, dtype, names - components.keys(), variant)
+            stored = load_components(folder, dtype, kinds.keys() - components.keys(), variant)
             pipe = cls(**vars(stored) | components)
             pipe = pipe if device.type == "cpu" else pipe.to(device)
         else:

@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gen3r.data.records import ClipSource, MixedClips
-from gen3r.errors import InputError
 from gen3r.geometry.points import project
 from gen3r.training.stages.stage import Batch
 
@@ -33,8 +32,6 @@ def clip_batch(
     if isinstance(clips, MixedClips):
         clips = clips.sources[int(rng.integers(len(clips.sources)))]
     numbers, total = rng.integers(len(clips), size=size), clips.shape[0]
-    if total < frames:
-        raise InputError(f"the clips have {total} frames, and this stage takes {frames}; make longer ones")
     chosen = []
     for _ in numbers:
         start = int(rng.integers(total - frames + 1))

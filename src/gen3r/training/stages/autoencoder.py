@@ -63,7 +63,8 @@ class AutoencoderStage(Stage):
         if config.keep_latents and config.decoder_only:
             raise InputError("--decoder-only leaves the latents as they are; leave --keep-latents out")
         before = weights.load_kept(run, ("vae",)).vae if config.keep_latents else None
-        return cls(components, run.held_clips(), config, photos_in(run.photos) if run.photos else None, before)
+        clips = run.held_clips(max(config.frames))
+        return cls(components, clips, config, photos_in(run.photos) if run.photos else None, before)
 
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         frames = int(rng.choice(self.config.frames))

@@ -1,6 +1,6 @@
 """Stage `geometry`: nano's VGGT, from scratch, in VGGT's normalised frame."""
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import torch
@@ -32,6 +32,9 @@ from gen3r.training.stages.losses import (
 )
 from gen3r.training.stages.stage import Batch, Row, Stage
 
+if TYPE_CHECKING:
+    from gen3r.training.run import Run
+
 MATCHING_BLOCKS = (0, 1)
 FEW = 4  # frames of the clips that are seen in `fine_sizes`
 PROBE_CHANNELS = 9  # position in the first frame (2), log depth (1), point in the world (3) and in the camera (3)
@@ -59,6 +62,11 @@ class GeometryStage(Stage):
         channels = 2 * self.vggt.config["embed_dim"]
         levels = len(self.vggt.config["intermediate_levels"])
         self.probes = nn.ModuleList([nn.Linear(channels, PROBE_CHANNELS) for _ in range(levels)])
+
+    @classmethod
+    def of(cls, run: "Run", components: Components, config: GeometryConfig) -> Self:
+        """As `Stage.of`."""
+        return cls(components, run.held_clips(max(config.frames)), config)
 
     def make_batch(self, rng: np.random.Generator, size: int) -> Batch:
         """`size` frames of the clips' own size in all, or as many pixels, so that every step costs about the same."""
