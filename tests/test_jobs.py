@@ -44,12 +44,12 @@ def test_files_lie_beside_the_file_of_options(tmp_path: Path) -> None:
         ("{", "not a file of options in JSON"),
         ("[]", "options are a JSON object, not list"),
         ('{"promt": "a room"}', "no option named promt"),
-        ('{"seed": "seven"}', "seed is: same seed"),
-        ('{"seed": true}', "seed is: same seed"),
-        ('{"inputs": "a.jpg"}', "inputs is: images"),
-        ('{"size": [112, "x"]}', "size is: N or HEIGHTxWIDTH"),
-        ('{"easing": "bouncy"}', "easing is: constant speed"),
-        ('{"prompt": null}', "prompt is: text"),
+        ('{"seed": "seven"}', "seed is a whole number; not 'seven'"),
+        ('{"seed": true}', "seed is a whole number; not True"),
+        ('{"inputs": "a.jpg"}', "inputs is a list; not 'a.jpg'"),
+        ('{"size": [112, "x"]}', "size is N or HEIGHTxWIDTH"),
+        ('{"easing": "bouncy"}', "easing is linear or ease; not 'bouncy'"),
+        ('{"prompt": null}', "prompt is a text; not None"),
     ],
 )
 def test_a_bad_file_of_options_is_one_line(tmp_path: Path, text: str, message: str) -> None:

@@ -101,6 +101,12 @@ def test_the_angle_of_view_is_that_of_the_scene(pipe: Gen3RPipeline, tmp_path: P
         pipe(photo, cameras=scene.cameras, fov=60, output_type="latent")
 
 
+def test_a_photo_given_twice_is_said(pipe: Gen3RPipeline, tmp_path: Path):
+    photo = with_lens(tmp_path / "photo.jpg", PIXELS, 26, (1300, 900))
+    with pytest.warns(UserWarning, match="both photos are the same; give it once"):
+        pipe([photo, photo], cameras="orbit_left", output_type="latent")
+
+
 def test_a_folder_is_its_images(pipe: Gen3RPipeline, folder: Path):
     with pytest.raises(InputError, match="no file or folder at a red room; text goes into the prompt"):
         pipe("a red room")

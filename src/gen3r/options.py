@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from gen3r.errors import InputError
 
 Options = TypeVar("Options")
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path"}
 Container = argparse.ArgumentParser | argparse._ArgumentGroup
 
 
@@ -72,10 +73,16 @@ def _flag(f: Field[Any]) -> str:
     return f.metadata["flag"] or "--" + f.name.replace("_", "-")
 
 
+def _plain(kind: Any) -> Any:
+    """A type without `| None`."""
+    if get_origin(kind) in (UnionType, Union):  # the latter where one of them is a Literal
+        return next(k for k in get_args(kind) if k is not NoneType)
+    return kind
+
+
 def _reading(kind: Any) -> dict[str, Any]:
     """How argparse reads a value of this type."""
-    if get_origin(kind) in (UnionType, Union):  # the latter where one of them is a Literal
-        kind = next(k for k in get_args(kind) if k is not NoneType)
+    kind = _plain(kind)
     if get_origin(kind) is Literal:
         return {"choices": get_args(kind)}
     if get_origin(kind) is tuple:
@@ -136,13 +143,20 @@ def _read_value(f: Field[Any], value: Any) -> Any:
             return f.metadata["parse"](str(value))
         return _of_type(f.type, value)
     except (TypeError, ValueError, argparse.ArgumentTypeError) as error:
-        raise InputError(f"{f.name} is: {f.metadata['help']}; not {value!r}") from error
+        meant = f.metadata["help"] if f.metadata["parse"] else _meant(_plain(f.type))
+        raise InputError(f"{f.name} is {meant}; not {value!r:.80}") from error
+
+
+def _meant(kind: Any) -> str:
+    """What a value of this type is, in words."""
+    if get_origin(kind) is Literal:
+        return " or ".join(map(str, get_args(kind)))
+    return "a list" if get_origin(kind) is tuple else _KINDS[kind]
 
 
 def _of_type(kind: Any, value: Any) -> Any:
     """A JSON value as a value of this type; ValueError where it is none."""
-    if get_origin(kind) in (UnionType, Union):
-        kind = next(k for k in get_args(kind) if k is not NoneType)
+    kind = _plain(kind)
     if get_origin(kind) is tuple and isinstance(value, list):
         kinds = get_args(kind)
         kinds = kinds[:1] * len(value) if kinds[-1] is ... else kinds

@@ -100,6 +100,8 @@ class Gen3RPipeline(ReconstructionPipeline):
         prompts = [request.prompt] if isinstance(request.prompt, str) else list(request.prompt or ())
         prompts = prompts * batch if len(prompts) == 1 else prompts
         latents = self.prepare_latents(request, batch, generator, latents)
+        if request.num_views == 2 and torch.equal(photos[:, 0], photos[:, 1]):
+            warnings.warn("both photos are the same; give it once, or two from different places", stacklevel=2)
         # 2. predict the geometry of the conditioning frames, and place the cameras
         if self.geometry is not None and not self._needs_geometry(request):
             warnings.warn("the geometry model has no effect without an image and a camera path", stacklevel=2)

@@ -136,7 +136,7 @@ def camera_problems(cameras: Cameras) -> Iterator[str]:
     if jumps.any():
         first = int(jumps.nonzero()[0])
         yield (f"poses jump {int(jumps.sum())} times, first from frame {first} to {first + 1} "
-               f"(by {moved[first]:.3g} and {turned[first]:.3g} degrees)")  # fmt: skip
+               f"(by {moved[first]:.3g} units of the poses, and {turned[first]:.3g} degrees)")  # fmt: skip
 
 
 def _read_frames(record: ClipRecord, wanted: Sequence[int], report: SceneReport) -> dict[int, bytes]:
