@@ -16,6 +16,7 @@ MATCHED_SIDE = 512  # longer side of the images in which features are matched
 USUAL_FOCAL = 0.8  # of the longer side: a telephone's or wide-angle lens
 JUDGED = 4  # frames by which cameras are judged
 BETTER = 0.85  # of the mismatch under the predicted cameras: what other cameras must have
+SURE = 0.5  # of it: cameras with less are not compared with further ones
 
 
 def matched_size(height: int, width: int) -> Size:
@@ -37,15 +38,25 @@ def refine(
     predicted, which give the unit. frames: as in `sharpen_frames`. None where the frames cannot be matched: too few
     features, or no parallax.
 
-    The predicted focal length may be far off, and cameras from matches may be wrong. A usual focal length is tried too,
-    and cameras are taken only if the frames fit each other clearly better than under the predicted ones.
+    The predicted focal length may be far off, and cameras from matches may be wrong. A usual focal length is tried too.
+    Of the cameras found, those under which the frames fit each other best are taken, if that is clearly better than
+    under the predicted ones.
     """
-    numbers = dict.fromkeys(evenly_spaced(len(images), JUDGED))
-    predicted = float(cameras.K_px[:, 0, 0].median()) * matched.shape[2] / cameras.width
-    for scene in map_frames(matched, predicted, USUAL_FOCAL * max(matched.shape[1:3])):
-        size = matched.shape[1], matched.shape[2]
-        found = align_cameras(depth, cameras, scene, size)
-        if _fit_better(images, depth, found, cameras, numbers):
+    size = matched.shape[1], matched.shape[2]
+    numbers = list(dict.fromkeys(evenly_spaced(len(images), JUDGED)))
+    predicted = float(cameras.K_px[:, 0, 0].median()) * size[1] / cameras.width
+    before = mismatch(images, depth, cameras, numbers)
+    for scenes in map_frames(matched, cameras.T_world_camera, (predicted, USUAL_FOCAL * max(size))):
+        best, least = None, BETTER * before
+        for scene in scenes:
+            found = align_cameras(depth, cameras, scene, size)
+            after = mismatch(images, depth, found, numbers)
+            if after < least:
+                best, least = (scene, found), after
+            if least < SURE * before:
+                break
+        if best is not None:
+            scene, found = best
             depth = align_depth(depth, scene, size)
             return sharpen_frames(images, depth, found, frames, _finer(matched, images)), found
     return None
@@ -66,14 +77,8 @@ def matched_pair(photos: Tensor, depth: Tensor, cameras: Cameras) -> Cameras:
     if scene is None:
         return cameras
     found = align_cameras(depth, small, scene, (height, width))
-    better = _fit_better(images, depth, found, small, (0, 1))
-    return found.resize(cameras.height, cameras.width) if better else cameras
-
-
-def _fit_better(images: Tensor, depth: Tensor, found: Cameras, predicted: Cameras, numbers: Iterable[int]) -> bool:
-    """Whether frames of these numbers fit the others clearly better under the cameras found than as predicted."""
-    after, before = (mismatch(images, depth, cameras, numbers) for cameras in (found, predicted))
-    return after < BETTER * before
+    after, before = (mismatch(images, depth, x, (0, 1)) for x in (found, small))
+    return found.resize(cameras.height, cameras.width) if after < BETTER * before else cameras
 
 
 def _finer(matched: Tensor, images: Tensor) -> Tensor | None:

@@ -1,14 +1,15 @@
 """Structure from motion for a feed-forward reconstruction: SIFT matches, COLMAP's mapping and bundle adjustment.
 
 VGGT's authors refine their cameras in this way (VGGT, sec. 4.1, "VGGT + BA"). The feed-forward model gives the initial
-focal length, dense depth, and the cameras of frames that cannot be matched; the matches give everything else.
+focal length and cameras, dense depth, and the cameras of frames that cannot be matched; the matches give everything
+else.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import product
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ NEARBY, ALIKE = 0.05, 0.1  # of the longer side, and of the logarithm of depth: 
 NO_CHANGE = 3.0  # points: the weight of the predicted depth
 MAX_CHANGE = 0.3  # of the logarithm of depth; more is a wrong point
 FIELD_SIDE = 64  # most pixels of the longer side in which the change is computed
+FITS = (16.0, 8.0, 4.0, 2.0)  # pixels: how well points must fit, in turns, from predicted cameras
+MIN_ANGLE = 0.7  # degrees between the rays of a point
 FOCAL_RANGE = (0.4, 2.5)  # around the initial focal length; beyond it the mapping has failed
 
 
@@ -50,23 +53,38 @@ class SparseScene:
     points: dict[int, tuple[Tensor, Tensor]]
 
 
-def map_frames(images: Tensor, *focals: float) -> Iterator[SparseScene]:
+def map_frames(images: Tensor, T_world_camera: Tensor, focals: Sequence[float]) -> Iterator[Iterator[SparseScene]]:
     """The possible sparse scenes of images uint8 [F, H, W, 3] with one lens; none where too few can be matched.
 
-    Short baselines have several solutions, and some of them are wrong. One is sought from each initial focal length in
-    pixels: by global mapping, then by incremental mapping. The work is done as they are asked for. Of more than
-    `ALL_PAIRS` images, each is matched with the next `NEIGHBOURS`, so that work grows with their number. The result is
-    the same in every run.
+    T_world_camera: as predicted, [F, 4, 4]. focals: initial focal lengths in pixels.
+
+    Short baselines have several solutions, and some of them are wrong. From each focal length, one is sought by global
+    mapping and one from the predicted cameras; these scenes come first. Incremental mapping, which takes longer, gives
+    the second scenes. The work is done as they are asked for, while this iterator is open. Of more than `ALL_PAIRS` images, each is matched with the
+    next `NEIGHBOURS`, so that work grows with their number. The result is the same in every run.
     """
+    with _features(images, focals[0]) as database:
+        adjusted = partial(_adjusted, T_world_camera=T_world_camera)
+        for mappers in ((_global, adjusted), (_incremental,)):
+            yield _scenes(database, len(images), focals, mappers)
+
+
+def _scenes(
+    database: Path,
+    images: int,
+    focals: Sequence[float],
+    mappers: "Sequence[Callable[[Path, str], pycolmap.Reconstruction | None]]",
+) -> Iterator[SparseScene]:
+    """The scenes that these ways of mapping find from these focal lengths."""
     import pycolmap  # a large library, which few commands need
 
-    with _features(images, focals[0]) as database:
-        for mapped, focal in product((_global, _incremental), focals):
-            _set_focal(database, focal)
-            _match(database, len(images))
+    for focal in focals:
+        _set_focal(database, focal)
+        _match(database, images)
+        for mapped in mappers:
             pycolmap.set_random_seed(0)
             model = mapped(database, str(database.parent))
-            if model is not None and model.num_reg_images() >= max(MIN_FRAMES, MIN_REGISTERED * len(images)):
+            if model is not None and model.num_reg_images() >= max(MIN_FRAMES, MIN_REGISTERED * images):
                 scene = _sparse_scene(model)
                 if _plausible(scene, focal):
                     yield scene
@@ -169,6 +187,39 @@ def _global(database: Path, folder: str) -> "pycolmap.Reconstruction | None":
 
     options = pycolmap.GlobalPipelineOptions(num_threads=1, random_seed=0)
     return _largest(pycolmap.global_mapping(database, folder, folder, options=options))
+
+
+def _adjusted(database: Path, folder: str, T_world_camera: Tensor) -> "pycolmap.Reconstruction":
+    """From predicted cameras: points of the matches, and bundle adjustment of both, in turns of a closer fit."""
+    import pycolmap
+
+    with pycolmap.Database.open(database) as opened:
+        images, [camera] = opened.read_all_images(), opened.read_all_cameras()
+    model = pycolmap.Reconstruction()
+    model.add_camera_with_trivial_rig(camera)
+    for image in images:
+        T = torch.linalg.inv(T_world_camera[int(Path(image.name).stem)].double())
+        registered = pycolmap.Image(image.name, camera_id=camera.camera_id, image_id=image.image_id)
+        model.add_image_with_trivial_frame(registered, pycolmap.Rigid3d(T[:3].numpy()))
+    with pycolmap.Database.open(database) as opened:
+        cache = pycolmap.DatabaseCache.create(opened, pycolmap.DatabaseCacheOptions())
+    options = pycolmap.IncrementalPipelineOptions(num_threads=1, random_seed=0)
+    adjustment, mapping, finding = options.get_global_bundle_adjustment(), options.get_mapper(), options.triangulation
+    adjustment.ceres.loss_function_type = pycolmap.LossFunctionType.SOFT_L1
+    finding.min_angle = mapping.filter_min_tri_angle = MIN_ANGLE
+    for pixels in FITS:
+        finding.complete_max_reproj_error = finding.merge_max_reproj_error = mapping.filter_max_reproj_error = pixels
+        finding.create_max_angle_error = finding.continue_max_angle_error = pixels / 2  # degrees
+        model.delete_all_points2D_and_points3D()
+        mapper = pycolmap.IncrementalMapper(cache)
+        mapper.begin_reconstruction(model)
+        for image in images:
+            mapper.triangulate_image(finding, image.image_id)
+        mapper.complete_and_merge_tracks(finding)
+        mapper.adjust_global_bundle(mapping, adjustment)
+        mapper.filter_points(mapping)
+        mapper.end_reconstruction(False)
+    return model
 
 
 def _incremental(database: Path, folder: str) -> "pycolmap.Reconstruction | None":
