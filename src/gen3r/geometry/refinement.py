@@ -17,6 +17,7 @@ USUAL_FOCAL = 0.8  # of the longer side: a telephone's or wide-angle lens
 JUDGED = 4  # frames by which cameras are judged
 BETTER = 0.85  # of the mismatch under the predicted cameras: what other cameras must have
 SURE = 0.5  # of it: cameras with less are not compared with further ones
+CLEARLY = 0.97  # of the mismatch under the best cameras so far: what further ones must have
 
 
 def matched_size(height: int, width: int) -> Size:
@@ -47,13 +48,13 @@ def refine(
     predicted = float(cameras.K_px[:, 0, 0].median()) * size[1] / cameras.width
     before = mismatch(images, depth, cameras, numbers)
     for scenes in map_frames(matched, cameras.T_world_camera, (predicted, USUAL_FOCAL * max(size))):
-        best, least = None, BETTER * before
+        best, most = None, BETTER * before
         for scene in scenes:
             found = align_cameras(depth, cameras, scene, size)
             after = mismatch(images, depth, found, numbers)
-            if after < least:
-                best, least = (scene, found), after
-            if least < SURE * before:
+            if after < most:
+                best, most = (scene, found), CLEARLY * after
+            if after < SURE * before:
                 break
         if best is not None:
             scene, found = best

@@ -33,7 +33,7 @@ MIN_REGISTERED = 0.7  # share of the frames that must be matched
 MOST_RANGE = 60.0  # of the points' depths; more is a mapping of cameras that only turned
 NEARBY, ALIKE = 0.05, 0.1  # of the longer side, and of the logarithm of depth: how far a point tells the depth
 NO_CHANGE = 3.0  # points: the weight of the predicted depth
-MAX_CHANGE = 0.3  # of the logarithm of depth; more is a wrong point
+MAX_CHANGE = 0.7  # of the logarithm of depth; more is a wrong point
 FIELD_SIDE = 64  # most pixels of the longer side in which the change is computed
 FITS = (16.0, 8.0, 4.0, 2.0)  # pixels: how well points must fit, in turns, from predicted cameras
 MIN_ANGLE = 0.7  # degrees between the rays of a point
@@ -59,28 +59,30 @@ def map_frames(images: Tensor, T_world_camera: Tensor, focals: Sequence[float]) 
     T_world_camera: as predicted, [F, 4, 4]. focals: initial focal lengths in pixels.
 
     Short baselines have several solutions, and some of them are wrong. From each focal length, one is sought by global
-    mapping and one from the predicted cameras; these scenes come first. Incremental mapping, which takes longer, gives
-    the second scenes. The work is done as they are asked for, while this iterator is open. Of more than `ALL_PAIRS` images, each is matched with the
-    next `NEIGHBOURS`, so that work grows with their number. The result is the same in every run.
+    mapping and one from the predicted cameras. These scenes come first. The next ones are sought in the same ways among
+    more matches, which are less sure, and the last ones by incremental mapping. The work is done as scenes are asked
+    for, while this iterator is open. Of more than `ALL_PAIRS` images, each is matched with the next `NEIGHBOURS`, so
+    that work grows with their number. The result is the same in every run.
     """
     with _features(images, focals[0]) as database:
-        adjusted = partial(_adjusted, T_world_camera=T_world_camera)
-        for mappers in ((_global, adjusted), (_incremental,)):
-            yield _scenes(database, len(images), focals, mappers)
+        fast = (_global, partial(_adjusted, T_world_camera=T_world_camera))
+        for guided, mappers in ((False, fast), (True, fast), (True, (_incremental,))):
+            yield _scenes(database, len(images), focals, guided, mappers)
 
 
 def _scenes(
     database: Path,
     images: int,
     focals: Sequence[float],
+    guided: bool,
     mappers: "Sequence[Callable[[Path, str], pycolmap.Reconstruction | None]]",
 ) -> Iterator[SparseScene]:
-    """The scenes that these ways of mapping find from these focal lengths."""
+    """The scenes that these ways of mapping find from these focal lengths. guided: as for `_match`."""
     import pycolmap  # a large library, which few commands need
 
     for focal in focals:
         _set_focal(database, focal)
-        _match(database, images)
+        _match(database, images, guided)
         for mapped in mappers:
             pycolmap.set_random_seed(0)
             model = mapped(database, str(database.parent))
@@ -96,7 +98,7 @@ def map_pair(images: Tensor, focal: float) -> SparseScene | None:
     import pycolmap
 
     with _features(images, focal) as database:
-        _match(database, 2)
+        _match(database, 2, guided=True)
         with pycolmap.Database.open(database) as opened:
             one, other = sorted(opened.read_all_images(), key=lambda image: image.name)
             pair = opened.read_two_view_geometry(one.image_id, other.image_id)
@@ -154,15 +156,18 @@ def _features(images: Tensor, focal: float) -> Iterator[Path]:
         yield database
 
 
-def _match(database: Path, images: int) -> None:
-    """Matches the features of all pairs; of more than `ALL_PAIRS` images, of each with the next ones."""
+def _match(database: Path, images: int, guided: bool) -> None:
+    """Matches the features of all pairs; of more than `ALL_PAIRS` images, of each with the next ones.
+
+    guided: seeks more matches along the epipolar lines of the first ones, which takes ten times as long.
+    """
     import pycolmap
 
     verification = pycolmap.TwoViewGeometryOptions(compute_relative_pose=images == 2)  # mapping finds its own
     verification.ransac.random_seed = 0
     pairs = pycolmap.SequentialPairingOptions(quadratic_overlap=False, loop_detection=False)
     pairs.overlap = images if images <= ALL_PAIRS else NEIGHBOURS
-    matching = pycolmap.FeatureMatchingOptions(use_gpu=False, guided_matching=True)
+    matching = pycolmap.FeatureMatchingOptions(use_gpu=False, guided_matching=guided)
     matching.num_threads = 1  # in several, the scene is not the same in every run
     pycolmap.match_sequential(
         database, matching_options=matching, pairing_options=pairs, verification_options=verification,
