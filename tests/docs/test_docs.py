@@ -123,8 +123,8 @@ def workspace(
         gradient = torch.linspace(0, 255, 120).to(torch.uint8).expand(90, 120)
         pixels = torch.stack([gradient, gradient.flip(1), gradient // 2], dim=-1)
         picture = Image.fromarray(pixels.numpy())
-        for name in re.findall(r"\b\w+\.(?:jpg|png)\b", text):
-            picture.save(tmp_path / name)
+        for number, name in enumerate(re.findall(r"\b\w+\.(?:jpg|png)\b", text)):  # no two are the same
+            Image.fromarray(pixels.roll(number, 1).numpy()).save(tmp_path / name)
         for name in re.findall(r"\b\w+\.mp4\b", text):
             write_video(pixels.expand(20, -1, -1, -1), tmp_path / name)
         if "images/" in text:
