@@ -1,4 +1,4 @@
-"""The one error that a user's input can raise, how a lack of memory shows, and what is no file or but its pointer."""
+"""The one error that user input can raise, files that are missing or mere pointers, and how a lack of memory shows."""
 
 import contextlib
 from pathlib import Path

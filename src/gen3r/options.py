@@ -143,12 +143,13 @@ def _read_value(f: Field[Any], value: Any) -> Any:
             return f.metadata["parse"](str(value))
         return _of_type(f.type, value)
     except (TypeError, ValueError, argparse.ArgumentTypeError) as error:
-        meant = f.metadata["help"] if f.metadata["parse"] else _meant(_plain(f.type))
+        meant = f.metadata["help"] if f.metadata["parse"] else _meant(f.type)
         raise InputError(f"{f.name} is {meant}; not {value!r:.80}") from error
 
 
 def _meant(kind: Any) -> str:
     """What a value of this type is, in words."""
+    kind = _plain(kind)
     if get_origin(kind) is Literal:
         return " or ".join(map(str, get_args(kind)))
     return "a list" if get_origin(kind) is tuple else _KINDS[kind]

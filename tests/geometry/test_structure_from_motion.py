@@ -1,5 +1,6 @@
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from gen3r.cameras.camera import Cameras
 from gen3r.data.records import Clip
@@ -25,11 +26,8 @@ def roughly(clip: Clip, degrees: float = 3.0, share: float = 0.3) -> torch.Tenso
     """The cameras of a clip as a prediction might have them: turned and moved at random."""
     generator = torch.Generator().manual_seed(1)
     T = clip.cameras.T_world_camera.clone()
-    turn = torch.deg2rad(torch.tensor(degrees)) * torch.randn(len(T), 3, generator=generator)
-    x, y, z = turn.unbind(-1)
-    zero = torch.zeros_like(x)
-    axis = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).view(-1, 3, 3)
-    T[:, :3, :3] = T[:, :3, :3] @ torch.linalg.matrix_exp(axis)
+    turn = degrees * torch.randn(len(T), 3, generator=generator)
+    T[:, :3, :3] @= torch.from_numpy(Rotation.from_rotvec(turn.numpy(), degrees=True).as_matrix()).float()
     T[:, :3, 3] += share * T[:, :3, 3].std(0).norm() * torch.randn(len(T), 3, generator=generator)
     return T
 

@@ -5,6 +5,7 @@ focal length and cameras, dense depth, and the cameras of frames that cannot be 
 else.
 """
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -64,14 +65,14 @@ def map_frames(images: Tensor, T_world_camera: Tensor, focals: Sequence[float]) 
     for, while this iterator is open. Of more than `ALL_PAIRS` images, each is matched with the next `NEIGHBOURS`, so
     that work grows with their number. The result is the same in every run.
     """
-    with _features(images, focals[0]) as database:
+    with _features(images, focals[0]) as features:
         fast = (_global, partial(_adjusted, T_world_camera=T_world_camera))
         for guided, mappers in ((False, fast), (True, fast), (True, (_incremental,))):
-            yield _scenes(database, len(images), focals, guided, mappers)
+            yield _scenes(features, len(images), focals, guided, mappers)
 
 
 def _scenes(
-    database: Path,
+    features: Path,
     images: int,
     focals: Sequence[float],
     guided: bool,
@@ -81,8 +82,11 @@ def _scenes(
     import pycolmap  # a large library, which few commands need
 
     for focal in focals:
-        _set_focal(database, focal)
-        _match(database, images, guided)
+        database = features.with_name(f"{focal}-{guided}.db")
+        if not database.exists():  # guided matches serve two rounds
+            _set_focal(features, focal)
+            _match(features, images, guided)
+            shutil.copyfile(features, database)
         for mapped in mappers:
             pycolmap.set_random_seed(0)
             model = mapped(database, str(database.parent))
@@ -200,14 +204,13 @@ def _adjusted(database: Path, folder: str, T_world_camera: Tensor) -> "pycolmap.
 
     with pycolmap.Database.open(database) as opened:
         images, [camera] = opened.read_all_images(), opened.read_all_cameras()
+        cache = pycolmap.DatabaseCache.create(opened, pycolmap.DatabaseCacheOptions())
     model = pycolmap.Reconstruction()
     model.add_camera_with_trivial_rig(camera)
     for image in images:
         T = torch.linalg.inv(T_world_camera[int(Path(image.name).stem)].double())
         registered = pycolmap.Image(image.name, camera_id=camera.camera_id, image_id=image.image_id)
         model.add_image_with_trivial_frame(registered, pycolmap.Rigid3d(T[:3].numpy()))
-    with pycolmap.Database.open(database) as opened:
-        cache = pycolmap.DatabaseCache.create(opened, pycolmap.DatabaseCacheOptions())
     options = pycolmap.IncrementalPipelineOptions(num_threads=1, random_seed=0)
     adjustment, mapping, finding = options.get_global_bundle_adjustment(), options.get_mapper(), options.triangulation
     adjustment.ceres.loss_function_type = pycolmap.LossFunctionType.SOFT_L1
