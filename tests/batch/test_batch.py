@@ -121,6 +121,7 @@ def test_an_option_that_no_job_can_have_is_refused_once(model: Path, photos: Pat
     assert errors[0].startswith("gen3r: error: no camera path named dolly_inn")
 
 
+@few
 def test_adapters_and_geometry_models_make_other_scenes(model: Path, photos: Path, tmp_path: Path, capsys):
     save_vggt(tmp_path / "vggt")
     shape = pipeline().transformer.blocks[0].attn1.to_q.weight.shape

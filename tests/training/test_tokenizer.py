@@ -25,7 +25,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = Run(folder, config=CONFIG)
     synthesize(folder / "train", 3, frames=5, workers=1)
     for stage in ("autoencoder", "geometry", "adapter"):
-        run.train(stage, ONE_STEP | {"frames": (5,)})
+        run.train(stage, {"steps": 1, "batch_size": 1, "frames": (5,)})
     for half in ("appearance", "geometry"):
         run.encode_latents(kinds=[half])
     run.train("text", ONE_STEP)

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from gen3r.files import file_hash
 
 CHUNK = 1 << 24  # numbers hashed at once, so that no large tensor is copied whole
+PARALLEL = 1 << 26  # numbers of a model from which threads are faster than one alone
 _READ = (".json", ".safetensors", ".model", ".txt")
 _INCIDENTAL = ("architectures", "dtype", "torch_dtype", "transformers_version")
 
@@ -31,7 +32,8 @@ def component_hash(component: ModelMixin | PreTrainedModel | PreTrainedTokenizer
     tensors = component.state_dict()
     names = sorted(tensors)
     with ThreadPoolExecutor() as pool:  # hashing leaves Python's lock
-        for name, digest in zip(names, pool.map(_tensor_digest, (tensors[n] for n in names)), strict=True):
+        each = pool.map if sum(t.numel() for t in tensors.values()) >= PARALLEL else map
+        for name, digest in zip(names, each(_tensor_digest, (tensors[n] for n in names)), strict=True):
             whole.update(_json([name, list(tensors[name].shape)]))
             whole.update(digest)
     return whole.hexdigest()

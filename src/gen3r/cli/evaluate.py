@@ -121,7 +121,7 @@ def _number(column: str, value: float | None) -> str:
     """With as many digits as its unit deserves; nothing where there is no value."""
     if value is None:
         return ""
-    return f"{value:.2f}" if "PSNR" in column else f"{value:.1f}" if "[deg]" in column else f"{value:.3f}"
+    return f"{value:.2f}" if "PSNR" in column or "[deg]" in column else f"{value:.3f}"
 
 
 def _json(model: str, options: EvaluateOptions, count: int, scores: "dict[str, Mean]") -> str:

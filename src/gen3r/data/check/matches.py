@@ -101,13 +101,9 @@ def _flow(a: Tensor, b: Tensor, guess: Tensor | None, level: int = 0) -> tuple[T
     else:
         flow = torch.zeros(1, 2, height, width) if guess is None else guess.nan_to_num(0.0)
     span = 2 * RADIUS + 1
-    scores = torch.stack(
-        [
-            _correlation(a, _sample(b, flow + torch.tensor([dx, dy], dtype=torch.float32)[None, :, None, None]))
-            for dy in range(-RADIUS, RADIUS + 1)
-            for dx in range(-RADIUS, RADIUS + 1)
-        ]
-    )[:, 0, 0]
+    steps = torch.arange(-RADIUS, RADIUS + 1, dtype=torch.float32)
+    shifts = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1).view(-1, 2, 1, 1)
+    scores = _correlation(a, _sample(b.expand(len(shifts), -1, -1, -1), flow + shifts))[:, 0]
     best, index = scores.max(0)
     dx, dy = index % span, index // span
     peak = torch.stack([dx - RADIUS + _peak(scores, index, dx, 1), dy - RADIUS + _peak(scores, index, dy, span)])
@@ -116,7 +112,7 @@ def _flow(a: Tensor, b: Tensor, guess: Tensor | None, level: int = 0) -> tuple[T
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Normalised correlation of the patches around each pixel."""
+    """Normalised correlation of the patches around each pixel of an image [1, 1, H, W] and of others [N, 1, H, W]."""
     mean_a, mean_b, mean_ab = (window_mean(x, PATCH) for x in (a, b, a * b))
     spread_a, spread_b = (
         (window_mean(x * x, PATCH) - mean.square()).clamp_min(1) for x, mean in ((a, mean_a), (b, mean_b))
