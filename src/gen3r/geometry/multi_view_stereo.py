@@ -54,17 +54,24 @@ def sharpen_pair(images: Tensor, depth: Tensor, cameras: Cameras, finer: Tensor)
     those around it that agree, less where they are few (left-right check, as in semi-global matching).
     """
     found = sharpen_frames(images, depth, cameras, finer=finer)
-    change = (found / depth).log()
-    sharp = []
+    return depth * continued((found / depth).log(), agreement(found, cameras), CONTINUED).exp()
+
+
+def agreement(depth: Tensor, cameras: Cameras) -> Tensor:
+    """Where the depths of two frames [2, H, W] say one surface, bool [2, H, W]."""
+    agrees = []
     for one, other in ((0, 1), (1, 0)):
-        points = unproject(found[one], cameras.T_world_camera[one], cameras.K_px[one])
-        place, z, inside = _placed(points[None], cameras[other : other + 1])
-        seen = F.grid_sample(found[other][None, None], place, align_corners=False)[0, 0].view_as(z[0])
-        agrees = (inside[0] & ((z[0] / seen.clamp_min(1e-6)).log().abs() < AGREES)).to(depth)
-        share, sums = (window_mean(x[None], CONTINUED)[0] for x in (agrees, agrees * change[one]))
-        continued = sums / share.clamp_min(1e-3) * (2 * share).clamp(max=1)
-        sharp.append(depth[one] * torch.where(agrees > 0, change[one], continued).exp())
-    return torch.stack(sharp)
+        points = unproject(depth[one], cameras.T_world_camera[one], cameras.K_px[one])
+        place, z, inside = placed(points[None], cameras[other : other + 1])
+        seen = F.grid_sample(depth[other][None, None], place, align_corners=False)[0, 0].view_as(z[0])
+        agrees.append(inside[0] & ((z[0] / seen.clamp_min(1e-6)).log().abs() < AGREES))
+    return torch.stack(agrees)
+
+
+def continued(change: Tensor, known: Tensor, window: int) -> Tensor:
+    """A change [N, H, W] where it is known; elsewhere its mean over a window, less where little of that is known."""
+    share, sums = (window_mean(x, window) for x in (known.to(change), known * change))
+    return torch.where(known, change, sums / share.clamp_min(1e-3) * (2 * share).clamp(max=1))
 
 
 def mismatch(images: Tensor, depth: Tensor, cameras: Cameras, numbers: Iterable[int]) -> float:
@@ -78,8 +85,11 @@ def mismatch(images: Tensor, depth: Tensor, cameras: Cameras, numbers: Iterable[
     for i in numbers:
         own = _sharpened(grey, depth[i], cameras, i)
         points = unproject(own[None], cameras.T_world_camera[i], cameras.K_px[i])
-        costs = [_costs(grey[i][None], grey[j], points, cameras[j : j + 1], window) for j in _sources(own, cameras, i)]
-        weights.append(_trust(grey[i][None], window))
+        costs = [
+            matching_costs(grey[i][None], grey[j], points, cameras[j : j + 1], window)
+            for j in _sources(own, cameras, i)
+        ]
+        weights.append(texture_trust(grey[i][None], window))
         errors.append(torch.stack(costs).mean(0) * weights[-1])
     return float(torch.stack(errors).sum() / torch.stack(weights).sum().clamp_min(1e-6))
 
@@ -95,9 +105,9 @@ def _swept(grey: Tensor, depth: Tensor, cameras: Cameras, frame: int, reach: flo
     """The depth of a frame [H, W] times the factor with the least cost for each pixel, averaged over windows."""
     sources = _sources(depth, cameras, frame)
     own, logs = grey[frame][None], torch.linspace(-reach, reach, count, device=depth.device)
-    trust = _trust(own, window)
+    trust = texture_trust(own, window)
     points = unproject(logs.exp()[:, None, None] * depth, cameras.T_world_camera[frame], cameras.K_px[frame])
-    costs = torch.stack([_costs(own, grey[j], points, cameras[j : j + 1], window) for j in sources])
+    costs = torch.stack([matching_costs(own, grey[j], points, cameras[j : j + 1], window) for j in sources])
     cost = costs.sort(0).values[: (len(sources) + 1) // 2].mean(0) * trust
     size = logs.abs()[:, None, None]
     cost = cost + PRIOR_WEIGHT * size**2 + CHANGE_WEIGHT * size / logs[-1]
@@ -117,18 +127,18 @@ def _swept_finer(grey: Tensor, depth: Tensor, cameras: Cameras, frame: int) -> T
     return depth * F.interpolate(change[None, None], depth.shape, mode="area")[0, 0].exp()
 
 
-def _trust(image: Tensor, window: int) -> Tensor:
+def texture_trust(image: Tensor, window: int) -> Tensor:
     """How much the windows of an image [1, H, W] say of its depth, by their texture: 0 to 1."""
     _, texture = _moments(image, window)
     return texture / (texture + NO_TEXTURE)
 
 
-def _costs(own: Tensor, other: Tensor, points: Tensor, camera: Cameras, window: int) -> Tensor:
+def matching_costs(own: Tensor, other: Tensor, points: Tensor, camera: Cameras, window: int) -> Tensor:
     """(1 - normalised cross-correlation) / 2 of windows [D, H, W]; 1/2 where the other frame does not see the points.
 
     own: [1, H, W]. other: [H, W]. points: [D, H, W, 3], of every factor.
     """
-    place, _, inside = _placed(points, camera)
+    place, _, inside = placed(points, camera)
     seen = F.grid_sample(other[None, None], place, padding_mode="border", align_corners=False).view(inside.shape)
     (mean, variance), (seen_mean, seen_variance) = _moments(own, window), _moments(seen, window)
     covariance = window_mean(own * seen, window) - mean * seen_mean
@@ -136,7 +146,7 @@ def _costs(own: Tensor, other: Tensor, points: Tensor, camera: Cameras, window: 
     return torch.where(inside, (1 - correlation) / 2, 0.5)
 
 
-def _placed(points: Tensor, camera: Cameras) -> tuple[Tensor, Tensor, Tensor]:
+def placed(points: Tensor, camera: Cameras) -> tuple[Tensor, Tensor, Tensor]:
     """Where a camera sees points [D, H, W, 3]: places for `grid_sample` [1, D, HW, 2], depth, and whether it does."""
     pixel, z = project(points.flatten(1, 2), camera.T_world_camera, camera.K_px)
     place = 2 * pixel / pixel.new_tensor([camera.width, camera.height]) - 1

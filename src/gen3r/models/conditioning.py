@@ -16,6 +16,7 @@ from gen3r.cameras.rays import fold_frames, pluecker_rays
 from gen3r.geometry.depth_upsampling import upsample_depth
 from gen3r.geometry.multi_view_stereo import sharpen_pair
 from gen3r.geometry.plane_sweep import sharpened_depth
+from gen3r.geometry.semi_global_matching import match_pair
 from gen3r.geometry.splatting import warp_views
 from gen3r.media.images import resize
 from gen3r.models.adapter import GeometryAdapter
@@ -137,7 +138,9 @@ def steering_depth(photos: Tensor, depth: Tensor, frame_indices: list[int], path
     pair = Cameras(path.T_world_camera[frame_indices], path.K_px[frame_indices], height, width)
     images, finer = (resize(photos, n * height, n * width) for n in (1, 2))
     with exact_products(device):
-        return sharpen_pair(images, sharpened_depth(images, depth, pair.T_world_camera, pair.K_px), pair, finer.mean(1))
+        depth = sharpened_depth(images, depth, pair.T_world_camera, pair.K_px)
+        depth = sharpen_pair(images, depth, pair, finer.mean(1))
+        return match_pair(images.mean(1), finer.mean(1), depth, pair)
 
 
 def photo_depth(photos: Tensor, depth: Tensor, frame_indices: list[int], path: Cameras) -> Tensor:
