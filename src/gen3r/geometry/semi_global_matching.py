@@ -17,11 +17,11 @@ PLANES = 96  # at most, spread evenly over inverse depth
 WINDOW = 5  # pixels
 STEP, JUMP = 0.1, 0.6  # costs of neighbours that are one plane apart, and more
 CONTRAST = 0.05  # difference of grey values at which the cost of a jump is halved
-PRIOR_WEIGHT = 0.005  # of the squared logarithm of the ratio to the given depth, up to 1
+PRIOR_WEIGHT, PRIOR_WIDTH = 0.03, 0.1  # cost of another depth than the given one; logarithm of a ratio that has it
 CONTINUED = 19  # pixels around what agrees to which its change is continued
 HIDDEN, EDGE = 0.12, 0.1  # widest hidden part, of the side; least logarithm of the ratio of depths on its two sides
-BETTER = (1.0, 1.05)  # times the fit of the given depth, in coarse and in fine frames: what the fit has to exceed
-LEAST = 0.3  # fit of frames that show the same things
+BETTER = (1.0, 1.03)  # times the fit of the given depth, in coarse and in fine frames: what the fit has to exceed
+LEAST = 0.35  # fit of frames that show the same things
 
 
 def match_pair(coarse: Tensor, fine: Tensor, depth: Tensor, cameras: Cameras) -> Tensor:
@@ -63,7 +63,7 @@ def _matched(grey: Tensor, depth: Tensor, cameras: Cameras, frame: int) -> Tenso
     planes = (1 / inverse)[:, None, None].expand(-1, *depth.shape)
     points = unproject(planes, cameras.T_world_camera[frame], cameras.K_px[frame])
     cost = matching_costs(own, grey[other], points, cameras[other : other + 1], WINDOW) * texture_trust(own, WINDOW)
-    cost = cost + PRIOR_WEIGHT * (planes / depth).log().square().clamp(max=1)
+    cost = cost + PRIOR_WEIGHT * ((planes / depth).log() / PRIOR_WIDTH).square().clamp(max=1)
     total = _summed(cost.movedim(0, -1).contiguous(), _jumps(own[0]))
     best = total.argmin(-1, keepdim=True)
     middle = best.clamp(1, len(inverse) - 2)
